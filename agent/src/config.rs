@@ -1,0 +1,197 @@
+//! The configuration, validated: no `Option` here means "default".
+
+use crate::host::HostName;
+use ipnet::IpNet;
+use std::{path::PathBuf, time::Duration};
+
+/// The directory of the control socket and of what lives as long as the agent.
+pub const RUN_DIR: &str = "/run/tidegate";
+/// The directory of what outlives the agent.
+pub const STATE_DIR: &str = "/var/lib/tidegate";
+
+/// Everything that an administrator can set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where policies are read from, non-recursively.
+    pub policy_dir: PathBuf,
+    /// The protected hosts; never empty.
+    pub hosts: Vec<HostName>,
+    /// The `[[workload]]` tables.
+    pub workloads: Vec<Workload>,
+    /// `[capture]`.
+    pub capture: Capture,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[audit]`.
+    pub audit: Audit,
+    /// `[ca]`.
+    pub ca: Ca,
+    /// `[limits]`.
+    pub limits: Limits,
+}
+
+/// A workload's name and policy. How it is matched belongs to the daemon and is only checked for form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name, unique in the configuration.
+    pub name: String,
+    /// The name of a file in `policy_dir`, without `.toml`.
+    pub policy: String,
+}
+
+/// What to do with a connection whose name cannot be trusted to be the whole truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Close at protected addresses and within `edge_prefixes`; pass on elsewhere.
+    DenyAtEdge,
+    /// Close everywhere.
+    Deny,
+    /// Pass on, except at addresses that protected hosts resolve to.
+    Pass,
+}
+
+/// `[capture]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    /// The cgroup2 directory to attach at (`run` makes its cgroup below it). None: found at start.
+    pub cgroup_root: Option<PathBuf>,
+    /// TCP ports whose connections are expected to begin with a ClientHello.
+    pub tls_ports: Vec<u16>,
+    /// TCP ports on which the CDN in front of the API answers plain HTTP.
+    pub plain_ports: Vec<u16>,
+    /// A ClientHello without a server name.
+    pub no_sni: Treatment,
+    /// A ClientHello with encrypted client hello.
+    pub ech: Treatment,
+    /// Another host's name at a protected address.
+    pub foreign_sni: Treatment,
+    /// Names that are passed on unread, whatever their address.
+    pub passthrough_hosts: Vec<HostName>,
+    /// The published ranges of the CDN in front of the API.
+    pub edge_prefixes: Vec<IpNet>,
+    /// How long a first byte, and a whole ClientHello, may take.
+    pub peek_timeout: Duration,
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// PEM certificates to trust beside the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// For TCP and TLS, each address.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the head of the answer.
+    pub response_timeout: Duration,
+}
+
+/// When the audit log cannot be written. Writes to the API are refused in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAuditFailure {
+    /// Reads go on.
+    RefuseWrites,
+    /// Reads are refused too.
+    RefuseAll,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The log; `-` is standard error.
+    pub path: PathBuf,
+    /// What to do with reads when it cannot be written.
+    pub on_failure: OnAuditFailure,
+    /// fsync before a write goes to the upstream.
+    pub sync: bool,
+}
+
+/// `[ca]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ca {
+    /// Keep the key in memory only.
+    pub ephemeral: bool,
+    /// Where it is kept otherwise.
+    pub dir: PathBuf,
+}
+
+/// `[limits]`, each per workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// TLS handshakes under way at once.
+    pub handshakes: usize,
+    /// For a request's head, and for the TLS handshake.
+    pub head_timeout: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub body_idle_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy_dir: "/etc/tidegate/policies".into(),
+            hosts: HostName::parse("api.digitalocean.com").into_iter().collect(),
+            workloads: Vec::new(),
+            capture: Capture::default(),
+            upstream: Upstream {
+                ca_file: None,
+                connect_timeout: Duration::from_secs(10),
+                response_timeout: Duration::from_secs(120),
+            },
+            audit: Audit {
+                path: "/var/log/tidegate/audit.jsonl".into(),
+                on_failure: OnAuditFailure::RefuseWrites,
+                sync: false,
+            },
+            ca: Ca { ephemeral: false, dir: format!("{STATE_DIR}/ca").into() },
+            limits: Limits {
+                connections: 256,
+                handshakes: 32,
+                head_timeout: Duration::from_secs(10),
+                body_idle_timeout: Duration::from_secs(60),
+            },
+        }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            cgroup_root: None,
+            tls_ports: vec![443, 2053, 2083, 2087, 2096, 8443],
+            plain_ports: vec![80, 8080, 8880, 2052, 2082, 2086, 2095],
+            no_sni: Treatment::DenyAtEdge,
+            ech: Treatment::DenyAtEdge,
+            foreign_sni: Treatment::DenyAtEdge,
+            passthrough_hosts: Vec::new(),
+            edge_prefixes: EDGE_PREFIXES.iter().filter_map(|prefix| prefix.parse().ok()).collect(),
+            peek_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The ranges that Cloudflare publishes at cloudflare.com/ips.
+const EDGE_PREFIXES: [&str; 22] = [
+    "173.245.48.0/20",
+    "103.21.244.0/22",
+    "103.22.200.0/22",
+    "103.31.4.0/22",
+    "141.101.64.0/18",
+    "108.162.192.0/18",
+    "190.93.240.0/20",
+    "188.114.96.0/20",
+    "197.234.240.0/22",
+    "198.41.128.0/17",
+    "162.158.0.0/15",
+    "104.16.0.0/13",
+    "104.24.0.0/14",
+    "172.64.0.0/13",
+    "131.0.72.0/22",
+    "2400:cb00::/32",
+    "2606:4700::/32",
+    "2803:f800::/32",
+    "2405:b500::/32",
+    "2405:8100::/32",
+    "2a06:98c0::/29",
+    "2c0f:f248::/32",
+];

@@ -1,0 +1,34 @@
+//! The answer of the engine.
+
+use crate::{classify::Scope, reason::Reason};
+use serde::Serialize;
+
+/// What a rule says, and what the engine answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Let the request through.
+    Allow,
+    /// Refuse it; also the answer where nothing safe could be decided.
+    Deny,
+}
+
+/// The answer to one request: what, why, and which rule of the policy said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer.
+    pub effect: Effect,
+    /// Why.
+    pub reason: Reason,
+    /// The deciding entry of the policy: `allow[0]`, `deny[2]`, `operations[1]`, `rule[3]`, `unknown`, or
+    /// `default` where nothing fitted.
+    pub rule: String,
+    /// What the deciding rule gives as its own reason, for the refusal's message.
+    pub note: Option<String>,
+    /// The scopes that the request needs; the set that came closest where several would do.
+    pub required: Vec<Scope>,
+    /// Those of them that the policy does not allow, or denies.
+    pub missing: Vec<Scope>,
+    /// Whether a deny is only recorded (`mode = "dry-run"` on the policy or the deciding rule).
+    pub dry_run: bool,
+}

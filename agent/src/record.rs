@@ -1,0 +1,186 @@
+//! Stage 8: the audit records, one JSON object a line.
+
+pub mod fingerprint;
+pub mod redact;
+pub mod sink;
+
+use crate::{decide::Effect, reason::Reason};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// The version of the record's keys, written as `tidegate.schema`.
+pub const SCHEMA: u32 = 1;
+
+/// What was done on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The request went to the upstream.
+    Forwarded,
+    /// The client got tidegate's own answer.
+    Refused,
+    /// The connection was closed without an answer.
+    Closed,
+    /// The bytes were passed on without a policy decision.
+    Passed,
+    /// The request went to the upstream; without dry-run it would have been refused.
+    WouldRefuse,
+}
+
+/// Which of a request's lines this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// A write, recorded before its first byte goes to the upstream.
+    Intent,
+    /// What became of a request or connection.
+    Outcome,
+}
+
+/// One line of the audit log. Keys are OpenTelemetry's where one exists, `tidegate.*` otherwise.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditRecord {
+    /// RFC 3339, UTC, microseconds.
+    pub timestamp: String,
+    /// [`SCHEMA`].
+    #[serde(rename = "tidegate.schema")]
+    pub schema: u32,
+    /// Which line of the request this is.
+    #[serde(rename = "tidegate.phase")]
+    pub phase: Phase,
+    /// 128 random bits in hexadecimal; both lines of a write share it.
+    #[serde(rename = "tidegate.request.id")]
+    pub request_id: String,
+    /// Who: see [`Subject`].
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Where to: see [`Destination`].
+    #[serde(flatten)]
+    pub destination: Destination,
+    /// The request; absent for connections that carried none.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestFacts>,
+    /// What the engine answered.
+    #[serde(rename = "tidegate.decision")]
+    pub decision: Effect,
+    /// Why.
+    #[serde(rename = "tidegate.reason")]
+    pub reason: Reason,
+    /// The deciding entry of the policy.
+    #[serde(rename = "tidegate.rule", skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What was done on the wire; absent in an intent.
+    #[serde(rename = "tidegate.verdict", skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The status that the client got.
+    #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The error's text, redacted.
+    #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Bytes from the workload: the request's body, or the raw bytes of a connection that was passed on.
+    #[serde(rename = "tidegate.bytes.in")]
+    pub bytes_in: u64,
+    /// Bytes to the workload.
+    #[serde(rename = "tidegate.bytes.out")]
+    pub bytes_out: u64,
+    /// Times: see [`Durations`].
+    #[serde(flatten)]
+    pub durations: Durations,
+}
+
+/// Who made the connection. Process facts are what /proc said at accept, as far as it still could.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Subject {
+    /// The workload's name; empty only where nobody knows whose connection it was.
+    #[serde(rename = "tidegate.workload")]
+    pub workload: String,
+    /// The policy's name.
+    #[serde(rename = "tidegate.policy")]
+    pub policy: String,
+    /// The cgroup's path below the cgroup2 mount.
+    #[serde(rename = "tidegate.cgroup", skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// The process that called connect (its thread group id).
+    #[serde(rename = "process.pid", skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Its executable.
+    #[serde(rename = "process.executable.path", skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+    /// The name that the kernel keeps for the thread; a program can choose it.
+    #[serde(rename = "process.executable.name", skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    /// Its user id.
+    #[serde(rename = "process.user.id", skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+}
+
+/// Where the workload meant to go.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Destination {
+    /// The original destination's address.
+    #[serde(rename = "destination.address", skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The original destination's port.
+    #[serde(rename = "destination.port", skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The name that the client asked for (SNI or Host): a claim.
+    #[serde(rename = "server.address", skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl Destination {
+    /// The original destination, with no name yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address: Some(address.ip().to_canonical()), port: Some(address.port()), host: None }
+    }
+}
+
+/// The request as it was classified.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RequestFacts {
+    /// The method.
+    #[serde(rename = "http.request.method")]
+    pub method: String,
+    /// The canonical path, or the raw one where it was refused; redacted.
+    #[serde(rename = "url.path")]
+    pub path: String,
+    /// The query, redacted.
+    #[serde(rename = "url.query", skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// `1.1` or `2`.
+    #[serde(rename = "network.protocol.version")]
+    pub protocol: &'static str,
+    /// The client's user agent, redacted.
+    #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// The catalogue's operation; absent for an unclassified request.
+    #[serde(rename = "tidegate.operation", skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The scopes it needs.
+    #[serde(rename = "tidegate.scopes.required")]
+    pub required: Vec<String>,
+    /// Those of them that the policy does not allow.
+    #[serde(rename = "tidegate.scopes.missing")]
+    pub missing: Vec<String>,
+    /// `dop`, `doo`, `dor`, `other`, or `none`.
+    #[serde(rename = "tidegate.token.type")]
+    pub token_type: &'static str,
+    /// Keyed with a key that never leaves the host.
+    #[serde(rename = "tidegate.token.fingerprint", skip_serializing_if = "Option::is_none")]
+    pub token_fingerprint: Option<String>,
+}
+
+/// Times in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Durations {
+    /// From the request's head (or the accept) to its last byte.
+    #[serde(rename = "tidegate.duration_us.total")]
+    pub total: u64,
+    /// Classifying and deciding.
+    #[serde(rename = "tidegate.duration_us.decide", skip_serializing_if = "Option::is_none")]
+    pub decide: Option<u64>,
+    /// From the first byte to the upstream to the head of its answer.
+    #[serde(rename = "tidegate.duration_us.upstream", skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<u64>,
+}
