@@ -1,6 +1,6 @@
 //! The only raw reads and writes of the address that a system call carries.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
 use tidegate_ebpf_common::mapped;
 
 /// Where a call wants to go.
@@ -10,24 +10,21 @@ pub(crate) struct Target {
     pub(crate) address: [u8; 16],
     /// In host order.
     pub(crate) port: u16,
-    /// Whether the socket is of the IPv6 family, whatever the address is.
-    pub(crate) v6_socket: bool,
 }
 
 pub(crate) fn v4(ctx: &SockAddrContext) -> Target {
     // SAFETY: the kernel passes a valid context; each field is read as the u32 that the verifier demands.
     let (ip, port) = unsafe { (field(&raw const (*ctx.sock_addr).user_ip4), port(ctx)) };
-    Target { address: mapped(ip.to_ne_bytes()), port, v6_socket: false }
+    Target { address: mapped(ip.to_ne_bytes()), port }
 }
 
 pub(crate) fn v6(ctx: &SockAddrContext) -> Target {
     // SAFETY: as in `v4`; the indices are constants below 4.
     let words = unsafe {
-        let ip = &raw const (*ctx.sock_addr).user_ip6;
-        let word = ip.cast::<u32>();
+        let word = (&raw const (*ctx.sock_addr).user_ip6).cast::<u32>();
         [field(word), field(word.add(1)), field(word.add(2)), field(word.add(3))]
     };
-    Target { address: bytes(words), port: port(ctx), v6_socket: true }
+    Target { address: bytes(words), port: port(ctx) }
 }
 
 pub(crate) fn set_v4(ctx: &SockAddrContext, address: &[u8; 16], port: u16) {
@@ -43,8 +40,7 @@ pub(crate) fn set_v6(ctx: &SockAddrContext, address: &[u8; 16], port: u16) {
     let [w0, w1, w2, w3] = words(address);
     // SAFETY: as in `set_v4`; the indices are constants below 4.
     unsafe {
-        let ip = &raw mut (*ctx.sock_addr).user_ip6;
-        let word = ip.cast::<u32>();
+        let word = (&raw mut (*ctx.sock_addr).user_ip6).cast::<u32>();
         set_field(word, w0);
         set_field(word.add(1), w1);
         set_field(word.add(2), w2);
@@ -65,8 +61,24 @@ pub(crate) fn socket_type(ctx: &SockAddrContext) -> u32 {
     unsafe { field(&raw const (*ctx.sock_addr).type_) }
 }
 
+/// The IPv4 address of the socket's own end.
+pub(crate) fn local_v4(ctx: &SockOpsContext) -> [u8; 16] {
+    // SAFETY: the kernel passes a valid context; the field is read as the u32 that the verifier demands.
+    let ip = unsafe { field(&raw const (*ctx.ops).local_ip4) };
+    mapped(ip.to_ne_bytes())
+}
+
+/// The IPv6 address of the socket's own end.
+pub(crate) fn local_v6(ctx: &SockOpsContext) -> [u8; 16] {
+    // SAFETY: as in `local_v4`; the indices are constants below 4.
+    bytes(unsafe {
+        let word = (&raw const (*ctx.ops).local_ip6).cast::<u32>();
+        [field(word), field(word.add(1)), field(word.add(2)), field(word.add(3))]
+    })
+}
+
 /// Four words in memory order as bytes.
-pub(crate) fn bytes(words: [u32; 4]) -> [u8; 16] {
+fn bytes(words: [u32; 4]) -> [u8; 16] {
     let [w0, w1, w2, w3] = words;
     let ([a, b, c, d], [e, f, g, h]) = (w0.to_ne_bytes(), w1.to_ne_bytes());
     let ([i, j, k, l], [m, n, o, p]) = (w2.to_ne_bytes(), w3.to_ne_bytes());

@@ -4,7 +4,7 @@
 use crate::{address, flow};
 use aya_ebpf::{bindings::BPF_SOCK_OPS_TCP_CONNECT_CB, programs::SockOpsContext};
 use aya_log_ebpf::error;
-use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey, mapped};
+use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey};
 
 pub(crate) fn join(ctx: &SockOpsContext) {
     if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
@@ -24,11 +24,13 @@ pub(crate) fn join(ctx: &SockOpsContext) {
 
 /// The client's end as the accepting side will see it: IPv4 for a mapped address.
 fn key(ctx: &SockOpsContext, flow: &Flow) -> FlowKey {
-    let address = if flow.listener_family == 4 {
-        mapped(ctx.local_ip4().to_ne_bytes())
-    } else {
-        address::bytes(ctx.local_ip6())
-    };
+    // Both are read before the choice, since the verifier refuses a context pointer that depends on it.
+    let (v4, v6) = (address::local_v4(ctx), address::local_v6(ctx));
     // The namespace is the connect's: kernels before 5.14 do not tell it to this hook.
-    FlowKey { netns_cookie: flow.netns_cookie, address, port: ctx.local_port(), reserved: 0 }
+    FlowKey {
+        netns_cookie: flow.netns_cookie,
+        address: if flow.listener_family == 4 { v4 } else { v6 },
+        port: ctx.local_port(),
+        reserved: 0,
+    }
 }

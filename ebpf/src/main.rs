@@ -15,7 +15,7 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
     programs::{SockAddrContext, SockContext, SockOpsContext},
 };
-use connect::Verdict;
+use connect::{Refused, Verdict};
 
 /// The kernel answers EPERM.
 const REFUSE: i32 = 0;
@@ -25,25 +25,39 @@ const PROCEED: i32 = 1;
 /// TCP and UDP connects of IPv4 sockets.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    code(connect::connect(&ctx, address::v4(&ctx)))
+    match connect::connect(&ctx, address::v4(&ctx)) {
+        Verdict::NotCaptured => PROCEED,
+        Verdict::Redirect(listener) => {
+            address::set_v4(&ctx, &listener.address, listener.port);
+            PROCEED
+        }
+        Verdict::Refused => REFUSE,
+    }
 }
 
 /// TCP and UDP connects of IPv6 sockets, which may carry IPv4-mapped addresses: connect4 never sees those.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    code(connect::connect(&ctx, address::v6(&ctx)))
+    match connect::connect(&ctx, address::v6(&ctx)) {
+        Verdict::NotCaptured => PROCEED,
+        Verdict::Redirect(listener) => {
+            address::set_v6(&ctx, &listener.address, listener.port);
+            PROCEED
+        }
+        Verdict::Refused => REFUSE,
+    }
 }
 
 /// Datagrams of unconnected IPv4 sockets.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    code(connect::send(&ctx, address::v4(&ctx)))
+    answer(connect::send(&ctx, address::v4(&ctx)))
 }
 
 /// Datagrams of unconnected IPv6 sockets.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    code(connect::send(&ctx, address::v6(&ctx)))
+    answer(connect::send(&ctx, address::v6(&ctx)))
 }
 
 /// The program sees the IPv4 address that it asked for.
@@ -78,11 +92,8 @@ pub fn release(ctx: SockContext) -> i32 {
     PROCEED
 }
 
-fn code(verdict: Verdict) -> i32 {
-    match verdict {
-        Verdict::NotCaptured | Verdict::Redirected => PROCEED,
-        Verdict::Refused => REFUSE,
-    }
+fn answer(sent: Result<(), Refused>) -> i32 {
+    if sent.is_ok() { PROCEED } else { REFUSE }
 }
 
 #[cfg(not(test))]
