@@ -1,6 +1,8 @@
 //! tidegate's build, test and maintenance tasks: `cargo xtask --help`.
 
 mod catalogue;
+mod command;
+mod setup;
 
 use clap::Parser;
 use std::{io, path::PathBuf};
@@ -9,12 +11,15 @@ use std::{io, path::PathBuf};
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
+    /// Install what the eBPF build needs: rust-src of the running toolchain, and bpf-linker.
+    Setup,
     /// Write agent/catalogue/digitalocean.toml from the facts of DigitalOcean's OpenAPI spec.
     Catalogue(catalogue::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
+        Task::Setup => setup::ensure(),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),
     }
 }
