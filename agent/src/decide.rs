@@ -4,7 +4,7 @@ pub mod case;
 pub mod decision;
 pub mod document;
 pub mod grant;
-pub mod nearest;
+mod nearest;
 pub mod policy;
 pub mod trial;
 
@@ -21,26 +21,35 @@ use policy::{Mode, Rule};
 
 /// Decides one request. `operation` is what the catalogue's router found for it.
 ///
-/// A request passes if every scope of one of the operation's sets is allowed, no scope of any of its sets is
-/// denied, and no deny rule fits. The order of entries and rules matters to no answer.
+/// A request passes if every scope of one of the operation's sets is allowed, none of that set is denied, and
+/// no deny rule is narrowed to the operation. The order of entries and rules changes no answer.
 pub fn decide(policy: &Policy, method: &Method, operation: Option<&Operation>) -> Decision {
     let question = Question::new(policy, method, operation);
-    let denials = question.denials();
-    // A denial that is only recorded must not hide one that is carried out.
-    let deciding = denials.iter().find(|denial| !denial.dry_run).or_else(|| denials.first());
-    match deciding {
-        Some(denial) => question.denied(denial),
-        None => question.allowed(),
+    let outcomes = question.sets.iter().map(|set| (set, question.denial_of_set(set)));
+    // The set that comes closest is the one that is named: one that passes, then one that only dry-run rules
+    // stand against, then the one that lacks least.
+    let closest = outcomes.min_by_key(|(set, denial)| match denial {
+        None => (0, 0),
+        Some(denial) => (if denial.dry_run { 1 } else { 2 }, question.missing(set).len()),
+    });
+    let (required, denial_of_set) = closest.unwrap_or((&NOTHING, None));
+    let denials = question.denials_by_narrowed_rules().chain(denial_of_set).collect();
+    match deciding(denials) {
+        Some(denial) => question.denied(denial, required),
+        None => question.allowed(required),
     }
 }
+
+static NOTHING: Vec<Scope> = Vec::new();
 
 /// One request against one policy.
 struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
     access: Access,
-    /// Sets of scopes of which one must be allowed in full; empty where the operation has no scope or is unknown.
-    alternatives: Vec<Vec<Scope>>,
+    /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
+    /// empty set, which never counts as allowed by itself.
+    sets: Vec<Vec<Scope>>,
 }
 
 /// One reason to deny.
@@ -48,89 +57,94 @@ struct Denial<'a> {
     reason: Reason,
     rule: String,
     note: Option<&'a str>,
-    /// The scopes that its entry takes away.
-    taken: Vec<&'a Scope>,
     dry_run: bool,
+}
+
+/// The denial that tells most: one that is only recorded must not hide one that is carried out.
+fn deciding(mut denials: Vec<Denial<'_>>) -> Option<Denial<'_>> {
+    denials.sort_by_key(|denial| denial.dry_run);
+    denials.into_iter().next()
 }
 
 impl<'a> Question<'a> {
     fn new(policy: &'a Policy, method: &Method, operation: Option<&'a Operation>) -> Self {
         let access = operation
             .map_or_else(|| Access::of_unclassified(method), |operation| Access::of(method, operation));
-        let mut alternatives = operation.map(Operation::alternatives).unwrap_or_default();
-        // A real scope tells more than an alias, and the first fitting set is the one that is named.
-        alternatives.sort_by_key(|set| set.iter().any(|scope| scope.resource() == "api"));
-        Self { policy, operation, access, alternatives }
-    }
-
-    /// All that speaks against the request, the most telling first. Empty means allow.
-    fn denials(&'a self) -> Vec<Denial<'a>> {
-        let by_list = self.denied_by_list();
-        let rules = self.policy.rules.iter().enumerate();
-        let by_rules = rules.filter_map(|(index, rule)| self.denied_by_rule(index, rule));
-        let by_default = self.not_allowed();
-        if self.operation.is_none() {
-            return by_default.into_iter().chain(by_list).chain(by_rules).collect();
+        let mut sets = operation.map(Operation::alternatives).unwrap_or_default();
+        if sets.is_empty() {
+            sets.push(Vec::new());
         }
-        by_list.into_iter().chain(by_rules).chain(by_default).collect()
+        Self { policy, operation, access, sets }
     }
 
-    fn denied_by_list(&'a self) -> Option<Denial<'a>> {
-        let deny = &self.policy.deny;
-        let index = deny.iter().position(|grant| self.is_hit_by(grant))?;
-        Some(Denial {
+    /// What speaks against the request as far as it needs this set.
+    fn denial_of_set(&self, set: &[Scope]) -> Option<Denial<'a>> {
+        let by_default = self.not_allowed(set);
+        let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
+        let by_list = by_list.map(|index| Denial {
             reason: Reason::DeniedScope,
             rule: format!("deny[{index}]"),
             note: None,
-            taken: self.taken_by(deny),
             dry_run: self.policy.mode == Mode::DryRun,
-        })
+        });
+        let by_rules = self.deny_rules().filter(|(_, rule)| {
+            rule.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(set, grant))
+        });
+        let by_rules = by_rules.map(|(index, rule)| self.denial_by(index, rule));
+        // That nobody knows the request says more than that it is a write.
+        if self.operation.is_none() {
+            return deciding(by_default.into_iter().chain(by_list).chain(by_rules).collect());
+        }
+        deciding(by_list.into_iter().chain(by_rules).chain(by_default).collect())
     }
 
-    fn denied_by_rule(&'a self, index: usize, rule: &'a Rule) -> Option<Denial<'a>> {
-        let fits = rule.effect == Effect::Deny
-            && self.is_concern_of(rule)
-            && (rule.scopes.is_empty() || rule.scopes.iter().any(|grant| self.is_hit_by(grant)));
-        fits.then(|| Denial {
+    /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
+    fn denials_by_narrowed_rules(&self) -> impl Iterator<Item = Denial<'a>> {
+        let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
+        self.deny_rules()
+            .filter(|(_, rule)| rule.operations.is_some() && self.concerns(rule))
+            .filter(move |(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit))
+            .map(|(index, rule)| self.denial_by(index, rule))
+    }
+
+    fn deny_rules(&self) -> impl Iterator<Item = (usize, &'a Rule)> {
+        self.policy.rules.iter().enumerate().filter(|(_, rule)| rule.effect == Effect::Deny)
+    }
+
+    fn denial_by(&self, index: usize, rule: &'a Rule) -> Denial<'a> {
+        Denial {
             reason: Reason::DeniedByRule,
             rule: format!("rule[{index}]"),
             note: rule.reason.as_deref(),
-            taken: self.taken_by(&rule.scopes),
             dry_run: rule.mode.unwrap_or(self.policy.mode) == Mode::DryRun,
-        })
+        }
     }
 
-    fn not_allowed(&self) -> Option<Denial<'a>> {
+    fn not_allowed(&self, set: &[Scope]) -> Option<Denial<'a>> {
         let reason = match self.operation {
-            _ if self.allowing_rule().is_some() => return None,
+            _ if self.allowing_entry(set).is_some() => return None,
             None => Reason::Unclassified,
-            Some(_) if self.alternatives.is_empty() => Reason::NoScopeDefined,
+            Some(_) if set.is_empty() => Reason::NoScopeDefined,
             Some(_) => Reason::MissingScope,
         };
         let dry_run = self.policy.mode == Mode::DryRun;
-        Some(Denial { reason, rule: "default".to_owned(), note: None, taken: Vec::new(), dry_run })
+        Some(Denial { reason, rule: "default".to_owned(), note: None, dry_run })
     }
 
-    /// The entry that allows the request as far as no denial is considered.
-    fn allowing_rule(&self) -> Option<String> {
+    /// The entry that allows the set, as far as no denial is considered: the one that gives its first scope.
+    fn allowing_entry(&self, set: &[Scope]) -> Option<String> {
         let Some(operation) = self.operation else {
             let allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
             return allowed.then(|| "unknown".to_owned());
         };
-        if self.alternatives.is_empty() {
-            let named = self.policy.operations.iter().position(|name| *name == operation.name);
-            return named
-                .map(|index| format!("operations[{index}]"))
-                .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)));
+        if let Some(first) = set.first() {
+            let all_given = set.iter().all(|scope| self.giver_of(scope).is_some());
+            return self.giver_of(first).filter(|_| all_given);
         }
-        self.first_allowed_set().and_then(|set| set.first()).and_then(|scope| self.giver_of(scope))
-    }
-
-    fn first_allowed_set(&self) -> Option<&Vec<Scope>> {
-        // An empty set among others would mean that nothing is needed: never take that from data.
-        self.alternatives
-            .iter()
-            .find(|set| !set.is_empty() && set.iter().all(|scope| self.giver_of(scope).is_some()))
+        let named = self.policy.operations.iter().position(|name| *name == operation.name);
+        named
+            .map(|index| format!("operations[{index}]"))
+            .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)))
     }
 
     fn giver_of(&self, scope: &Scope) -> Option<String> {
@@ -142,60 +156,61 @@ impl<'a> Question<'a> {
         let listed = self.policy.allow.iter().position(&gives).map(|index| format!("allow[{index}]"));
         let ruled = || {
             self.policy.rules.iter().position(|rule| {
-                rule.effect == Effect::Allow && self.is_concern_of(rule) && rule.scopes.iter().any(&gives)
+                rule.effect == Effect::Allow && self.concerns(rule) && rule.scopes.iter().any(&gives)
             })
         };
         listed.or_else(|| ruled().map(|index| format!("rule[{index}]")))
     }
 
-    fn is_concern_of(&self, rule: &Rule) -> bool {
-        self.operation.map_or(rule.operations.is_none(), |operation| rule.concerns(&operation.name))
+    /// A rule that is narrowed to operations never concerns an unknown one.
+    fn concerns(&self, rule: &Rule) -> bool {
+        let Some(names) = &rule.operations else { return true };
+        self.operation.is_some_and(|operation| names.contains(&operation.name))
     }
 
-    /// Whether a denied grant takes anything that the request could use.
-    fn is_hit_by(&self, grant: &Grant) -> bool {
-        if self.alternatives.is_empty() {
+    /// Whether a denied grant takes anything of the set.
+    fn is_hit(&self, set: &[Scope], grant: &Grant) -> bool {
+        if set.is_empty() {
             return grant.takes_unscoped(self.access);
         }
-        self.alternatives.iter().flatten().any(|scope| grant.takes(scope, self.access))
+        set.iter().any(|scope| grant.takes(scope, self.access))
     }
 
-    fn taken_by(&'a self, grants: &[Grant]) -> Vec<&'a Scope> {
-        let is_taken = |scope: &&Scope| grants.iter().any(|grant| grant.takes(scope, self.access));
-        self.alternatives.iter().flatten().filter(is_taken).collect()
+    /// The scopes of a set that the policy does not allow, or denies.
+    fn missing(&self, set: &[Scope]) -> Vec<Scope> {
+        let by_rules = self.deny_rules().filter(|(_, rule)| self.concerns(rule));
+        let denied: Vec<&Grant> = self.policy.deny.iter().chain(by_rules.flat_map(|(_, rule)| &rule.scopes)).collect();
+        let is_missing = |scope: &&Scope| {
+            self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
+        };
+        set.iter().filter(is_missing).cloned().collect()
     }
 
-    fn allowed(&self) -> Decision {
+    fn allowed(&self, required: &[Scope]) -> Decision {
         let reason = match self.operation {
             None => Reason::UnknownAllowed,
-            Some(_) if self.alternatives.is_empty() => Reason::OperationAllowed,
+            Some(_) if required.is_empty() => Reason::OperationAllowed,
             Some(_) => Reason::ScopesAllowed,
         };
         Decision {
             effect: Effect::Allow,
             reason,
-            rule: self.allowing_rule().unwrap_or_default(),
+            rule: self.allowing_entry(required).unwrap_or_default(),
             note: None,
-            required: self.first_allowed_set().cloned().unwrap_or_default(),
+            required: required.to_vec(),
             missing: Vec::new(),
             dry_run: false,
         }
     }
 
-    fn denied(&self, denial: &Denial<'_>) -> Decision {
-        let lacks = |scope: &&Scope| self.giver_of(scope).is_none() || denial.taken.contains(scope);
-        let is_concerned =
-            |set: &&Vec<Scope>| denial.taken.is_empty() || set.iter().any(|scope| denial.taken.contains(&scope));
-        // The set that is nearest to being allowed is the most useful to name.
-        let distance = |set: &&Vec<Scope>| set.iter().filter(lacks).count();
-        let required = self.alternatives.iter().filter(is_concerned).min_by_key(distance);
+    fn denied(&self, denial: Denial<'_>, required: &[Scope]) -> Decision {
         Decision {
             effect: Effect::Deny,
             reason: denial.reason,
-            rule: denial.rule.clone(),
+            rule: denial.rule,
             note: denial.note.map(str::to_owned),
-            missing: required.map(|set| set.iter().filter(lacks).cloned().collect()).unwrap_or_default(),
-            required: required.cloned().unwrap_or_default(),
+            required: required.to_vec(),
+            missing: self.missing(required),
             dry_run: denial.dry_run,
         }
     }

@@ -256,7 +256,7 @@ impl Reader<'_> {
     }
 
     fn capture(&mut self, table: CaptureTable, hosts: &[HostName], capture: &mut Capture) {
-        if let Some(mode) = table.mode.filter(|mode| *mode.as_ref() == CaptureMode::Targeted) {
+        if let Some(mode) = table.mode.as_ref().filter(|mode| *mode.as_ref() == CaptureMode::Targeted) {
             let message = "`mode = \"targeted\"` is not supported by this version; write \"strict\", or remove it";
             self.findings.add(mode.span(), message);
         }

@@ -85,7 +85,7 @@ impl Grant {
             _ => {}
         }
         if let Some(resource) = text.strip_suffix(":*") {
-            let known = || catalogue.scopes().map(|entry| entry.scope.resource());
+            let known = || catalogue.scopes().map(|entry| entry.scope.resource()).filter(|name| *name != "api");
             if known().any(|name| name == resource) {
                 return Ok(Self::Resource(resource.into()));
             }

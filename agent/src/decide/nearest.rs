@@ -1,7 +1,7 @@
 //! The nearest known word to a misspelt one.
 
 /// The known word that is nearest to `text` by edit distance, where one is near enough to be what was meant.
-pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A third of the letters wrong is a typing error; more is another word.
     let limit = (text.len() / 3).max(1);
     // Hostile input must not make this slow.

@@ -50,10 +50,3 @@ pub struct Rule {
     /// For a deny rule: its own mode, where that differs from the policy's.
     pub mode: Option<Mode>,
 }
-
-impl Rule {
-    /// Whether it is not narrowed to operations other than this one.
-    pub(super) fn concerns(&self, operation: &str) -> bool {
-        self.operations.as_ref().is_none_or(|names| names.iter().any(|name| name == operation))
-    }
-}
