@@ -42,6 +42,9 @@ pub enum Error {
     /// A header or parameter that makes some servers take the request for another method.
     #[error("`{0}` would override the method")]
     MethodOverride(&'static str),
+    /// A header that makes some servers take the request for another path.
+    #[error("the header `{0}` would override the path")]
+    PathOverride(&'static str),
     /// The path is not canonical.
     #[error("the path is not in canonical form")]
     Path(#[from] path::Error),
@@ -55,7 +58,7 @@ pub enum Error {
         template: String,
     },
     /// The query holds a character that must not stand there unescaped, or a broken escape.
-    #[error("the query holds `{0}`")]
+    #[error("the query holds `{0}`, which is no printable ASCII or no whole escape")]
     Query(String),
 }
 
@@ -66,7 +69,7 @@ impl Error {
             Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
             Self::MethodOverride(_) => Reason::MethodOverride,
             Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
-            Self::Query(_) => Reason::MalformedRequest,
+            Self::PathOverride(_) | Self::Query(_) => Reason::MalformedRequest,
         }
     }
 }
@@ -75,6 +78,7 @@ const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+const PATH_HEADERS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 const OVERRIDE_PARAMETER: &str = "_method";
 
 /// Classifies the head of a request to the API's host.
@@ -90,18 +94,25 @@ pub fn classify<'a>(
     if !METHODS.contains(method) {
         return Err(Error::Method(method.to_string()));
     }
-    if headers.contains_key(UPGRADE) {
-        return Err(Error::Upgrade);
-    }
-    if let Some(header) = OVERRIDE_HEADERS.into_iter().find(|header| headers.contains_key(*header)) {
-        return Err(Error::MethodOverride(header));
-    }
+    check_headers(headers)?;
     let path = CanonicalPath::parse(uri.path())?;
     let query = uri.query().map(str::to_owned);
     check_query(query.as_deref().unwrap_or(""))?;
     let route = catalogue.route(None, method, &path);
     check_other_readings(catalogue, method, &path, route.as_ref())?;
     Ok(Classified { path, query, route })
+}
+
+/// Refuses headers that change what the request line says.
+fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
+    let present = |names: &[&'static str]| names.iter().copied().find(|name| headers.contains_key(*name));
+    if headers.contains_key(UPGRADE) {
+        return Err(Error::Upgrade);
+    }
+    if let Some(header) = present(&OVERRIDE_HEADERS) {
+        return Err(Error::MethodOverride(header));
+    }
+    present(&PATH_HEADERS).map_or(Ok(()), |header| Err(Error::PathOverride(header)))
 }
 
 /// Refuses a path that a server with looser habits would take for another operation.

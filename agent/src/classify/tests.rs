@@ -71,6 +71,8 @@ fn requests_with_two_readings_are_refused(method: &str, target: &str, expected: 
 #[test_case("x-http-method", Reason::MethodOverride)]
 #[test_case("X-Method-Override", Reason::MethodOverride)]
 #[test_case("Upgrade", Reason::MethodRefused)]
+#[test_case("X-Original-URL", Reason::MalformedRequest)]
+#[test_case("X-Rewrite-URL", Reason::MalformedRequest)]
 fn headers_that_change_the_meaning_are_refused(header: &'static str, expected: Reason) {
     assert_eq!(classified("GET", "/v2/account", &[(header, "")]).unwrap_err().reason(), expected);
 }
