@@ -131,3 +131,26 @@ impl std::fmt::Display for Reason {
         f.write_str(self.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/reasons.md");
+
+    #[test]
+    fn the_document_explains_every_reason_in_order_and_no_other() {
+        let rows = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let documented: Vec<&str> = rows.map(|(code, _)| code).collect();
+        let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(documented, codes);
+    }
+
+    #[test]
+    fn every_row_of_the_document_says_what_happened_and_what_to_do() {
+        for line in DOCUMENT.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            assert!(cells.len() == 3 && cells.iter().all(|cell| cell.len() > 4), "{line}");
+        }
+    }
+}
