@@ -54,8 +54,7 @@ impl HostName {
 
     /// Whether this name is `domain` or below it.
     pub fn is_within(&self, domain: &HostName) -> bool {
-        self == domain
-            || self.0.strip_suffix(domain.as_str()).is_some_and(|prefix| prefix.ends_with('.'))
+        self == domain || self.0.strip_suffix(domain.as_str()).is_some_and(|prefix| prefix.ends_with('.'))
     }
 }
 
