@@ -1,12 +1,20 @@
 //! Stage 8: the audit records, one JSON object a line.
 
 pub mod fingerprint;
+mod line;
 pub mod redact;
 pub mod sink;
+mod token;
 
 use crate::{decide::Effect, reason::Reason};
+use aws_lc_rs::rand;
+use fingerprint::RandomUnavailable;
 use serde::Serialize;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use time::OffsetDateTime;
 
 /// The version of the record's keys, written as `tidegate.schema`.
 pub const SCHEMA: u32 = 1;
@@ -38,9 +46,11 @@ pub enum Phase {
 }
 
 /// One line of the audit log. Keys are OpenTelemetry's where one exists, `tidegate.*` otherwise.
+///
+/// Its strings are as they came: [`AuditRecord::to_line`] redacts every one of them.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuditRecord {
-    /// RFC 3339, UTC, microseconds.
+    /// RFC 3339, UTC, microseconds: see [`timestamp`].
     pub timestamp: String,
     /// [`SCHEMA`].
     #[serde(rename = "tidegate.schema")]
@@ -48,7 +58,7 @@ pub struct AuditRecord {
     /// Which line of the request this is.
     #[serde(rename = "tidegate.phase")]
     pub phase: Phase,
-    /// 128 random bits in hexadecimal; both lines of a write share it.
+    /// See [`request_id`]; both lines of a write share it.
     #[serde(rename = "tidegate.request.id")]
     pub request_id: String,
     /// Who: see [`Subject`].
@@ -75,7 +85,7 @@ pub struct AuditRecord {
     /// The status that the client got.
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The error's text, redacted.
+    /// The error's text.
     #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Bytes from the workload: the request's body, or the raw bytes of a connection that was passed on.
@@ -142,16 +152,16 @@ pub struct RequestFacts {
     /// The method.
     #[serde(rename = "http.request.method")]
     pub method: String,
-    /// The canonical path, or the raw one where it was refused; redacted.
+    /// The canonical path, or the raw one where it was refused.
     #[serde(rename = "url.path")]
     pub path: String,
-    /// The query, redacted.
+    /// The query.
     #[serde(rename = "url.query", skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// `1.1` or `2`.
     #[serde(rename = "network.protocol.version")]
     pub protocol: &'static str,
-    /// The client's user agent, redacted.
+    /// The client's user agent.
     #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
     /// The catalogue's operation; absent for an unclassified request.
@@ -184,3 +194,32 @@ pub struct Durations {
     #[serde(rename = "tidegate.duration_us.upstream", skip_serializing_if = "Option::is_none")]
     pub upstream: Option<u64>,
 }
+
+/// The time as it stands in a record: RFC 3339, UTC, always with microseconds, so that lines sort by it.
+pub fn timestamp(time: SystemTime) -> String {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or_default();
+    let utc = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = utc.to_calendar_date();
+    let (hour, minute, second) = utc.to_hms();
+    let month = u8::from(month);
+    let microsecond = since_epoch.subsec_micros();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z")
+}
+
+/// A new request id: 128 random bits in hexadecimal.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn request_id() -> Result<String, RandomUnavailable> {
+    let mut id = [0; 16];
+    rand::fill(&mut id).map_err(|_| RandomUnavailable)?;
+    Ok(hex(&id))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

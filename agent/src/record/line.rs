@@ -1,0 +1,44 @@
+//! An audit record as its line of JSON: the one place where every string passes the redactor.
+
+use super::{
+    AuditRecord,
+    redact::{Redactor, is_steering},
+};
+use serde::Serialize;
+use serde_json::{Serializer, ser::Formatter};
+use std::io::{self, Write};
+
+impl AuditRecord {
+    /// The record as one line with its end. Every string in it, whatever field it stands in, is redacted here and
+    /// nowhere else; control characters are escaped, so that showing the log on a terminal is safe.
+    ///
+    /// # Errors
+    /// Never for the types that a record has; the signature is that of the serializer.
+    pub fn to_line(&self, redactor: &Redactor) -> Result<Vec<u8>, serde_json::Error> {
+        let mut line = Vec::with_capacity(1024);
+        self.serialize(&mut Serializer::with_formatter(&mut line, Redacting(redactor)))?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+/// JSON as serde_json writes it by default, but redacted.
+struct Redacting<'a>(&'a Redactor);
+
+impl Formatter for Redacting<'_> {
+    /// Gets the parts of a string between the characters that JSON escapes; no secret has one of those inside.
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let redacted = self.0.redact(fragment);
+        let mut rest: &str = &redacted;
+        while let Some(at) = rest.find(is_steering) {
+            let (plain, steering) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = steering.chars();
+            if let Some(char) = chars.next() {
+                write!(writer, "\\u{:04x}", u32::from(char))?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
