@@ -1,4 +1,7 @@
 //! Stage 5: the request head becomes an [`Operation`] of the catalogue, or stays unclassified.
+//!
+//! A request that two readers could take for different operations is refused here, rather than left
+//! unclassified, since a policy may let unclassified requests pass.
 
 pub mod authority;
 pub mod catalogue;
@@ -7,5 +10,153 @@ pub mod path;
 pub mod router;
 pub mod scope;
 
+pub use catalogue::Catalogue;
 pub use operation::Operation;
+pub use path::CanonicalPath;
+pub use router::Route;
 pub use scope::Scope;
+
+use crate::reason::Reason;
+use http::{HeaderMap, Method, Uri, header::UPGRADE};
+
+/// What a request head says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classified<'a> {
+    /// The path, to be forwarded as it is.
+    pub path: CanonicalPath,
+    /// What stands behind `?`, to be forwarded as it is.
+    pub query: Option<String>,
+    /// The operation and its parameters; none where the catalogue has no such operation.
+    pub route: Option<Route<'a>>,
+}
+
+/// Why a request head cannot be classified safely.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A method that the API has no use for.
+    #[error("the method `{0}` is not one of the API's")]
+    Method(String),
+    /// A request to change the protocol.
+    #[error("the request asks for an upgrade, which the API does not have")]
+    Upgrade,
+    /// A header or parameter that makes some servers take the request for another method.
+    #[error("`{0}` would override the method")]
+    MethodOverride(&'static str),
+    /// A header that makes some servers take the request for another path.
+    #[error("the header `{0}` would override the path")]
+    PathOverride(&'static str),
+    /// The path is not canonical.
+    #[error("the path is not in canonical form")]
+    Path(#[from] path::Error),
+    /// An escaped slash outside a parameter that can hold one.
+    #[error("the path has an escaped slash where no name with a slash can stand")]
+    EscapedSlash,
+    /// Another spelling of a template's path, by case or file name extension.
+    #[error("the path is another spelling of `{template}`")]
+    Respelled {
+        /// The template.
+        template: String,
+    },
+    /// The query holds a character that must not stand there unescaped, or a broken escape.
+    #[error("the query holds `{0}`, which is no printable ASCII or no whole escape")]
+    Query(String),
+}
+
+impl Error {
+    /// The reason code.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
+            Self::MethodOverride(_) => Reason::MethodOverride,
+            Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
+            Self::PathOverride(_) | Self::Query(_) => Reason::MalformedRequest,
+        }
+    }
+}
+
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+const PATH_HEADERS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+const OVERRIDE_PARAMETER: &str = "_method";
+
+/// Classifies the head of a request to the API's host.
+///
+/// # Errors
+/// When the head could be understood in two ways, or asks for what the API does not have.
+pub fn classify<'a>(
+    catalogue: &'a Catalogue,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Classified<'a>, Error> {
+    if !METHODS.contains(method) {
+        return Err(Error::Method(method.to_string()));
+    }
+    check_headers(headers)?;
+    let path = CanonicalPath::parse(uri.path())?;
+    let query = uri.query().map(str::to_owned);
+    check_query(query.as_deref().unwrap_or(""))?;
+    let route = catalogue.route(None, method, &path);
+    check_other_readings(catalogue, method, &path, route.as_ref())?;
+    Ok(Classified { path, query, route })
+}
+
+/// Refuses headers that change what the request line says.
+fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
+    let present = |names: &[&'static str]| names.iter().copied().find(|name| headers.contains_key(*name));
+    if headers.contains_key(UPGRADE) {
+        return Err(Error::Upgrade);
+    }
+    if let Some(header) = present(&OVERRIDE_HEADERS) {
+        return Err(Error::MethodOverride(header));
+    }
+    present(&PATH_HEADERS).map_or(Ok(()), |header| Err(Error::PathOverride(header)))
+}
+
+/// Refuses a path that a server with looser habits would take for another operation.
+fn check_other_readings(
+    catalogue: &Catalogue,
+    method: &Method,
+    path: &CanonicalPath,
+    route: Option<&Route<'_>>,
+) -> Result<(), Error> {
+    if let Some(decoded) = path.with_slashes_decoded() {
+        let alternatives = route.ok_or(Error::EscapedSlash)?.operation.alternatives();
+        let other = catalogue.route(None, method, &decoded);
+        if other.is_some_and(|other| other.operation.alternatives() != alternatives) {
+            return Err(Error::EscapedSlash);
+        }
+    }
+    if route.is_none()
+        && let Some(operation) = catalogue.route_carelessly(method, path)
+    {
+        return Err(Error::Respelled { template: operation.path.clone() });
+    }
+    Ok(())
+}
+
+/// Printable ASCII with whole escapes, and no parameter that overrides the method.
+fn check_query(query: &str) -> Result<(), Error> {
+    if let Some(character) = query.chars().find(|character| !character.is_ascii_graphic()) {
+        return Err(Error::Query(character.escape_default().to_string()));
+    }
+    for tail in query.split('%').skip(1) {
+        if !tail.get(..2).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+            let digits = tail.get(..2).unwrap_or(tail);
+            return Err(Error::Query(format!("%{digits}")));
+        }
+    }
+    // Some servers also cut at `;`, and some take `_method[]` for `_method`.
+    let names = query.split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    let mut names = names.map(path::decode);
+    let is_override = |name: String| {
+        let name = name.trim_start_matches([' ', '+']);
+        name.split(['[', '\0']).next().is_some_and(|name| name.eq_ignore_ascii_case(OVERRIDE_PARAMETER))
+    };
+    if names.any(is_override) { Err(Error::MethodOverride(OVERRIDE_PARAMETER)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,9 @@
 //! The configuration, validated: no `Option` here means "default".
 
+mod duration;
+pub mod file;
+mod matching;
+
 use crate::host::HostName;
 use ipnet::IpNet;
 use std::{path::PathBuf, time::Duration};

@@ -12,6 +12,7 @@
 pub mod config;
 pub mod host;
 pub mod reason;
+pub mod toml_file;
 
 pub mod capture;
 pub mod identify;

@@ -2,9 +2,10 @@
 
 use super::Scope;
 use http::Method;
+use serde::Deserialize;
 
 /// An operation of the API: a method on a path template, and the scopes it needs.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Operation {
     /// The spec's operation id, such as `droplets_create`; unique in the catalogue.
     pub name: String,
@@ -12,6 +13,8 @@ pub struct Operation {
     pub method: Method,
     /// The path template, such as `/v2/droplets/{droplet_id}`.
     pub path: String,
+    /// The placeholders of the path template, in order.
+    pub parameters: Vec<Parameter>,
     /// The host that serves it where that is not the API's (such operations are unreachable at the API's host).
     pub host: Option<String>,
     /// The sets of scopes of which any one suffices; empty where the spec names no scope.
@@ -24,6 +27,34 @@ pub struct Operation {
     pub read_post: bool,
     /// What it destroys, if anything (`destroy`, `detach` …).
     pub destructive: Option<String>,
+}
+
+/// A placeholder of a path template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name in the template, such as `droplet_id`.
+    pub name: String,
+    /// What it stands for, such as `droplet`; the same thing has several names in the API's templates.
+    pub resource: String,
+    /// The form of its values. Routing depends on it for escaped slashes only.
+    pub form: Form,
+}
+
+/// The form of a placeholder's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Form {
+    /// Digits.
+    #[serde(rename = "integer")]
+    Integer,
+    /// A UUID.
+    #[serde(rename = "uuid")]
+    Uuid,
+    /// Any text without a slash.
+    #[serde(rename = "text")]
+    Text,
+    /// Any text; a slash in it is sent as `%2F`.
+    #[serde(rename = "text with slashes")]
+    TextWithSlashes,
 }
 
 impl Operation {
@@ -46,5 +77,37 @@ impl Operation {
             set.dedup();
         }
         sets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    fn scopes(words: &[&str]) -> Vec<Scope> {
+        words.iter().map(|word| Scope::parse(word).unwrap()).collect()
+    }
+
+    #[test_case(&[], &[], &[], &[]; "no scope at all")]
+    #[test_case(&[&["a:b"]], &[], &[], &[&["a:b"]]; "one set")]
+    #[test_case(&[&["a:x"], &["a:y"]], &["t:r"], &["a:z"], &[&["a:x", "a:z", "t:r"], &["a:y", "a:z", "t:r"]];
+        "extras join every set")]
+    #[test_case(&[], &["t:r"], &[], &[&["t:r"]]; "extras alone make a set")]
+    #[test_case(&[&["t:r", "a:x"]], &["t:r"], &[], &[&["a:x", "t:r"]]; "sets are sorted and hold nothing twice")]
+    fn alternatives_hold_all_that_one_set_needs(
+        sets: &[&[&str]],
+        conditional: &[&str],
+        hardened: &[&str],
+        expected: &[&[&str]],
+    ) {
+        let operation = Operation {
+            scopes: sets.iter().map(|set| scopes(set)).collect(),
+            conditional: scopes(conditional),
+            hardened: scopes(hardened),
+            ..Operation::default()
+        };
+        let expected: Vec<Vec<Scope>> = expected.iter().map(|set| scopes(set)).collect();
+        assert_eq!(operation.alternatives(), expected);
     }
 }

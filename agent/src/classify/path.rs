@@ -1,1 +1,164 @@
-//! classify/path
+//! Canonical paths: the one spelling of a path that every reader understands alike.
+//!
+//! Nothing is normalised. A path that another reader could take for a different one is refused, and what is
+//! accepted goes to the upstream byte for byte.
+
+use std::fmt;
+
+/// A path in canonical form, without query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CanonicalPath(Box<str>);
+
+/// Why a path is not canonical.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// It is empty, `*` or a relative path.
+    #[error("the path does not begin with `/`")]
+    NotAbsolute,
+    /// `//` or a trailing `/`, in plain or inside a segment with encoded slashes.
+    #[error("the path has an empty segment (`//`, or a `/` at its end)")]
+    EmptySegment,
+    /// `.` or `..`.
+    #[error("the path has the segment `{0}`")]
+    DotSegment(String),
+    /// A character that must not stand in a path unescaped, or that starts path parameters.
+    #[error("the path holds `{0}` unescaped")]
+    Character(String),
+    /// `%` without two hexadecimal digits.
+    #[error("the path holds the broken escape `{0}`")]
+    BrokenEscape(String),
+    /// An escape of a character that needs none, or that could be read as structure.
+    #[error("the path holds the escape `{0}`, which readers may understand differently")]
+    Escape(String),
+}
+
+impl CanonicalPath {
+    /// Parses the path of a request as it came, without the query.
+    ///
+    /// Accepted are `/`, and paths of non-empty segments of RFC 3986's `pchar` without `;`. An escape must
+    /// stand for a printable ASCII character that is neither unreserved (another reader would take `%61` for
+    /// `a`) nor one of `%`, `;`, `?`, `#`, `\`. An escaped slash is accepted here between non-empty pieces;
+    /// routing accepts it only in a parameter that can hold one.
+    ///
+    /// # Errors
+    /// Says what is not canonical.
+    pub fn parse(raw_path: &str) -> Result<Self, Error> {
+        let rest = raw_path.strip_prefix('/').ok_or(Error::NotAbsolute)?;
+        if !rest.is_empty() {
+            for segment in rest.split('/') {
+                check_segment(segment)?;
+            }
+        }
+        Ok(Self(raw_path.into()))
+    }
+
+    /// Exactly the bytes that came and that go to the upstream.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments, still escaped. The path `/` has none.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').skip(1).filter(|segment| !segment.is_empty())
+    }
+
+    /// The path as a reader would see it that decodes before it looks for slashes, if that is another one.
+    pub(super) fn with_slashes_decoded(&self) -> Option<Self> {
+        holds_slash(&self.0).then(|| Self(self.0.replace("%2F", "/").replace("%2f", "/").into()))
+    }
+}
+
+impl fmt::Display for CanonicalPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a segment holds an escaped slash.
+pub(super) fn holds_slash(segment: &str) -> bool {
+    segment.contains("%2F") || segment.contains("%2f")
+}
+
+/// The value that a segment of a canonical path stands for.
+pub(super) fn decode(segment: &str) -> String {
+    let mut value = String::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some((plain, tail)) = rest.split_once('%') {
+        value.push_str(plain);
+        let escape = tail.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // A canonical path has whole escapes of ASCII only; anything else stays as it is.
+        match escape {
+            Some(byte) if byte.is_ascii() => {
+                value.push(char::from(byte));
+                rest = tail.get(2..).unwrap_or("");
+            }
+            _ => {
+                value.push('%');
+                rest = tail;
+            }
+        }
+    }
+    value.push_str(rest);
+    value
+}
+
+fn check_segment(segment: &str) -> Result<(), Error> {
+    let mut characters = segment.chars();
+    let mut piece = String::new();
+    while let Some(character) = characters.next() {
+        match character {
+            '%' => {
+                let escaped = check_escape(&mut characters)?;
+                if escaped == '/' {
+                    check_piece(&piece)?;
+                    piece.clear();
+                } else {
+                    piece.push(escaped);
+                }
+            }
+            _ if is_plain(character) => piece.push(character),
+            _ => return Err(Error::Character(character.escape_default().to_string())),
+        }
+    }
+    check_piece(&piece)
+}
+
+/// Reads the two digits after `%`.
+fn check_escape(characters: &mut std::str::Chars<'_>) -> Result<char, Error> {
+    let digits: String = characters.take(2).collect();
+    let text = || format!("%{}", digits.escape_default());
+    if digits.len() != 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::BrokenEscape(text()));
+    }
+    match u8::from_str_radix(&digits, 16).map(char::from) {
+        Ok(escaped) if is_escapable(escaped) => Ok(escaped),
+        _ => Err(Error::Escape(text())),
+    }
+}
+
+/// Checks what stands between slashes, plain or escaped.
+fn check_piece(piece: &str) -> Result<(), Error> {
+    match piece {
+        "" => Err(Error::EmptySegment),
+        "." | ".." => Err(Error::DotSegment(piece.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn is_unreserved(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-._~".contains(character)
+}
+
+/// `pchar` of RFC 3986 without `%` and without `;`, behind which some servers look for path parameters.
+fn is_plain(character: char) -> bool {
+    is_unreserved(character) || "!$&'()*+,=:@".contains(character)
+}
+
+/// Escapes have no use for characters outside printable ASCII here: no identifier of the API holds one, while
+/// some readers fold them to ASCII. `%25` would decode to another escape.
+fn is_escapable(character: char) -> bool {
+    matches!(character, ' '..='~') && !is_unreserved(character) && !"%;?#\\".contains(character)
+}
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,26 @@ impl fmt::Debug for Scope {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("droplet:read", Some(("droplet", "read")))]
+    #[test_case("block_storage_action:create", Some(("block_storage_action", "create")))]
+    #[test_case("", None; "empty")]
+    #[test_case("droplet", None; "no action")]
+    #[test_case("droplet:", None; "empty action")]
+    #[test_case(":read", None; "empty resource")]
+    #[test_case("droplet:read:all", None; "two colons")]
+    #[test_case("Droplet:read", None; "upper case")]
+    #[test_case("droplet:*", None; "wildcard, which belongs to policies")]
+    #[test_case("droplet: read", None; "blank")]
+    #[test_case("droplét:read", None; "not ascii")]
+    fn scopes_are_two_words(text: &str, expected: Option<(&str, &str)>) {
+        let scope = Scope::parse(text).ok();
+        assert_eq!(scope.as_ref().map(|scope| (scope.resource(), scope.action())), expected);
+        assert!(scope.is_none_or(|scope| scope.as_str() == text));
+    }
+}

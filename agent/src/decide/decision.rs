@@ -13,6 +13,16 @@ pub enum Effect {
     Deny,
 }
 
+impl Effect {
+    /// The word as it stands in records and case tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// The answer to one request: what, why, and which rule of the policy said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

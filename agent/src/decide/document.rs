@@ -1,1 +1,274 @@
-//! decide/document
+//! Policies as they are written: the TOML shape, and its checks against the catalogue.
+
+use super::{
+    Effect, Policy,
+    grant::{Grant, did_you_mean},
+    nearest::nearest,
+    policy::{Mode, Rule},
+};
+use crate::{
+    classify::{Operation, catalogue::Catalogue},
+    toml_file::{Findings, Source},
+};
+use serde::Deserialize;
+use std::path::Path;
+use toml::Spanned;
+
+pub use crate::toml_file::Error as LoadError;
+
+/// The policy of `tidegate run` where none is named.
+const READ_ONLY: &str = include_str!("../../../policies/read-only.toml");
+
+/// A policy file. Unknown keys are errors: a typing mistake must not silently widen or weaken anything.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    description: Option<Spanned<String>>,
+    contact: Option<Spanned<String>>,
+    mode: Option<ModeWord>,
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    #[serde(default)]
+    deny: Vec<Spanned<String>>,
+    #[serde(default)]
+    operations: Vec<Spanned<String>>,
+    unknown: Option<Spanned<EffectWord>>,
+    #[serde(default)]
+    rule: Vec<Spanned<RuleTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    effect: EffectWord,
+    scopes: Option<Spanned<Vec<Spanned<String>>>>,
+    operations: Option<Spanned<Vec<Spanned<String>>>>,
+    reason: Option<Spanned<String>>,
+    mode: Option<Spanned<ModeWord>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EffectWord {
+    Allow,
+    Deny,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ModeWord {
+    Enforce,
+    DryRun,
+}
+
+impl From<ModeWord> for Mode {
+    fn from(word: ModeWord) -> Self {
+        match word {
+            ModeWord::Enforce => Self::Enforce,
+            ModeWord::DryRun => Self::DryRun,
+        }
+    }
+}
+
+/// Loads a policy file; the policy is named by it.
+///
+/// # Errors
+/// With all that is wrong: the file's name, kind, permissions or encoding, or its content.
+pub fn load(path: &Path, catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    let source = Source::open(path)?;
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    parse_source(name, &source, catalogue)
+}
+
+/// Parses the text of a policy named `name`; problems are told as of the file `origin`.
+///
+/// # Errors
+/// With all that is wrong in the name or the text.
+pub fn parse(name: &str, text: &str, origin: &Path, catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    let source = Source::from_bytes(origin, text.as_bytes().to_vec())?;
+    parse_source(name, &source, catalogue)
+}
+
+/// The sample that is built in: look at everything, change nothing.
+///
+/// # Errors
+/// When the catalogue does not know the aliases' scopes, which a test rules out for the embedded one.
+pub fn read_only(catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    parse("read-only", READ_ONLY, Path::new("policies/read-only.toml"), catalogue)
+}
+
+/// Whether a policy may have this name, so that it is a file name and nothing more.
+pub fn is_policy_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)
+}
+
+fn parse_source(name: &str, source: &Source, catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    let mut reader = Reader { findings: Findings::new(source), catalogue };
+    if !is_policy_name(name) {
+        let message = "a policy's name is the file's, and holds 1 to 64 letters, digits, `-` and `_`";
+        reader.findings.add(0..0, format!("`{name}` cannot name a policy; {message}"));
+    }
+    let document: Document = source.parse()?;
+    let policy = reader.policy(name, document);
+    reader.findings.finish(policy)
+}
+
+/// Turns the written shape into the policy and notes what is wrong on the way.
+struct Reader<'a> {
+    findings: Findings<'a>,
+    catalogue: &'a Catalogue,
+}
+
+impl Reader<'_> {
+    fn policy(&mut self, name: &str, document: Document) -> Policy {
+        let allow = self.grants(&document.allow);
+        let unknown_allowed = self.unknown(document.unknown.as_ref(), &allow);
+        Policy {
+            name: name.to_owned(),
+            description: document.description.map(Spanned::into_inner),
+            contact: document.contact.as_ref().and_then(|text| self.line(text)),
+            mode: document.mode.map(Mode::from).unwrap_or_default(),
+            allow,
+            deny: self.grants(&document.deny),
+            operations: self.unscoped_operations(&document.operations),
+            rules: document.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
+            unknown_allowed,
+        }
+    }
+
+    fn grants(&mut self, words: &[Spanned<String>]) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for word in words {
+            match Grant::parse(word.as_ref(), self.catalogue) {
+                Ok(grant) => grants.push(grant),
+                Err(error) => self.findings.add(word.span(), error),
+            }
+        }
+        grants
+    }
+
+    /// `unknown = "allow"` passes requests that nobody has looked at, so it takes the widest grant as well.
+    fn unknown(&mut self, word: Option<&Spanned<EffectWord>>, allow: &[Grant]) -> bool {
+        let Some(word) = word.filter(|word| *word.as_ref() == EffectWord::Allow) else { return false };
+        if !allow.contains(&Grant::ApiWrite) {
+            let message = "`unknown = \"allow\"` has no effect without `api:write` in `allow`; add it, or remove \
+                           `unknown`";
+            self.findings.add(word.span(), message);
+        }
+        true
+    }
+
+    fn unscoped_operations(&mut self, names: &[Spanned<String>]) -> Vec<String> {
+        for name in names {
+            let Some(operation) = self.operation(name) else { continue };
+            let alternatives = operation.alternatives();
+            if let Some(set) = alternatives.first() {
+                let words: Vec<String> = set.iter().map(|scope| format!("`{scope}`")).collect();
+                let message = format!(
+                    "operation `{}` needs scopes, and `operations` is for those that need none; put {} into `allow`",
+                    operation.name,
+                    words.join(", ")
+                );
+                self.findings.add(name.span(), message);
+            }
+        }
+        names.iter().map(|name| name.as_ref().clone()).collect()
+    }
+
+    fn rule(&mut self, spanned: &Spanned<RuleTable>) -> Option<Rule> {
+        let table = spanned.as_ref();
+        let effect = match table.effect {
+            EffectWord::Allow => Effect::Allow,
+            EffectWord::Deny => Effect::Deny,
+        };
+        self.check_rule_keys(spanned);
+        let words = table.scopes.as_ref().map(Spanned::as_ref).map_or(&[][..], Vec::as_slice);
+        let scopes = self.grants(words);
+        // With a word missing, whether the operations need any of them cannot be told.
+        let grants_are_known = scopes.len() == words.len();
+        let operations = table.operations.as_ref().map(|names| {
+            if grants_are_known {
+                self.check_rule_operations(names.as_ref(), &scopes, effect);
+            }
+            names.as_ref().iter().map(|name| name.as_ref().clone()).collect()
+        });
+        Some(Rule {
+            effect,
+            scopes,
+            operations,
+            reason: table.reason.as_ref().and_then(|text| self.line(text)),
+            mode: table.mode.as_ref().map(|mode| Mode::from(*mode.as_ref())),
+        })
+    }
+
+    /// An empty or missing list must never come to mean "all".
+    fn check_rule_keys(&mut self, spanned: &Spanned<RuleTable>) {
+        let table = spanned.as_ref();
+        for (key, list) in [("scopes", &table.scopes), ("operations", &table.operations)] {
+            if let Some(list) = list.as_ref().filter(|list| list.as_ref().is_empty()) {
+                self.findings.add(list.span(), format!("`{key} = []` fits nothing; name some, or remove the key"));
+            }
+        }
+        match table.effect {
+            EffectWord::Allow if table.scopes.is_none() => {
+                self.findings.add(spanned.span(), "an allow rule needs `scopes`");
+            }
+            EffectWord::Deny if table.scopes.is_none() && table.operations.is_none() => {
+                self.findings.add(spanned.span(), "a deny rule needs `scopes`, `operations` or both");
+            }
+            EffectWord::Allow | EffectWord::Deny => {}
+        }
+        if let Some(mode) = table.mode.as_ref().filter(|_| table.effect == EffectWord::Allow) {
+            self.findings.add(mode.span(), "`mode` belongs to deny rules only; remove it");
+        }
+    }
+
+    /// A rule that is narrowed to an operation that it cannot touch is a mistake.
+    fn check_rule_operations(&mut self, names: &[Spanned<String>], scopes: &[Grant], effect: Effect) {
+        for name in names {
+            let Some(operation) = self.operation(name) else { continue };
+            if !scopes.is_empty() && !scopes.iter().any(|grant| can_touch(grant, operation, effect)) {
+                let message = format!("operation `{}` needs none of the rule's scopes", operation.name);
+                self.findings.add(name.span(), message);
+            }
+        }
+    }
+
+    fn operation(&mut self, name: &Spanned<String>) -> Option<&Operation> {
+        let text: &String = name.as_ref();
+        let found = self.catalogue.operation(text);
+        if found.is_none() {
+            let known = self.catalogue.operations().iter().map(|operation| operation.name.as_str());
+            let suggestion = did_you_mean(nearest(text, known));
+            self.findings.add(name.span(), format!("unknown operation `{text}`{suggestion}"));
+        }
+        found
+    }
+
+    /// A text that stands in refusals: one line of printable characters.
+    fn line(&mut self, text: &Spanned<String>) -> Option<String> {
+        let line: &String = text.as_ref();
+        if line.chars().any(char::is_control) || line.chars().count() > 200 {
+            let message = "this text is shown in refusals: one line of at most 200 printable characters";
+            self.findings.add(text.span(), message);
+            return None;
+        }
+        Some(line.clone())
+    }
+}
+
+fn can_touch(grant: &Grant, operation: &Operation, effect: Effect) -> bool {
+    let access = super::grant::Access::of(&operation.method, operation);
+    let alternatives = operation.alternatives();
+    let mut scopes = alternatives.iter().flatten();
+    match (effect, alternatives.is_empty()) {
+        (Effect::Allow, true) => grant.gives_unscoped(access),
+        (Effect::Deny, true) => grant.takes_unscoped(access),
+        (Effect::Allow, false) => scopes.any(|scope| grant.gives(scope, access)),
+        (Effect::Deny, false) => scopes.any(|scope| grant.takes(scope, access)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

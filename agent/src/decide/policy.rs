@@ -1,8 +1,52 @@
 //! The validated policy.
 
-/// A policy, loaded and checked against the catalogue.
-#[derive(Debug)]
+use super::{Effect, grant::Grant};
+
+/// Whether a deny is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse what is denied.
+    #[default]
+    Enforce,
+    /// Forward it, and record that it would have been refused.
+    DryRun,
+}
+
+/// A policy, loaded and checked against the catalogue. The empty one denies everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Its name: the file's, without `.toml`.
     pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whom to ask for more, shown in refusals.
+    pub contact: Option<String>,
+    /// Whether denials are carried out.
+    pub mode: Mode,
+    /// What is allowed.
+    pub allow: Vec<Grant>,
+    /// What is denied, whatever else allows it.
+    pub deny: Vec<Grant>,
+    /// Operations without a scope that are allowed by name.
+    pub operations: Vec<String>,
+    /// The `[[rule]]` tables, in the order of the file, which decides nothing but their numbers.
+    pub rules: Vec<Rule>,
+    /// Whether a request that is not in the catalogue passes where `allow` holds `api:write`.
+    pub unknown_allowed: bool,
+}
+
+/// One `[[rule]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What it says of the requests that it fits.
+    pub effect: Effect,
+    /// Its scopes. An allow rule gives them; a deny rule fits what needs any of them, or, where it names no
+    /// scope, all of its operations.
+    pub scopes: Vec<Grant>,
+    /// The operations that it is narrowed to; none: any.
+    pub operations: Option<Vec<String>>,
+    /// For the refusal's message.
+    pub reason: Option<String>,
+    /// For a deny rule: its own mode, where that differs from the policy's.
+    pub mode: Option<Mode>,
 }

@@ -1,0 +1,394 @@
+//! The configuration as it is written: the TOML shape, and its checks.
+
+use super::{
+    Capture, Config, Limits, OnAuditFailure, Treatment, Workload, duration,
+    matching::{self, MatchTable},
+};
+use crate::{
+    host::HostName,
+    toml_file::{Findings, Source},
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use toml::Spanned;
+
+pub use crate::toml_file::Error;
+
+type Words = Vec<Spanned<String>>;
+
+/// Where the configuration is read from where no `--config` is given.
+pub const DEFAULT_PATH: &str = "/etc/tidegate/tidegate.toml";
+
+/// The keys of a configuration file at its top, by which it is told from a policy.
+pub const TOP_KEYS: [&str; 8] =
+    ["policy_dir", "hosts", "workload", "capture", "upstream", "audit", "ca", "limits"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    policy_dir: Option<Spanned<PathBuf>>,
+    hosts: Option<Spanned<Words>>,
+    #[serde(default)]
+    workload: Vec<WorkloadTable>,
+    #[serde(default)]
+    capture: CaptureTable,
+    #[serde(default)]
+    upstream: UpstreamTable,
+    #[serde(default)]
+    audit: AuditTable,
+    #[serde(default)]
+    ca: CaTable,
+    #[serde(default)]
+    limits: LimitsTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkloadTable {
+    name: Spanned<String>,
+    policy: Spanned<String>,
+    #[serde(rename = "match")]
+    matches: Option<Spanned<Vec<Spanned<MatchTable>>>>,
+    except: Option<Spanned<Vec<Spanned<MatchTable>>>>,
+    run_by: Option<Spanned<Words>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaptureTable {
+    cgroup_root: Option<Spanned<PathBuf>>,
+    mode: Option<Spanned<CaptureMode>>,
+    tls_ports: Option<Spanned<Vec<Spanned<u16>>>>,
+    plain_ports: Option<Spanned<Vec<Spanned<u16>>>>,
+    no_sni: Option<TreatmentWord>,
+    ech: Option<TreatmentWord>,
+    foreign_sni: Option<TreatmentWord>,
+    passthrough_hosts: Option<Words>,
+    edge_prefixes: Option<Words>,
+    peek_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CaptureMode {
+    Strict,
+    Targeted,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TreatmentWord {
+    DenyAtEdge,
+    Deny,
+    Pass,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpstreamTable {
+    ca_file: Option<Spanned<PathBuf>>,
+    connect_timeout: Option<Spanned<String>>,
+    response_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditTable {
+    path: Option<Spanned<PathBuf>>,
+    on_failure: Option<OnFailureWord>,
+    sync: Option<bool>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnFailureWord {
+    RefuseWrites,
+    RefuseAll,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaTable {
+    ephemeral: Option<Spanned<bool>>,
+    dir: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    connections: Option<Spanned<usize>>,
+    handshakes: Option<Spanned<usize>>,
+    head_timeout: Option<Spanned<String>>,
+    body_idle_timeout: Option<Spanned<String>>,
+}
+
+impl From<TreatmentWord> for Treatment {
+    fn from(word: TreatmentWord) -> Self {
+        match word {
+            TreatmentWord::DenyAtEdge => Self::DenyAtEdge,
+            TreatmentWord::Deny => Self::Deny,
+            TreatmentWord::Pass => Self::Pass,
+        }
+    }
+}
+
+/// Loads a configuration file.
+///
+/// # Errors
+/// With all that is wrong with the file or in it.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    parse(&Source::open(path)?)
+}
+
+/// Parses a configuration; keys that are not there have the defaults of [`Config::default`].
+///
+/// # Errors
+/// With all that is wrong in it.
+pub fn parse(source: &Source) -> Result<Config, Error> {
+    let document: Document = source.parse()?;
+    let mut reader = Reader { findings: Findings::new(source) };
+    let config = reader.config(document);
+    reader.findings.finish(config)
+}
+
+/// Turns the written shape into the configuration and notes what is wrong on the way.
+struct Reader<'a> {
+    findings: Findings<'a>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self, document: Document) -> Config {
+        let mut config = Config::default();
+        self.absolute(document.policy_dir, &mut config.policy_dir);
+        if let Some(hosts) = &document.hosts {
+            config.hosts = self.protected_hosts(hosts);
+        }
+        config.workloads = self.workloads(&document.workload);
+        self.capture(document.capture, &config.hosts, &mut config.capture);
+        let ca_file = document.upstream.ca_file;
+        config.upstream.ca_file = ca_file.map(|file| {
+            let mut path = PathBuf::new();
+            self.absolute(Some(file), &mut path);
+            path
+        });
+        self.duration(document.upstream.connect_timeout.as_ref(), &mut config.upstream.connect_timeout);
+        self.duration(document.upstream.response_timeout.as_ref(), &mut config.upstream.response_timeout);
+        self.audit(document.audit, &mut config);
+        self.ca(document.ca, &mut config);
+        self.limits(&document.limits, &mut config.limits);
+        config
+    }
+
+    fn protected_hosts(&mut self, words: &Spanned<Words>) -> Vec<HostName> {
+        let hosts = self.hosts(words.as_ref());
+        if words.as_ref().is_empty() {
+            self.findings.add(words.span(), "`hosts = []` would protect nothing; name one, or remove the key");
+        }
+        // One local CA is constrained to one registrable domain.
+        let domain = hosts.first().map(|(_, host)| host.registrable_domain());
+        for (word, host) in &hosts {
+            if domain.as_ref().is_some_and(|domain| host.registrable_domain() != *domain) {
+                let message = format!("`{host}` lies in another domain than the first of `hosts`; keep to one");
+                self.findings.add(word.span(), message);
+            }
+        }
+        hosts.into_iter().map(|(_, host)| host).collect()
+    }
+
+    fn hosts<'w>(&mut self, words: &'w [Spanned<String>]) -> Vec<(&'w Spanned<String>, HostName)> {
+        let mut hosts: Vec<(&Spanned<String>, HostName)> = Vec::new();
+        for word in words {
+            match HostName::parse(word.as_ref()) {
+                Ok(host) if hosts.iter().any(|(_, other)| *other == host) => {
+                    self.findings.add(word.span(), format!("`{host}` is named twice"));
+                }
+                Ok(host) => hosts.push((word, host)),
+                Err(error) => self.findings.add(word.span(), error),
+            }
+        }
+        hosts
+    }
+
+    fn workloads(&mut self, tables: &[WorkloadTable]) -> Vec<Workload> {
+        let mut names = BTreeSet::new();
+        for table in tables {
+            let (name, policy) = (table.name.as_ref(), table.policy.as_ref());
+            if !is_name(name, b"-_.") {
+                let message = format!("`{name}` cannot name a workload; use 1 to 64 letters, digits, `-`, `_`, `.`");
+                self.findings.add(table.name.span(), message);
+            }
+            if !names.insert(name) {
+                self.findings.add(table.name.span(), format!("workload `{name}` is defined twice"));
+            }
+            if !is_name(policy, b"-_") {
+                let message = format!("`{policy}` is not a policy's name; write it without path and `.toml`");
+                self.findings.add(table.policy.span(), message);
+            }
+            for (key, list) in [("match", &table.matches), ("except", &table.except)] {
+                if let Some(list) = list {
+                    matching::check(key, list, &mut self.findings);
+                }
+            }
+            self.run_by(table.run_by.as_ref());
+        }
+        tables
+            .iter()
+            .map(|table| Workload {
+                name: table.name.as_ref().clone(),
+                policy: table.policy.as_ref().clone(),
+            })
+            .collect()
+    }
+
+    fn run_by(&mut self, users: Option<&Spanned<Words>>) {
+        let Some(users) = users else { return };
+        if users.as_ref().is_empty() {
+            self.findings.add(users.span(), "`run_by = []` lets nobody; name users, or remove the key");
+        }
+        for user in users.as_ref().iter().filter(|user| !is_name(user.as_ref(), b"-_.$@")) {
+            self.findings.add(user.span(), format!("`{}` is not a user's name", user.as_ref()));
+        }
+    }
+
+    fn capture(&mut self, table: CaptureTable, hosts: &[HostName], capture: &mut Capture) {
+        if let Some(mode) = table.mode.as_ref().filter(|mode| *mode.as_ref() == CaptureMode::Targeted) {
+            let message = "`mode = \"targeted\"` is not supported by this version; write \"strict\", or remove it";
+            self.findings.add(mode.span(), message);
+        }
+        self.ports(&table, capture);
+        capture.cgroup_root = table.cgroup_root.map(|root| {
+            let mut path = PathBuf::new();
+            self.absolute(Some(root), &mut path);
+            path
+        });
+        let treatments = [
+            (table.no_sni, &mut capture.no_sni),
+            (table.ech, &mut capture.ech),
+            (table.foreign_sni, &mut capture.foreign_sni),
+        ];
+        for (word, treatment) in treatments {
+            *treatment = word.map_or(*treatment, Treatment::from);
+        }
+        if let Some(words) = &table.passthrough_hosts {
+            let passed = self.hosts(words);
+            for (word, host) in passed.iter().filter(|(_, host)| hosts.contains(host)) {
+                let message = format!("`{host}` is protected by `hosts`, so it cannot be passed through");
+                self.findings.add(word.span(), message);
+            }
+            capture.passthrough_hosts = passed.into_iter().map(|(_, host)| host).collect();
+        }
+        if let Some(words) = &table.edge_prefixes {
+            capture.edge_prefixes = words.iter().filter_map(|word| self.prefix(word)).collect();
+        }
+        self.duration(table.peek_timeout.as_ref(), &mut capture.peek_timeout);
+    }
+
+    fn ports(&mut self, table: &CaptureTable, capture: &mut Capture) {
+        let lists = [
+            ("tls_ports", &table.tls_ports, &mut capture.tls_ports),
+            ("plain_ports", &table.plain_ports, &mut capture.plain_ports),
+        ];
+        for (key, words, ports) in lists {
+            let Some(words) = words else { continue };
+            for port in words.as_ref().iter().filter(|port| *port.as_ref() == 0) {
+                self.findings.add(port.span(), format!("port 0 in `{key}`; write 1 to 65535"));
+            }
+            *ports = words.as_ref().iter().map(|port| *port.as_ref()).collect();
+        }
+        if let Some(words) = table.tls_ports.as_ref().filter(|words| words.as_ref().is_empty()) {
+            self.findings.add(words.span(), "`tls_ports = []` would capture no TLS; name some, or remove the key");
+        }
+        if let Some(port) = capture.tls_ports.iter().find(|port| capture.plain_ports.contains(port)) {
+            let span = table.tls_ports.as_ref().or(table.plain_ports.as_ref()).map(Spanned::span);
+            let message = format!("port {port} stands in both `tls_ports` and `plain_ports`");
+            self.findings.add(span.unwrap_or(0..0), message);
+        }
+    }
+
+    fn prefix(&mut self, word: &Spanned<String>) -> Option<IpNet> {
+        let text: &String = word.as_ref();
+        match text.parse::<IpNet>() {
+            Ok(prefix) if prefix.trunc() == prefix => return Some(prefix),
+            Ok(prefix) => {
+                let message = format!("`{text}` has bits beyond its prefix; did you mean `{}`?", prefix.trunc());
+                self.findings.add(word.span(), message);
+            }
+            Err(_) => {
+                let message = format!("`{text}` is not an address range; write for example `104.16.0.0/13`");
+                self.findings.add(word.span(), message);
+            }
+        }
+        None
+    }
+
+    fn audit(&mut self, table: AuditTable, config: &mut Config) {
+        let is_stderr = |path: &Spanned<PathBuf>| path.as_ref() == Path::new("-");
+        if table.path.as_ref().is_some_and(is_stderr) {
+            config.audit.path = "-".into();
+        } else {
+            self.absolute(table.path, &mut config.audit.path);
+        }
+        config.audit.on_failure = match table.on_failure {
+            Some(OnFailureWord::RefuseWrites) => OnAuditFailure::RefuseWrites,
+            Some(OnFailureWord::RefuseAll) => OnAuditFailure::RefuseAll,
+            None => config.audit.on_failure,
+        };
+        config.audit.sync = table.sync.unwrap_or(config.audit.sync);
+    }
+
+    fn ca(&mut self, table: CaTable, config: &mut Config) {
+        if let (Some(true), Some(dir)) = (table.ephemeral.as_ref().map(|word| *word.as_ref()), &table.dir) {
+            self.findings.add(dir.span(), "`dir` has no meaning with `ephemeral = true`; remove one of them");
+        }
+        config.ca.ephemeral = table.ephemeral.map_or(config.ca.ephemeral, Spanned::into_inner);
+        self.absolute(table.dir, &mut config.ca.dir);
+    }
+
+    fn limits(&mut self, table: &LimitsTable, limits: &mut Limits) {
+        let counts = [
+            ("connections", &table.connections, &mut limits.connections),
+            ("handshakes", &table.handshakes, &mut limits.handshakes),
+        ];
+        for (key, word, count) in counts {
+            let Some(word) = word else { continue };
+            if !(1..=1_000_000).contains(word.as_ref()) {
+                let message = format!("`{key} = {}` is out of range; write 1 to 1000000", word.as_ref());
+                self.findings.add(word.span(), message);
+            }
+            *count = *word.as_ref();
+        }
+        self.duration(table.head_timeout.as_ref(), &mut limits.head_timeout);
+        self.duration(table.body_idle_timeout.as_ref(), &mut limits.body_idle_timeout);
+    }
+
+    fn duration(&mut self, word: Option<&Spanned<String>>, duration: &mut Duration) {
+        let Some(word) = word else { return };
+        match duration::parse(word.as_ref()) {
+            Ok(parsed) => *duration = parsed,
+            Err(error) => self.findings.add(word.span(), error),
+        }
+    }
+
+    /// A relative path would mean another file for each place that the agent is started from.
+    fn absolute(&mut self, word: Option<Spanned<PathBuf>>, path: &mut PathBuf) {
+        let Some(word) = word else { return };
+        if !word.as_ref().is_absolute() {
+            let message = format!("`{}` is not an absolute path; begin it with `/`", word.as_ref().display());
+            self.findings.add(word.span(), message);
+        }
+        *path = word.into_inner();
+    }
+}
+
+fn is_name(text: &str, marks: &[u8]) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests;

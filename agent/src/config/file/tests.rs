@@ -1,0 +1,151 @@
+use super::*;
+use test_case::test_case;
+
+fn parse_text(text: &str) -> Result<Config, String> {
+    let source = Source::from_bytes(Path::new("t.toml"), text.as_bytes().to_vec()).unwrap();
+    parse(&source).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(parse_text(""), Ok(Config::default()));
+}
+
+#[test]
+fn every_key_reaches_the_configuration() {
+    let text = r#"
+        policy_dir = "/p"
+        hosts = ["API.digitalocean.com."]
+        [[workload]]
+        name = "gitlab-runner"
+        policy = "ci-builder"
+        match = [{ unit = "gitlab-runner.service", exe = "/usr/bin/runner" }, { cgroup = "/ci.slice/**" }]
+        except = [{ user = "root" }]
+        run_by = ["alice"]
+        [[workload]]
+        name = "bots"
+        policy = "read-only"
+        match = [{ pod = { namespace = "agents", labels = { app = "bot" } } }, { container = { image = "x" } }]
+        [capture]
+        cgroup_root = "/c"
+        mode = "strict"
+        tls_ports = [443]
+        plain_ports = []
+        no_sni = "deny"
+        ech = "pass"
+        foreign_sni = "deny-at-edge"
+        passthrough_hosts = ["registry.digitalocean.com"]
+        edge_prefixes = ["10.0.0.0/8", "fd00::/8"]
+        peek_timeout = "500ms"
+        [upstream]
+        ca_file = "/f.pem"
+        connect_timeout = "1s"
+        response_timeout = "2m"
+        [audit]
+        path = "-"
+        on_failure = "refuse-all"
+        sync = true
+        [ca]
+        dir = "/ca"
+        [limits]
+        connections = 1
+        handshakes = 2
+        head_timeout = "3s"
+        body_idle_timeout = "4s"
+    "#;
+    let workload = |name: &str, policy: &str| Workload { name: name.to_owned(), policy: policy.to_owned() };
+    let config = parse_text(text).unwrap();
+    assert_eq!(config.policy_dir, Path::new("/p"));
+    assert_eq!(config.hosts, Config::default().hosts);
+    assert_eq!(config.workloads, [workload("gitlab-runner", "ci-builder"), workload("bots", "read-only")]);
+    let expected = Capture {
+        cgroup_root: Some("/c".into()),
+        tls_ports: vec![443],
+        plain_ports: vec![],
+        no_sni: Treatment::Deny,
+        ech: Treatment::Pass,
+        foreign_sni: Treatment::DenyAtEdge,
+        passthrough_hosts: vec![HostName::parse("registry.digitalocean.com").unwrap()],
+        edge_prefixes: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        peek_timeout: Duration::from_millis(500),
+    };
+    assert_eq!(config.capture, expected);
+    assert_eq!(config.upstream.ca_file.as_deref(), Some(Path::new("/f.pem")));
+    assert_eq!(config.upstream.connect_timeout, Duration::from_secs(1));
+    assert_eq!(config.upstream.response_timeout, Duration::from_secs(120));
+    assert_eq!(config.audit.path, Path::new("-"));
+    assert_eq!(config.audit.on_failure, OnAuditFailure::RefuseAll);
+    assert!(config.audit.sync);
+    assert_eq!(config.ca.dir, Path::new("/ca"));
+    let expected = Limits {
+        connections: 1,
+        handshakes: 2,
+        head_timeout: Duration::from_secs(3),
+        body_idle_timeout: Duration::from_secs(4),
+    };
+    assert_eq!(config.limits, expected);
+}
+
+#[test_case("hots = []", "1: unknown key `hots`"; "unknown key")]
+#[test_case("[capture]\nsni = \"deny\"", "2: unknown key `sni`"; "unknown key in a table")]
+#[test_case("hosts = []", "1: `hosts = []` would protect nothing"; "no hosts")]
+#[test_case("hosts = [\"127.0.0.1\"]", "1: `127.0.0.1` is not a DNS host name"; "address as a host")]
+#[test_case("hosts = [\"a.example\",\n\"A.example\"]", "2: `a.example` is named twice"; "host twice")]
+#[test_case("hosts = [\"a.example.com\",\n\"b.example.org\"]", "2: `b.example.org` lies in another domain"; "two domains")]
+#[test_case("policy_dir = \"policies\"", "1: `policies` is not an absolute path"; "relative path")]
+#[test_case("[audit]\npath = \"log\"", "2: `log` is not an absolute path"; "relative log")]
+#[test_case("[capture]\nmode = \"targeted\"", "2: `mode = \"targeted\"` is not supported by this version"; "targeted")]
+#[test_case("[capture]\nmode = \"loose\"", "2: unknown variant `loose`"; "unknown mode")]
+#[test_case("[capture]\ntls_ports = [0]", "2: port 0 in `tls_ports`"; "port 0")]
+#[test_case("[capture]\ntls_ports = [70000]", "2: invalid value: integer `70000`"; "port too high")]
+#[test_case("[capture]\ntls_ports = []", "2: `tls_ports = []` would capture no TLS"; "no ports")]
+#[test_case("[capture]\ntls_ports = [80]", "2: port 80 stands in both"; "port in both lists")]
+#[test_case("[capture]\npassthrough_hosts = [\"api.digitalocean.com\"]", "2: `api.digitalocean.com` is protected by `hosts`"; "protected and passed")]
+#[test_case("[capture]\nedge_prefixes = [\"10.0.0.1/8\"]", "2: `10.0.0.1/8` has bits beyond its prefix; did you mean `10.0.0.0/8`?"; "host bits")]
+#[test_case("[capture]\nedge_prefixes = [\"edge\"]", "2: `edge` is not an address range"; "no range")]
+#[test_case("[capture]\npeek_timeout = \"3\"", "2: `3` is not a duration"; "no unit")]
+#[test_case("[capture]\necho = \"pass\"", "2: unknown key `echo`"; "misspelt")]
+#[test_case("[capture]\nech = \"allow\"", "2: unknown variant `allow`"; "unknown treatment")]
+#[test_case("[ca]\nephemeral = true\ndir = \"/x\"", "3: `dir` has no meaning with `ephemeral = true`"; "contradiction")]
+#[test_case("[limits]\nconnections = 0", "2: `connections = 0` is out of range"; "no connections")]
+#[test_case("[limits]\nconnections = -1", "2: invalid value: integer `-1`"; "negative")]
+#[test_case("[audit]\nqueue = 5", "2: unknown key `queue`"; "a key of a later version")]
+#[test_case("[[workload]]\nname = \"a\"", "1: missing key `policy`"; "workload without policy")]
+fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
+    let error = parse_text(text).unwrap_err();
+    assert!(error.starts_with(&format!("t.toml:{expected}")), "{error}");
+}
+
+#[test_case("name = \"a b\"", "cannot name a workload"; "blank in a name")]
+#[test_case("name = \"a\"\nmatch = []", "`match = []` matches nothing"; "empty match")]
+#[test_case("name = \"a\"\nmatch = [{}]", "an empty table matches nothing"; "empty table")]
+#[test_case("name = \"a\"\nmatch = [{ exe = \"/bin/x\" }]", "`exe` alone is no identity"; "exe alone")]
+#[test_case("name = \"a\"\nexcept = [{ exe = \"/bin/x\" }]", "`exe` alone is no identity"; "exe alone as an exception")]
+#[test_case("name = \"a\"\nmatch = [{ any = true, exe = \"/bin/x\" }]", "`any` stands alone"; "any with exe")]
+#[test_case("name = \"a\"\nmatch = [{ any = false }]", "`any = false` matches nothing"; "any false")]
+#[test_case("name = \"a\"\nmatch = [{ unit = \"\" }]", "`unit` is empty"; "empty word")]
+#[test_case("name = \"a\"\nmatch = [{ pod = {} }]", "`pod` names nothing"; "empty pod")]
+#[test_case("name = \"a\"\nmatch = [{ pod = { labels = {} } }]", "`pod` names nothing"; "empty labels")]
+#[test_case("name = \"a\"\nmatch = [{ cgroup = \"ci.slice\" }]", "must begin with `/`"; "relative cgroup")]
+#[test_case("name = \"a\"\nmatch = [{ comm = \"x\" }]", "unknown key `comm`"; "name that a program chooses")]
+#[test_case("name = \"a\"\nrun_by = []", "`run_by = []` lets nobody"; "run by nobody")]
+fn workloads_that_could_match_too_much_are_refused(keys: &str, expected: &str) {
+    let error = parse_text(&format!("[[workload]]\npolicy = \"p\"\n{keys}")).unwrap_err();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test_case("../p"; "path")]
+#[test_case("p.toml"; "file name")]
+#[test_case(""; "empty")]
+fn a_policy_is_named_without_a_path(policy: &str) {
+    let error = parse_text(&format!("[[workload]]\nname = \"a\"\npolicy = \"{policy}\"")).unwrap_err();
+    assert!(error.contains("is not a policy's name"), "{error}");
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_file() {
+    let text = "hosts = []\n[capture]\npeek_timeout = \"x\"\n[limits]\nhandshakes = 0";
+    let error = parse_text(text).unwrap_err();
+    let lines: Vec<&str> = error.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    assert_eq!(lines, ["1", "3", "5"]);
+}

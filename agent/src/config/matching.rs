@@ -1,0 +1,118 @@
+//! The tables of a workload's `match` and `except`, as far as their form goes.
+
+use crate::toml_file::Findings;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// One table: all of its keys must fit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MatchTable {
+    unit: Option<String>,
+    user_unit: Option<String>,
+    slice: Option<String>,
+    cgroup: Option<String>,
+    user: Option<String>,
+    group: Option<String>,
+    exe: Option<String>,
+    any: Option<bool>,
+    pod: Option<PodTable>,
+    container: Option<ContainerTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PodTable {
+    namespace: Option<String>,
+    name: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    service_account: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainerTable {
+    name: Option<String>,
+    image: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Notes what is wrong in a list of tables. An empty table, string or list must never come to fit everything.
+pub(super) fn check(key: &str, tables: &Spanned<Vec<Spanned<MatchTable>>>, findings: &mut Findings<'_>) {
+    if tables.as_ref().is_empty() {
+        findings.add(tables.span(), format!("`{key} = []` matches nothing; name something, or remove the key"));
+    }
+    for table in tables.as_ref() {
+        if let Some(message) = table.as_ref().problem() {
+            findings.add(table.span(), message);
+        }
+    }
+}
+
+impl MatchTable {
+    fn problem(&self) -> Option<String> {
+        let words = self.words();
+        if let Some((key, _)) = words.iter().find(|(_, value)| value.is_empty()) {
+            return Some(format!("`{key}` is empty"));
+        }
+        let groups = [
+            ("pod", self.pod.as_ref().map(PodTable::is_empty)),
+            ("container", self.container.as_ref().map(ContainerTable::is_empty)),
+        ];
+        if let Some((key, _)) = groups.iter().find(|(_, empty)| *empty == Some(true)) {
+            return Some(format!("`{key}` names nothing; give at least one of its keys a value"));
+        }
+        if let Some((key, value)) =
+            words.iter().find(|(key, value)| matches!(*key, "cgroup" | "exe") && !value.starts_with('/'))
+        {
+            return Some(format!("`{key} = \"{value}\"` must begin with `/`"));
+        }
+        let keys = words.len() + groups.iter().filter(|(_, group)| group.is_some()).count();
+        match (self.any, keys, self.exe.is_some()) {
+            (Some(false), ..) => Some("`any = false` matches nothing; remove it".to_owned()),
+            (Some(true), 0, _) => None,
+            (Some(true), ..) => Some("`any` stands alone; remove it, or the other keys".to_owned()),
+            (None, 0, _) => Some("an empty table matches nothing; write `any = true` for everything".to_owned()),
+            (None, 1, true) => Some(
+                "`exe` alone is no identity, since any program can be started under any name; add a key such as \
+                 `unit` or `user`"
+                    .to_owned(),
+            ),
+            (None, ..) => None,
+        }
+    }
+
+    fn words(&self) -> Vec<(&'static str, &str)> {
+        let keys = [
+            ("unit", &self.unit),
+            ("user_unit", &self.user_unit),
+            ("slice", &self.slice),
+            ("cgroup", &self.cgroup),
+            ("user", &self.user),
+            ("group", &self.group),
+            ("exe", &self.exe),
+        ];
+        keys.into_iter().filter_map(|(key, value)| value.as_deref().map(|value| (key, value))).collect()
+    }
+}
+
+impl PodTable {
+    fn is_empty(&self) -> bool {
+        all_empty([&self.namespace, &self.name, &self.service_account], self.labels.as_ref())
+    }
+}
+
+impl ContainerTable {
+    fn is_empty(&self) -> bool {
+        all_empty([&self.name, &self.image], self.labels.as_ref())
+    }
+}
+
+/// Whether nothing has a value, or something is there whose value is empty.
+fn all_empty<const N: usize>(words: [&Option<String>; N], labels: Option<&BTreeMap<String, String>>) -> bool {
+    let given: Vec<&String> = words.into_iter().flatten().collect();
+    given.iter().any(|word| word.is_empty())
+        || labels.is_some_and(BTreeMap::is_empty)
+        || (given.is_empty() && labels.is_none())
+}

@@ -1,0 +1,38 @@
+//! Where the catalogue differs from the spec, and why. Everything else follows general rules in `render`.
+
+/// POSTs that change nothing, so that `api:read` covers them.
+pub(crate) const READ_POSTS: [&str; 2] = ["apps_validate_appSpec", "apps_list_metrics_bandwidth_daily"];
+
+/// A scope that an operation needs beyond the spec's own, which are too weak for its effect.
+pub(crate) struct Hardened {
+    pub(crate) operation: &'static str,
+    pub(crate) scope: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+/// Reads that hand out a secret for a read scope. Writes for a read scope are found by rule.
+pub(crate) const HARDENED_READS: [Hardened; 2] = [
+    Hardened {
+        operation: "partnerAttachments_get_bgp_auth_key",
+        scope: "partner_network_connect:view_credentials",
+        reason: "answers with a key, yet the spec wants a read scope only",
+    },
+    Hardened {
+        operation: "partnerAttachments_get_service_key",
+        scope: "partner_network_connect:view_credentials",
+        reason: "answers with a key, yet the spec wants a read scope only",
+    },
+];
+
+/// Resources whose identifier can hold a `/`, sent as `%2F`.
+pub(crate) const SLASH_RESOURCES: [&str; 1] = ["registry_repository"];
+
+/// Whether a list of several scopes inside one security block, which means AND, may be meant as OR.
+pub(crate) fn is_unclear(operation: &str, scopes: &[String]) -> bool {
+    let snapshots = ["snapshots_get", "snapshots_delete"];
+    scopes.len() > 1
+        && (scopes.iter().any(|scope| scope == "function:admin") || snapshots.contains(&operation))
+}
+
+/// The host of an operation whose whole URL, host included, comes from an earlier answer.
+pub(crate) const PRESIGNED_HOST: &str = "{upload_url}";
