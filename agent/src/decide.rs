@@ -179,7 +179,8 @@ impl<'a> Question<'a> {
     /// The scopes of a set that the policy does not allow, or denies.
     fn missing(&self, set: &[Scope]) -> Vec<Scope> {
         let by_rules = self.deny_rules().filter(|(_, rule)| self.concerns(rule));
-        let denied: Vec<&Grant> = self.policy.deny.iter().chain(by_rules.flat_map(|(_, rule)| &rule.scopes)).collect();
+        let denied: Vec<&Grant> =
+            self.policy.deny.iter().chain(by_rules.flat_map(|(_, rule)| &rule.scopes)).collect();
         let is_missing = |scope: &&Scope| {
             self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
         };

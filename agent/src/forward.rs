@@ -62,9 +62,17 @@ pub enum Error {
         /// What the verifier says.
         source: rustls::Error,
     },
-    /// The upstream did not do in time what it had to.
+    /// No connection was ready in time.
     #[error("the upstream did not {what} within {after:?}")]
-    Timeout {
+    SlowToConnect {
+        /// What it had to do.
+        what: &'static str,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The upstream has the request, and did not go on with its answer in time.
+    #[error("the upstream did not {what} within {after:?}")]
+    SlowToAnswer {
         /// What it had to do.
         what: &'static str,
         /// How long it had.
@@ -99,9 +107,21 @@ impl Error {
         match self {
             Self::Unreachable { .. } => Reason::UpstreamUnreachable,
             Self::NotHost { .. } => Reason::UpstreamNotHost,
-            Self::Timeout { .. } => Reason::UpstreamTimeout,
+            Self::SlowToConnect { .. } | Self::SlowToAnswer { .. } => Reason::UpstreamTimeout,
             Self::Failed { .. } | Self::Broken(_) | Self::Switched => Reason::UpstreamFailed,
             Self::Head(_) => Reason::MalformedRequest,
+        }
+    }
+
+    /// Whether the upstream may have got the request, or a part of it.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::SlowToAnswer { .. } | Self::Broken(_) | Self::Switched => true,
+            Self::Unreachable { .. }
+            | Self::NotHost { .. }
+            | Self::SlowToConnect { .. }
+            | Self::Failed { .. }
+            | Self::Head(_) => false,
         }
     }
 }
@@ -195,7 +215,7 @@ impl Forwarder {
                 })),
                 () = sleep_until(deadline) => {
                     if deadline >= began.max(progress.last()) + self.response_timeout {
-                        return Err(Error::Timeout { what: "answer", after: self.response_timeout });
+                        return Err(Error::SlowToAnswer { what: "answer", after: self.response_timeout });
                     }
                 }
             }

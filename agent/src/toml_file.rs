@@ -125,9 +125,7 @@ impl Source {
         }
         let mut bytes = Vec::new();
         let mut limited = File::from(file).take(MAX_BYTES + 1);
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        limited.read_to_end(&mut bytes).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::TooLarge(path.to_owned()));
         }
@@ -212,7 +210,10 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
 
 /// The parser's message in the words that the documentation uses, on one line.
 fn worded(message: &str) -> String {
-    message.replace("unknown field", "unknown key").replace("missing field", "missing key").replace('\n', "; ")
+    message
+        .replace("unknown field", "unknown key")
+        .replace("missing field", "missing key")
+        .replace('\n', "; ")
 }
 
 #[cfg(test)]
@@ -264,7 +265,10 @@ mod tests {
         assert!(matches!(Source::open(&path), Err(Error::TooLarge(_))));
     }
 
-    #[test_case(b"\xef\xbb\xbfa = 1", "f.toml:1: begins with a byte order mark; save the file as UTF-8 without one")]
+    #[test_case(
+        b"\xef\xbb\xbfa = 1",
+        "f.toml:1: begins with a byte order mark; save the file as UTF-8 without one"
+    )]
     #[test_case(b"a = 1\nb = \"\xff\"", "f.toml:2: not UTF-8; save the file as UTF-8")]
     fn other_encodings_are_refused(bytes: &[u8], expected: &str) {
         let error = Source::from_bytes(Path::new("f.toml"), bytes.to_vec()).unwrap_err();

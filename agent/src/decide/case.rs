@@ -54,7 +54,10 @@ impl<'a> Table<'a> {
         let document: Document = source.parse()?;
         let mut findings = Findings::new(source);
         if !is_policy_name(document.policy.as_ref()) {
-            let message = format!("`{}` is not a policy's name; write it without path and `.toml`", document.policy.as_ref());
+            let message = format!(
+                "`{}` is not a policy's name; write it without path and `.toml`",
+                document.policy.as_ref()
+            );
             findings.add(document.policy.span(), message);
         }
         if document.case.is_empty() {
@@ -111,7 +114,11 @@ impl CaseTable {
         compare("the decision", Some(expected.word()), decision.effect.word());
         let operation = trial.operation.map_or("none", |operation| operation.name.as_str());
         compare("the operation", self.operation.as_deref(), operation);
-        compare("the reason", self.reason.as_ref().map(|reason| reason.as_ref().as_str()), decision.reason.code());
+        compare(
+            "the reason",
+            self.reason.as_ref().map(|reason| reason.as_ref().as_str()),
+            decision.reason.code(),
+        );
         compare("the rule", self.rule.as_deref(), &decision.rule);
         if let Some(expected) = &self.missing {
             let mut expected = expected.clone();
@@ -138,11 +145,13 @@ mod tests {
         table.run(&policy, catalogue).map_err(|error| error.to_string())
     }
 
-    const HEAD: &str = "policy = \"read-only\"\n[[case]]\nname = \"a\"\nmethod = \"DELETE\"\nurl = \"/v2/droplets/1\"\n";
+    const HEAD: &str =
+        "policy = \"read-only\"\n[[case]]\nname = \"a\"\nmethod = \"DELETE\"\nurl = \"/v2/droplets/1\"\n";
 
     #[test]
     fn a_table_that_is_right_counts_its_cases() {
-        let text = format!("{HEAD}expect = \"deny\"\nreason = \"missing_scope\"\nmissing = [\"droplet:delete\"]");
+        let text =
+            format!("{HEAD}expect = \"deny\"\nreason = \"missing_scope\"\nmissing = [\"droplet:delete\"]");
         assert_eq!(run(&text), Ok(1));
     }
 

@@ -207,7 +207,8 @@ impl Reader<'_> {
         let table = spanned.as_ref();
         for (key, list) in [("scopes", &table.scopes), ("operations", &table.operations)] {
             if let Some(list) = list.as_ref().filter(|list| list.as_ref().is_empty()) {
-                self.findings.add(list.span(), format!("`{key} = []` fits nothing; name some, or remove the key"));
+                self.findings
+                    .add(list.span(), format!("`{key} = []` fits nothing; name some, or remove the key"));
             }
         }
         match table.effect {

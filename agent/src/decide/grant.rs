@@ -85,7 +85,8 @@ impl Grant {
             _ => {}
         }
         if let Some(resource) = text.strip_suffix(":*") {
-            let known = || catalogue.scopes().map(|entry| entry.scope.resource()).filter(|name| *name != "api");
+            let known =
+                || catalogue.scopes().map(|entry| entry.scope.resource()).filter(|name| *name != "api");
             if known().any(|name| name == resource) {
                 return Ok(Self::Resource(resource.into()));
             }
@@ -213,11 +214,13 @@ mod tests {
 
     #[test]
     fn what_deny_write_leaves_is_what_allow_read_gives() {
-        for text in ["droplet:read", "nfs:list", "droplet:delete", "kubernetes:access_cluster", "function:admin"]
+        for text in
+            ["droplet:read", "nfs:list", "droplet:delete", "kubernetes:access_cluster", "function:admin"]
         {
             for access in [Access::Read, Access::Write] {
                 let scope = scope(text);
-                let (left, given) = (!Grant::ApiWrite.takes(&scope, access), Grant::ApiRead.gives(&scope, access));
+                let (left, given) =
+                    (!Grant::ApiWrite.takes(&scope, access), Grant::ApiRead.gives(&scope, access));
                 assert_eq!(left, given, "{text} {access:?}");
             }
         }

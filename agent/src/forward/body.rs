@@ -207,7 +207,7 @@ impl Body for Answer {
         let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
             return this.idle.poll_expired(cx).map(|()| {
                 this.lease = None;
-                Some(Err(Error::Timeout { what: "go on with its answer", after: this.idle.patience }))
+                Some(Err(Error::SlowToAnswer { what: "go on with its answer", after: this.idle.patience }))
             });
         };
         this.idle.stop();

@@ -153,7 +153,7 @@ impl Dialer {
         let handshake = timeout(self.patience, connector.connect(name, stream));
         let stream = handshake
             .await
-            .map_err(|_| Error::Timeout { what: "finish the TLS handshake", after: self.patience })?
+            .map_err(|_| Error::SlowToConnect { what: "finish the TLS handshake", after: self.patience })?
             .map_err(|error| handshake_error(error, &key.host, address))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Dialled { stream, http2 })
@@ -192,7 +192,7 @@ impl Dialer {
             Ok(Err(source)) => {
                 Err(Error::Unreachable { host: host.clone(), address, source: Arc::new(source) })
             }
-            Err(_) => Err(Error::Timeout { what: "accept a connection", after: self.patience }),
+            Err(_) => Err(Error::SlowToConnect { what: "accept a connection", after: self.patience }),
         }
     }
 }

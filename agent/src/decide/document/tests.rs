@@ -43,7 +43,13 @@ fn every_key_reaches_the_policy() {
                 reason: Some("no".to_owned()),
                 mode: Some(Mode::Enforce),
             },
-            Rule { effect: Effect::Allow, scopes: vec![Grant::ApiRead], operations: None, reason: None, mode: None },
+            Rule {
+                effect: Effect::Allow,
+                scopes: vec![Grant::ApiRead],
+                operations: None,
+                reason: None,
+                mode: None,
+            },
         ],
         unknown_allowed: true,
     };
