@@ -14,3 +14,4 @@ pub mod programs;
 pub mod agent;
 pub mod audit;
 pub mod client;
+pub mod scene;
