@@ -3,9 +3,7 @@
 use crate::{api, expect, expect_refusal, printed};
 use anyhow::{Context as _, Result};
 use test_case::test_case;
-use tidegate_tests::{client, scene::Scene, standin::pattern};
-
-const CREATE: &str = "allow = [\"api:read\", \"droplet:create\"]\n";
+use tidegate_tests::{agent::CREATOR, client, scene::Scene, standin::pattern};
 
 #[test]
 fn only_refusals_carry_the_decision_and_no_answer_points_to_http3() -> Result<()> {
@@ -27,7 +25,7 @@ fn only_refusals_carry_the_decision_and_no_answer_points_to_http3() -> Result<()
 fn a_write_is_recorded_before_and_after() -> Result<()> {
     let scene = Scene::new()?;
     let body = r#"{"name":"made","size":"s-1vcpu-1gb","region":"nyc3","image":"debian-12-x64"}"#;
-    let tidegate = scene.tidegate("answers")?.policy("creator", CREATE)?;
+    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
     let ran = tidegate.run(&client::curl(&[], &api("/v2/droplets"), body))?;
     assert_eq!(ran.answer()?.status, 202);
     let [intent, outcome] = ran.records.as_slice() else { panic!("{:#?}", ran.records) };
@@ -73,7 +71,7 @@ fn a_long_body_arrives_whole(version: &str) -> Result<()> {
     let scene = Scene::new()?;
     let body = scene.world.write("body", pattern(LENGTH))?;
     let url = api("/v2/droplets?standin_echo=1");
-    let tidegate = scene.tidegate("answers")?.policy("creator", CREATE)?;
+    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
     let ran = tidegate.run(&client::curl(&[version], &url, &format!("@{}", body.display())))?;
     let answer = ran.answer()?;
     assert!(answer.body == pattern(LENGTH), "{} bytes", answer.body.len());
@@ -103,7 +101,7 @@ for index in range(3):
 print("streamed")
 "#;
     let scene = Scene::new()?;
-    let tidegate = scene.tidegate("answers")?.policy("creator", CREATE)?;
+    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
     assert_eq!(printed(&tidegate.run(&["python3", "-c", SCRIPT])?)?, "streamed\n");
     Ok(())
 }

@@ -22,12 +22,13 @@ fn remains(scene: &Scene, tidegate: &Tidegate<'_>) -> Result<Vec<String>> {
     let mut found = tidegate.root().children()?;
     found.extend(tidegate.root().processes()?.iter().map(|pid| format!("process {pid}")));
     found.extend(agents(scene)?.iter().map(|pid| format!("tidegate {pid}")));
-    let script =
-        "grep tidegate /proc/self/mountinfo | grep -v /tmp/; find /run/tidegate /sys/fs/bpf -mindepth 2";
+    let script = r#"
+grep -F ' /run/tidegate' /proc/self/mountinfo
+find /run/tidegate -mindepth 2 ! -path /run/tidegate/runs/lock 2>/dev/null
+find /sys/fs/bpf -mindepth 1 ! -name '*.debug'"#;
     let mut command = scene.world.command(&["sh", "-c", script]);
     let listed = Process::run(&mut command, scene.directory(), LIMIT)?;
-    let lasting = |line: &&str| !line.ends_with("/runs/lock") && !line.starts_with("/run/tidegate/runs/lock");
-    found.extend(listed.text().lines().filter(lasting).map(str::to_owned));
+    found.extend(listed.text().lines().map(str::to_owned));
     Ok(found)
 }
 

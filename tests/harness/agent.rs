@@ -10,10 +10,19 @@ use crate::{
     standin::Served,
 };
 use anyhow::{Context as _, Result};
-use std::{ffi::OsStr, fmt::Write as _, path::PathBuf, process::Command, time::Duration};
+use std::{
+    ffi::OsStr,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 /// A policy that allows every read.
 pub const READ_ONLY: &str = "description = \"Look at everything, change nothing\"\nallow = [\"api:read\"]\n";
+
+/// A policy that allows every read, and to create Droplets with tags.
+pub const CREATOR: &str = "allow = [\"api:read\", \"droplet:create\", \"tag:create\"]\n";
 
 /// How long `tidegate run` may take, with its command; generous, since machines that test are busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -64,6 +73,13 @@ impl<'w> Tidegate<'w> {
     pub fn policy(mut self, name: &str, text: &str) -> Result<Self> {
         self.policy = self.world.write(&format!("{name}.toml"), text)?;
         Ok(self)
+    }
+
+    /// With the policy in this file instead.
+    #[must_use]
+    pub fn policy_file(mut self, path: &Path) -> Self {
+        self.policy = path.to_owned();
+        self
     }
 
     /// With one more setting: a dotted key such as `upstream.response_timeout` and its value as TOML.

@@ -6,6 +6,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    fmt,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -22,7 +23,7 @@ pub struct Process {
 }
 
 /// What a process left.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Finished {
     /// How it ended.
     pub status: ExitStatus,
@@ -143,6 +144,14 @@ impl Finished {
     /// Its standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.text().chars().take(2_000).collect();
+        let (status, length) = (self.status, self.stdout.len());
+        write!(f, "{status}, {length} bytes on standard output: {shown}\nstandard error: {}", self.stderr)
     }
 }
 
