@@ -1,6 +1,7 @@
 use super::*;
 use crate::classify::Catalogue;
 use proptest::prelude::*;
+use std::{collections::BTreeSet, sync::LazyLock};
 use test_case::test_case;
 
 const UUID: &str = "4de7ac8b-495b-4884-9a69-1050c6793cd6";
@@ -37,11 +38,10 @@ fn parts(template: &str) -> Vec<&str> {
 }
 
 /// Whether some path fits both templates, which differ in more than the names of their placeholders.
-fn overlap(a: &str, b: &str) -> bool {
-    let (a, b) = (parts(a), parts(b));
+fn overlap(a: &[&str], b: &[&str]) -> bool {
     let fits = |(a, b): (&&str, &&str)| a == b || is_placeholder(a) || is_placeholder(b);
     let differs = |(a, b): (&&str, &&str)| a != b && !(is_placeholder(a) && is_placeholder(b));
-    a.len() == b.len() && a.iter().zip(&b).all(fits) && a.iter().zip(&b).any(differs)
+    a.len() == b.len() && a.iter().zip(b).all(fits) && a.iter().zip(b).any(differs)
 }
 
 /// A path that fits both: the literal where either has one.
@@ -57,21 +57,22 @@ fn shared_path(a: &Operation, b: &Operation) -> String {
 }
 
 /// Every pair of operations with overlapping templates on one host, the one that should win first.
-fn overlapping() -> Vec<(&'static Operation, &'static Operation)> {
-    let operations = Catalogue::embedded().operations();
-    let mut pairs = Vec::new();
-    for winner in operations {
-        for loser in operations.iter().filter(|loser| loser.host == winner.host) {
-            let first = parts(&winner.path)
-                .into_iter()
-                .zip(parts(&loser.path))
-                .find(|(a, b)| is_placeholder(a) != is_placeholder(b));
-            if overlap(&winner.path, &loser.path) && first.is_some_and(|(a, _)| !is_placeholder(a)) {
-                pairs.push((winner, loser));
+fn overlapping() -> &'static [(&'static Operation, &'static Operation)] {
+    static PAIRS: LazyLock<Vec<(&Operation, &Operation)>> = LazyLock::new(|| {
+        let operations = Catalogue::embedded().operations().iter();
+        let operations: Vec<_> = operations.map(|operation| (operation, parts(&operation.path))).collect();
+        let mut pairs = Vec::new();
+        for (winner, a) in &operations {
+            for (loser, b) in operations.iter().filter(|(loser, _)| loser.host == winner.host) {
+                let first = a.iter().zip(b).find(|(a, b)| is_placeholder(a) != is_placeholder(b));
+                if overlap(a, b) && first.is_some_and(|(a, _)| !is_placeholder(a)) {
+                    pairs.push((*winner, *loser));
+                }
             }
         }
-    }
-    pairs
+        pairs
+    });
+    &PAIRS
 }
 
 #[test]
@@ -98,21 +99,20 @@ fn every_operation_is_reached_by_its_own_template() {
 #[test]
 fn the_catalogue_has_the_known_overlaps() {
     let paths = |(a, b): &(&'static Operation, &'static Operation)| (a.path.as_str(), b.path.as_str());
-    let pairs: std::collections::BTreeSet<_> = overlapping().iter().map(paths).collect();
+    let pairs: BTreeSet<_> = overlapping().iter().map(paths).collect();
     assert_eq!(pairs.len(), 37);
     let crossed = pairs.iter().filter(|(a, b)| {
         parts(a).into_iter().zip(parts(b)).any(|(a, b)| is_placeholder(a) && !is_placeholder(b))
     });
     assert_eq!(crossed.count(), 15);
-    let same_method = overlapping();
-    let same_method = same_method.iter().filter(|(a, b)| a.method == b.method).map(paths);
-    assert_eq!(same_method.collect::<std::collections::BTreeSet<_>>().len(), 26);
+    let same_method = overlapping().iter().filter(|(a, b)| a.method == b.method).map(paths);
+    assert_eq!(same_method.collect::<BTreeSet<_>>().len(), 26);
 }
 
 #[test]
 fn where_templates_overlap_the_earliest_literal_with_the_method_wins() {
     let catalogue = Catalogue::embedded();
-    for (winner, loser) in overlapping() {
+    for &(winner, loser) in overlapping() {
         let host = winner.host.as_deref();
         let request = path(&shared_path(winner, loser));
         let name = |method| catalogue.route(host, method, &request).unwrap().operation.name.as_str();
@@ -135,7 +135,7 @@ fn a_crossed_template_that_loses_names_no_possible_resource() {
             .any(|(a, b)| is_placeholder(a) && !is_placeholder(b))
     };
     let mut count = 0;
-    for (winner, loser) in overlapping() {
+    for &(winner, loser) in overlapping() {
         if winner.method != loser.method || !is_crossed(winner, loser) {
             continue;
         }
