@@ -125,9 +125,7 @@ impl Source {
         }
         let mut bytes = Vec::new();
         let mut limited = File::from(file).take(MAX_BYTES + 1);
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        limited.read_to_end(&mut bytes).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::TooLarge(path.to_owned()));
         }
@@ -163,7 +161,9 @@ impl Source {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         toml::from_str(&self.text).map_err(|error| {
             let mut findings = Findings::new(self);
-            findings.add(error.span().unwrap_or(0..0), worded(error.message()));
+            let span = error.span().unwrap_or(0..0);
+            let offending = self.text.get(span.clone()).unwrap_or_default();
+            findings.add(span, worded(error.message(), offending));
             Error::Invalid(Invalid { path: self.path.clone(), problems: findings.problems })
         })
     }
@@ -210,9 +210,17 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, column)
 }
 
-/// The parser's message in the words that the documentation uses, on one line.
-fn worded(message: &str) -> String {
-    message.replace("unknown field", "unknown key").replace("missing field", "missing key").replace('\n', "; ")
+/// The parser's message in the words that the documentation uses, on one line, with the offending value.
+fn worded(message: &str, offending: &str) -> String {
+    let message = message
+        .replace("unknown field", "unknown key")
+        .replace("missing field", "missing key")
+        .replace('\n', "; ");
+    let is_shown = message.contains('`') || message.contains('"');
+    match offending.lines().next().filter(|line| !is_shown && !line.is_empty() && line.len() <= 80) {
+        Some(line) => format!("{message}: `{line}`"),
+        None => message,
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +272,10 @@ mod tests {
         assert!(matches!(Source::open(&path), Err(Error::TooLarge(_))));
     }
 
-    #[test_case(b"\xef\xbb\xbfa = 1", "f.toml:1: begins with a byte order mark; save the file as UTF-8 without one")]
+    #[test_case(
+        b"\xef\xbb\xbfa = 1",
+        "f.toml:1: begins with a byte order mark; save the file as UTF-8 without one"
+    )]
     #[test_case(b"a = 1\nb = \"\xff\"", "f.toml:2: not UTF-8; save the file as UTF-8")]
     fn other_encodings_are_refused(bytes: &[u8], expected: &str) {
         let error = Source::from_bytes(Path::new("f.toml"), bytes.to_vec()).unwrap_err();

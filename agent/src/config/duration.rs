@@ -24,7 +24,8 @@ pub(super) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         "h" => 3_600_000,
         _ => 0,
     };
-    let milliseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit));
+    let milliseconds =
+        number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit));
     milliseconds
         .map(Duration::from_millis)
         .filter(|duration| !duration.is_zero() && *duration <= LONGEST)

@@ -187,13 +187,15 @@ impl Reader<'_> {
     fn protected_hosts(&mut self, words: &Spanned<Words>) -> Vec<HostName> {
         let hosts = self.hosts(words.as_ref());
         if words.as_ref().is_empty() {
-            self.findings.add(words.span(), "`hosts = []` would protect nothing; name one, or remove the key");
+            self.findings
+                .add(words.span(), "`hosts = []` would protect nothing; name one, or remove the key");
         }
         // One local CA is constrained to one registrable domain.
         let domain = hosts.first().map(|(_, host)| host.registrable_domain());
         for (word, host) in &hosts {
             if domain.as_ref().is_some_and(|domain| host.registrable_domain() != *domain) {
-                let message = format!("`{host}` lies in another domain than the first of `hosts`; keep to one");
+                let message =
+                    format!("`{host}` lies in another domain than the first of `hosts`; keep to one");
                 self.findings.add(word.span(), message);
             }
         }
@@ -219,7 +221,8 @@ impl Reader<'_> {
         for table in tables {
             let (name, policy) = (table.name.as_ref(), table.policy.as_ref());
             if !is_name(name, b"-_.") {
-                let message = format!("`{name}` cannot name a workload; use 1 to 64 letters, digits, `-`, `_`, `.`");
+                let message =
+                    format!("`{name}` cannot name a workload; use 1 to 64 letters, digits, `-`, `_`, `.`");
                 self.findings.add(table.name.span(), message);
             }
             if !names.insert(name) {
@@ -257,7 +260,8 @@ impl Reader<'_> {
 
     fn capture(&mut self, table: CaptureTable, hosts: &[HostName], capture: &mut Capture) {
         if let Some(mode) = table.mode.as_ref().filter(|mode| *mode.as_ref() == CaptureMode::Targeted) {
-            let message = "`mode = \"targeted\"` is not supported by this version; write \"strict\", or remove it";
+            let message =
+                "`mode = \"targeted\"` is not supported by this version; write \"strict\", or remove it";
             self.findings.add(mode.span(), message);
         }
         self.ports(&table, capture);
@@ -301,7 +305,8 @@ impl Reader<'_> {
             *ports = words.as_ref().iter().map(|port| *port.as_ref()).collect();
         }
         if let Some(words) = table.tls_ports.as_ref().filter(|words| words.as_ref().is_empty()) {
-            self.findings.add(words.span(), "`tls_ports = []` would capture no TLS; name some, or remove the key");
+            self.findings
+                .add(words.span(), "`tls_ports = []` would capture no TLS; name some, or remove the key");
         }
         if let Some(port) = capture.tls_ports.iter().find(|port| capture.plain_ports.contains(port)) {
             let span = table.tls_ports.as_ref().or(table.plain_ports.as_ref()).map(Spanned::span);
@@ -315,7 +320,8 @@ impl Reader<'_> {
         match text.parse::<IpNet>() {
             Ok(prefix) if prefix.trunc() == prefix => return Some(prefix),
             Ok(prefix) => {
-                let message = format!("`{text}` has bits beyond its prefix; did you mean `{}`?", prefix.trunc());
+                let message =
+                    format!("`{text}` has bits beyond its prefix; did you mean `{}`?", prefix.trunc());
                 self.findings.add(word.span(), message);
             }
             Err(_) => {

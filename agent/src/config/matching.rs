@@ -41,7 +41,8 @@ struct ContainerTable {
 /// Notes what is wrong in a list of tables. An empty table, string or list must never come to fit everything.
 pub(super) fn check(key: &str, tables: &Spanned<Vec<Spanned<MatchTable>>>, findings: &mut Findings<'_>) {
     if tables.as_ref().is_empty() {
-        findings.add(tables.span(), format!("`{key} = []` matches nothing; name something, or remove the key"));
+        findings
+            .add(tables.span(), format!("`{key} = []` matches nothing; name something, or remove the key"));
     }
     for table in tables.as_ref() {
         if let Some(message) = table.as_ref().problem() {

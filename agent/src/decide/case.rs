@@ -1,6 +1,6 @@
 //! Case tables: requests with the answers that a policy must give, in TOML.
 
-use super::{Effect, Policy, document::is_policy_name, grant::did_you_mean, nearest::nearest, trial};
+use super::{Effect, Policy, document::is_policy_name, nearest::nearest, trial};
 use crate::{
     classify::catalogue::Catalogue,
     reason::Reason,
@@ -54,7 +54,10 @@ impl<'a> Table<'a> {
         let document: Document = source.parse()?;
         let mut findings = Findings::new(source);
         if !is_policy_name(document.policy.as_ref()) {
-            let message = format!("`{}` is not a policy's name; write it without path and `.toml`", document.policy.as_ref());
+            let message = format!(
+                "`{}` is not a policy's name; write it without path and `.toml`",
+                document.policy.as_ref()
+            );
             findings.add(document.policy.span(), message);
         }
         if document.case.is_empty() {
@@ -63,7 +66,10 @@ impl<'a> Table<'a> {
         for reason in document.case.iter().filter_map(|case| case.as_ref().reason.as_ref()) {
             let codes = || Reason::ALL.iter().map(|reason| reason.code());
             if !codes().any(|code| code == reason.as_ref()) {
-                let suggestion = did_you_mean(nearest(reason.as_ref(), codes()));
+                let suggestion = nearest(reason.as_ref(), codes()).map_or_else(
+                    || "; docs/reasons.md lists them".to_owned(),
+                    |code| format!("; did you mean `{code}`?"),
+                );
                 findings.add(reason.span(), format!("unknown reason `{}`{suggestion}", reason.as_ref()));
             }
         }
@@ -111,7 +117,11 @@ impl CaseTable {
         compare("the decision", Some(expected.word()), decision.effect.word());
         let operation = trial.operation.map_or("none", |operation| operation.name.as_str());
         compare("the operation", self.operation.as_deref(), operation);
-        compare("the reason", self.reason.as_ref().map(|reason| reason.as_ref().as_str()), decision.reason.code());
+        compare(
+            "the reason",
+            self.reason.as_ref().map(|reason| reason.as_ref().as_str()),
+            decision.reason.code(),
+        );
         compare("the rule", self.rule.as_deref(), &decision.rule);
         if let Some(expected) = &self.missing {
             let mut expected = expected.clone();
@@ -138,11 +148,13 @@ mod tests {
         table.run(&policy, catalogue).map_err(|error| error.to_string())
     }
 
-    const HEAD: &str = "policy = \"read-only\"\n[[case]]\nname = \"a\"\nmethod = \"DELETE\"\nurl = \"/v2/droplets/1\"\n";
+    const HEAD: &str =
+        "policy = \"read-only\"\n[[case]]\nname = \"a\"\nmethod = \"DELETE\"\nurl = \"/v2/droplets/1\"\n";
 
     #[test]
     fn a_table_that_is_right_counts_its_cases() {
-        let text = format!("{HEAD}expect = \"deny\"\nreason = \"missing_scope\"\nmissing = [\"droplet:delete\"]");
+        let text =
+            format!("{HEAD}expect = \"deny\"\nreason = \"missing_scope\"\nmissing = [\"droplet:delete\"]");
         assert_eq!(run(&text), Ok(1));
     }
 

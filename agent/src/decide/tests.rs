@@ -18,7 +18,12 @@ fn an_empty_policy_denies() {
 /// `a:x b:y|c:z` is the set of a:x and b:y, or else c:z.
 fn operation(method: Method, sets: &[&str]) -> Operation {
     let set = |words: &&str| words.split(' ').map(scope).collect();
-    Operation { name: "op".to_owned(), method, scopes: sets.iter().map(set).collect(), ..Operation::default() }
+    Operation {
+        name: "op".to_owned(),
+        method,
+        scopes: sets.iter().map(set).collect(),
+        ..Operation::default()
+    }
 }
 
 fn scope(text: &str) -> Scope {
@@ -99,7 +104,8 @@ fn a_read_is_decided_by_its_scopes(allow: &str, deny: &str, sets: &[&str], expec
 #[test]
 fn head_is_a_read_only_of_what_get_reads() {
     let allow_reads = policy("api:read", "");
-    let effect = |method: Method, operation: &Operation| decide(&allow_reads, &method, Some(operation)).effect;
+    let effect =
+        |method: Method, operation: &Operation| decide(&allow_reads, &method, Some(operation)).effect;
     assert_eq!(effect(Method::HEAD, &operation(Method::GET, &["a:read"])), Effect::Allow);
     assert_eq!(effect(Method::HEAD, &operation(Method::DELETE, &["a:read"])), Effect::Deny);
     // A caller that pairs the wrong operation with a method gets no benefit from it.
@@ -163,7 +169,8 @@ fn a_rule(allow: &str, rule: Rule, expected: &str) {
 #[test]
 fn a_deny_rule_gives_its_reason_and_one_narrowed_to_an_operation_denies_every_way() {
     let two_ways = operation(Method::POST, &["a:x", "c:z"]);
-    let denying = |operations| Policy { rules: vec![rule(Effect::Deny, "a:x", operations)], ..policy("a:x c:z", "") };
+    let denying =
+        |operations| Policy { rules: vec![rule(Effect::Deny, "a:x", operations)], ..policy("a:x c:z", "") };
     assert_eq!(answer(&denying(None), &two_ways).0, "scopes_allowed allow[1]");
     let decision = decide(&denying(Some("op")), &Method::POST, Some(&two_ways));
     assert_eq!(decision.reason, Reason::DeniedByRule);
@@ -210,16 +217,13 @@ fn any_mode() -> impl Strategy<Value = Mode> {
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
-    let operations = prop::option::of(prop_oneof![Just(vec!["op".to_owned()]), Just(vec!["other".to_owned()])]);
+    let operations =
+        prop::option::of(prop_oneof![Just(vec!["op".to_owned()]), Just(vec!["other".to_owned()])]);
     let effect = prop_oneof![Just(Effect::Allow), Just(Effect::Deny)];
     let scopes = prop::collection::vec(any_grant(), 0..3);
-    (effect, scopes, operations, prop::option::of(any_mode())).prop_map(|(effect, scopes, operations, mode)| Rule {
-        effect,
-        scopes,
-        operations,
-        reason: None,
-        mode,
-    })
+    (effect, scopes, operations, prop::option::of(any_mode())).prop_map(
+        |(effect, scopes, operations, mode)| Rule { effect, scopes, operations, reason: None, mode },
+    )
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
@@ -240,10 +244,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 
 fn any_request() -> impl Strategy<Value = (Method, Option<Operation>)> {
     let method = prop::sample::select(vec![Method::GET, Method::POST, Method::DELETE]);
-    let set = prop::collection::vec(prop::sample::select(&WORDS[..5]), 1..3).prop_map(|words| words.join(" "));
+    let set =
+        prop::collection::vec(prop::sample::select(&WORDS[..5]), 1..3).prop_map(|words| words.join(" "));
     let sets = prop::collection::vec(set, 0..3);
     (method, prop::option::of(sets)).prop_map(|(method, sets)| {
-        let sets = sets.map(|sets| operation(method.clone(), &sets.iter().map(String::as_str).collect::<Vec<_>>()));
+        let sets =
+            sets.map(|sets| operation(method.clone(), &sets.iter().map(String::as_str).collect::<Vec<_>>()));
         (method, sets)
     })
 }

@@ -30,7 +30,9 @@ pub enum Error {
     #[error("`{0}` is not a URL; write https://{API_HOST}/v2/… or a path that begins with `/`")]
     Url(String),
     /// Another host.
-    #[error("`{0}` is not a protected host, so no policy applies to it; only requests to {API_HOST} are decided")]
+    #[error(
+        "`{0}` is not a protected host, so no policy applies to it; only requests to {API_HOST} are decided"
+    )]
     OtherHost(String),
     /// Not HTTPS on its own port.
     #[error("`{0}` is refused whatever the policy says: {API_HOST} is reached by https on port 443 only")]
@@ -73,7 +75,10 @@ pub fn try_request<'a>(
 /// Methods are compared by case, so that `get` would silently be another one than `GET`.
 fn parse_method(text: &str) -> Result<Method, Error> {
     let is_upper = text.bytes().all(|byte| byte.is_ascii_uppercase());
-    Method::from_bytes(text.as_bytes()).ok().filter(|_| is_upper).ok_or_else(|| Error::Method(text.to_owned()))
+    Method::from_bytes(text.as_bytes())
+        .ok()
+        .filter(|_| is_upper)
+        .ok_or_else(|| Error::Method(text.to_owned()))
 }
 
 /// The origin form of the URL, as a client would send it to the protected host.
