@@ -1,3 +1,179 @@
-//! The command line.
+//! The command line: what can be asked for, and how failure is told.
 
+pub mod check;
+pub mod doctor;
+pub mod explain;
+pub mod run;
 pub mod scopes;
+
+use crate::{decide::trial, toml_file};
+use clap::{Args, Parser, Subcommand};
+use std::{
+    error::Error as StdError,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+/// Gives every program on this host exactly the DigitalOcean API access it was granted.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command whose requests to the API are decided by a policy
+    Run(run::RunArgs),
+    /// Validate configuration and policies, and run the policies' case tables
+    Check(check::CheckArgs),
+    /// Say which operation a request is, which scopes it needs, and what a policy answers
+    Explain(explain::ExplainArgs),
+    /// Search the catalogue of operations and scopes
+    Scopes(ScopesArgs),
+    /// Say whether this machine can do it, and if not, why
+    Doctor(doctor::DoctorArgs),
+}
+
+/// `tidegate scopes`.
+#[derive(Debug, Args)]
+pub struct ScopesArgs {
+    /// A part of a scope, its description, an operation or its path
+    pub word: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A policy or configuration is wrong.
+    #[error(transparent)]
+    File(#[from] toml_file::Error),
+    /// A method and URL are no request to the protected host.
+    #[error(transparent)]
+    Request(#[from] trial::Error),
+    /// `explain --body` cannot be used.
+    #[error("cannot read the body `{}`; name a readable file of at most {} bytes", .path.display(), explain::MAX_BODY_BYTES)]
+    Body {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `run --workload` names none of the configuration.
+    #[error("no workload `{name}` in `{}`; it has: {known}", .config.display())]
+    UnknownWorkload {
+        /// The name.
+        name: String,
+        /// The configuration.
+        config: PathBuf,
+        /// The names that it has.
+        known: String,
+    },
+    /// `check` found something; it has been told already.
+    #[error("{bad} of {checked} files have problems; see above")]
+    Checked {
+        /// Files with problems.
+        bad: usize,
+        /// Files in all.
+        checked: usize,
+    },
+    /// A part of the program is missing.
+    #[error("`tidegate {0}` is not built into this tree yet")]
+    NotBuilt(&'static str),
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// The exit status: 2 for usage and configuration, 1 for the rest. `run` turns what fails after its
+    /// arguments were understood into 125.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
+            Self::Checked { .. } => 2,
+            Self::NotBuilt(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Runs a command and answers with the exit status.
+///
+/// # Errors
+/// When the command failed; [`Error::status`] says with which exit status.
+pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
+    match cli.command {
+        Command::Run(args) => return run::run(&args),
+        Command::Check(args) => check::check(&args, out)?,
+        Command::Explain(args) => explain::explain(&args, out)?,
+        Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
+        Command::Doctor(args) => return doctor::run(&args, out),
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+/// The error with its causes, as `tidegate: what: why`; each line of a list of problems by itself.
+pub fn told(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&dyn StdError| (*cause).source());
+    let chain: Vec<String> =
+        std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect();
+    let lines: Vec<String> = chain.join(": ").lines().map(|line| format!("tidegate: {line}")).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use test_case::test_case;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test_case("run -- true", true; "run")]
+    #[test_case("run curl -s --policy x", true; "options after the command are the command's")]
+    #[test_case("run --policy p --user u --audit a --config c -- true -x", true; "all of run")]
+    #[test_case("run --policy p --workload w -- true", false; "policy and workload")]
+    #[test_case("run", false; "run nothing")]
+    #[test_case("check", true; "check the installed")]
+    #[test_case("check a b --json", true; "check some")]
+    #[test_case("explain GET /v2/droplets --policy p --body b --json", true; "explain")]
+    #[test_case("explain GET", false; "explain half a request")]
+    #[test_case("scopes droplet --json", true; "scopes")]
+    #[test_case("doctor --json", true; "doctor")]
+    #[test_case("", false; "nothing")]
+    #[test_case("explian GET /", false; "misspelt")]
+    fn arguments_are_understood(line: &str, expected: bool) {
+        let arguments = std::iter::once("tidegate").chain(line.split_whitespace());
+        assert_eq!(Cli::try_parse_from(arguments).is_ok(), expected);
+    }
+
+    #[test]
+    fn an_error_is_told_once_with_its_causes() {
+        let error = Error::Body { path: "b".into(), source: io::Error::other("broken") };
+        assert_eq!(
+            told(&error),
+            "tidegate: cannot read the body `b`; name a readable file of at most 16777216 bytes: broken"
+        );
+    }
+
+    #[test]
+    fn each_problem_of_a_file_has_its_line() {
+        let source = toml_file::Source { path: "p.toml".into(), text: String::new() };
+        let mut findings = toml_file::Findings::new(&source);
+        findings.add(0..0, "a");
+        findings.add(0..0, "b");
+        let error = Error::from(findings.finish(()).unwrap_err());
+        assert_eq!(told(&error), "tidegate: p.toml:1: a\ntidegate: p.toml:1: b");
+        assert_eq!(error.status(), 2);
+    }
+}

@@ -27,10 +27,13 @@ pub fn decide(policy: &Policy, method: &Method, operation: Option<&Operation>) -
     let question = Question::new(policy, method, operation);
     let outcomes = question.sets.iter().map(|set| (set, question.denial_of_set(set)));
     // The set that comes closest is the one that is named: one that passes, then one that only dry-run rules
-    // stand against, then the one that lacks least.
+    // stand against, then the one that lacks least, rather by a denial than by nobody's having allowed it.
     let closest = outcomes.min_by_key(|(set, denial)| match denial {
-        None => (0, 0),
-        Some(denial) => (if denial.dry_run { 1 } else { 2 }, question.missing(set).len()),
+        None => (0, 0, false),
+        Some(denial) => {
+            let rank = if denial.dry_run { 1 } else { 2 };
+            (rank, question.missing(set).len(), denial.reason == Reason::MissingScope)
+        }
     });
     let (required, denial_of_set) = closest.unwrap_or((&NOTHING, None));
     let denials = question.denials_by_narrowed_rules().chain(denial_of_set).collect();

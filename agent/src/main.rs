@@ -1,2 +1,43 @@
-//! main
-fn main() {}
+//! The command `tidegate`; all that it does is in the library.
+
+use clap::{Parser, error::ErrorKind};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+use tidegate::cli::{self, Cli};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match cli::dispatch(cli, &mut io::stdout().lock()) {
+        Ok(status) => ExitCode::from(status),
+        // Whoever read the output has seen enough of it, as `head` does, and wants no message about that.
+        Err(cli::Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => {
+            say(&cli::told(&error));
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+/// Help and version go to standard output; a mistake on the command line is told like any other error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let written = io::stdout().lock().write_all(text.as_bytes());
+        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    say(&format!("tidegate: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
+    ExitCode::from(2)
+}
+
+fn say(text: &str) {
+    // There is nobody left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

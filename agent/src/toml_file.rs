@@ -161,7 +161,9 @@ impl Source {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         toml::from_str(&self.text).map_err(|error| {
             let mut findings = Findings::new(self);
-            findings.add(error.span().unwrap_or(0..0), worded(error.message()));
+            let span = error.span().unwrap_or(0..0);
+            let offending = self.text.get(span.clone()).unwrap_or_default();
+            findings.add(span, worded(error.message(), offending));
             Error::Invalid(Invalid { path: self.path.clone(), problems: findings.problems })
         })
     }
@@ -208,12 +210,17 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, column)
 }
 
-/// The parser's message in the words that the documentation uses, on one line.
-fn worded(message: &str) -> String {
-    message
+/// The parser's message in the words that the documentation uses, on one line, with the offending value.
+fn worded(message: &str, offending: &str) -> String {
+    let message = message
         .replace("unknown field", "unknown key")
         .replace("missing field", "missing key")
-        .replace('\n', "; ")
+        .replace('\n', "; ");
+    let is_shown = message.contains('`') || message.contains('"');
+    match offending.lines().next().filter(|line| !is_shown && !line.is_empty() && line.len() <= 80) {
+        Some(line) => format!("{message}: `{line}`"),
+        None => message,
+    }
 }
 
 #[cfg(test)]

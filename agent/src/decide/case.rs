@@ -1,6 +1,6 @@
 //! Case tables: requests with the answers that a policy must give, in TOML.
 
-use super::{Effect, Policy, document::is_policy_name, grant::did_you_mean, nearest::nearest, trial};
+use super::{Effect, Policy, document::is_policy_name, nearest::nearest, trial};
 use crate::{
     classify::catalogue::Catalogue,
     reason::Reason,
@@ -66,7 +66,10 @@ impl<'a> Table<'a> {
         for reason in document.case.iter().filter_map(|case| case.as_ref().reason.as_ref()) {
             let codes = || Reason::ALL.iter().map(|reason| reason.code());
             if !codes().any(|code| code == reason.as_ref()) {
-                let suggestion = did_you_mean(nearest(reason.as_ref(), codes()));
+                let suggestion = nearest(reason.as_ref(), codes()).map_or_else(
+                    || "; docs/reasons.md lists them".to_owned(),
+                    |code| format!("; did you mean `{code}`?"),
+                );
                 findings.add(reason.span(), format!("unknown reason `{}`{suggestion}", reason.as_ref()));
             }
         }

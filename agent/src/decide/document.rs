@@ -75,9 +75,16 @@ impl From<ModeWord> for Mode {
 /// # Errors
 /// With all that is wrong: the file's name, kind, permissions or encoding, or its content.
 pub fn load(path: &Path, catalogue: &Catalogue) -> Result<Policy, LoadError> {
-    let source = Source::open(path)?;
-    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    parse_source(name, &source, catalogue)
+    read(&Source::open(path)?, catalogue)
+}
+
+/// Reads a policy from a file that is open already.
+///
+/// # Errors
+/// With all that is wrong in its name or content.
+pub fn read(source: &Source, catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    let name = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    parse_source(name, source, catalogue)
 }
 
 /// Parses the text of a policy named `name`; problems are told as of the file `origin`.

@@ -1,6 +1,6 @@
 //! Grants: the words of `allow`, `deny` and a rule's `scopes`, and which scopes each stands for.
 
-use super::nearest::nearest;
+use super::nearest::{is_near, nearest};
 use crate::classify::{Operation, Scope, catalogue::Catalogue};
 use http::Method;
 use std::fmt;
@@ -93,12 +93,14 @@ impl Grant {
             let suggestion = nearest(resource, known()).map(|name| format!("{name}:*"));
             return Err(UnknownGrant::Resource { text: text.to_owned(), suggestion });
         }
-        if Scope::parse(text).is_err() {
-            return Err(UnknownGrant::Form(text.to_owned()));
-        }
+        let Ok(scope) = Scope::parse(text) else { return Err(UnknownGrant::Form(text.to_owned())) };
         catalogue.scope(text).map(|entry| Self::Scope(entry.scope.clone())).ok_or_else(|| {
-            let suggestion = nearest(text, catalogue.scopes().map(|entry| entry.scope.as_str()));
-            UnknownGrant::Scope { text: text.to_owned(), suggestion: suggestion.map(str::to_owned) }
+            // Part by part, since most scopes have the same few actions.
+            let near = catalogue.scopes().map(|entry| &entry.scope).filter(|known| {
+                is_near(scope.resource(), known.resource()) && is_near(scope.action(), known.action())
+            });
+            let suggestion = nearest(text, near.map(Scope::as_str)).map(str::to_owned);
+            UnknownGrant::Scope { text: text.to_owned(), suggestion }
         })
     }
 
@@ -155,9 +157,12 @@ impl fmt::Display for Grant {
     }
 }
 
-/// `; did you mean …?` where there is a suggestion.
+/// The end of a message about an unknown word of the catalogue: what may have been meant, or where to look.
 pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
+    suggestion.map_or_else(
+        || "; `tidegate scopes` lists what there is".to_owned(),
+        |known| format!("; did you mean `{known}`?"),
+    )
 }
 
 fn is_read_scope(scope: &Scope) -> bool {

@@ -1,18 +1,17 @@
 //! The nearest known word to a misspelt one.
 
+/// Beyond this, no word that anybody meant is near, and comparing would cost time.
+const LONGEST: usize = 80;
+
 /// The known word that is nearest to `text` by edit distance, where one is near enough to be what was meant.
 pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters wrong is a typing error; more is another word.
-    let limit = (text.len() / 3).max(1);
-    // Hostile input must not make this slow.
-    if text.len() > 80 {
-        return None;
-    }
-    known
-        .map(|word| (distance(text, word), word))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, word)| word)
+    let near = known.filter(|word| is_near(text, word));
+    near.map(|word| (distance(text, word), word)).min().map(|(_, word)| word)
+}
+
+/// Whether `text` can be `word` misspelt. A third of the letters wrong is a typing error; more is another word.
+pub(super) fn is_near(text: &str, word: &str) -> bool {
+    text.len() <= LONGEST && distance(text, word) <= (text.len() / 3).max(1)
 }
 
 /// Levenshtein's distance in bytes, one row at a time.

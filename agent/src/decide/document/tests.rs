@@ -85,7 +85,7 @@ fn an_empty_file_is_the_empty_policy() {
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nmode = \"dry-run\"", "4: `mode` belongs to deny rules only"; "allow rule with a mode")]
 #[test_case("[[rule]]\neffect = \"deny\"\nscopes = [\"droplet:read\"]\noperations = [\"domains_list\"]", "4: operation `domains_list` needs none of the rule's scopes"; "rule that can fit nothing")]
 #[test_case("contact = \"a\\u001bb\"", "1: this text is shown in refusals"; "control character")]
-#[test_case("allow = [\"droplet:read\"]\nallow = []", "2: duplicate key"; "key twice")]
+#[test_case("allow = [\"droplet:read\"]\nallow = []", "2: duplicate key: `allow`"; "key twice")]
 #[test_case("allow = [", "1: "; "no TOML")]
 fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
     let error = parse_text(text).unwrap_err();

@@ -1,0 +1,220 @@
+//! `tidegate explain`: operation, scopes needed, decision and why.
+
+use super::Error;
+use crate::{
+    classify::{Catalogue, Scope},
+    decide::{
+        Effect, Policy, document,
+        trial::{self, Trial},
+    },
+    reason::Reason,
+    record::Verdict,
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// More than any body that the API takes as JSON.
+pub const MAX_BODY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// `tidegate explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The policy [default: the built-in one that reads and changes nothing]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// The HTTP method, in capitals
+    pub method: String,
+    /// The URL, or a path such as /v2/droplets
+    pub url: String,
+    /// The request's body
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// Print JSON with the keys of the audit records
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The answer, with the keys of the audit records.
+#[derive(Serialize)]
+struct Explanation<'a> {
+    #[serde(rename = "http.request.method")]
+    method: &'a str,
+    #[serde(rename = "url.path")]
+    path: &'a str,
+    #[serde(rename = "tidegate.operation", skip_serializing_if = "Option::is_none")]
+    operation: Option<&'a str>,
+    #[serde(rename = "tidegate.scopes.required")]
+    required: Vec<&'a str>,
+    #[serde(rename = "tidegate.scopes.missing")]
+    missing: Vec<&'a str>,
+    #[serde(rename = "tidegate.decision")]
+    decision: Effect,
+    #[serde(rename = "tidegate.verdict")]
+    verdict: Verdict,
+    #[serde(rename = "tidegate.reason")]
+    reason: Reason,
+    #[serde(rename = "tidegate.rule")]
+    rule: &'a str,
+    #[serde(rename = "tidegate.policy")]
+    policy: &'a str,
+    #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+/// Explains what would become of a request.
+///
+/// # Errors
+/// When the policy or the body cannot be used, the request is not to the protected host, or `out` fails.
+pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<(), Error> {
+    let catalogue = Catalogue::embedded();
+    let policy = match &args.policy {
+        Some(path) => document::load(path, catalogue)?,
+        None => document::read_only(catalogue)?,
+    };
+    let body_bytes = args.body.as_deref().map(body_length).transpose()?;
+    let trial = trial::try_request(&policy, catalogue, &args.method, &args.url)?;
+    let explanation = Explanation::new(&policy, &trial);
+    if args.json {
+        serde_json::to_writer(&mut *out, &explanation).map_err(io::Error::from)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    explanation.write(&policy, out)?;
+    if let Some(bytes) = body_bytes {
+        let note = "it changes nothing: scopes that only some bodies need are required of every request";
+        writeln!(out, "body       {bytes} bytes; {note}")?;
+    }
+    Ok(())
+}
+
+fn body_length(path: &Path) -> Result<usize, Error> {
+    let fail = |source| Error::Body { path: path.to_owned(), source };
+    let mut body = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_BODY_BYTES + 1).read_to_end(&mut body)).map_err(fail)?;
+    if body.len() as u64 > MAX_BODY_BYTES {
+        return Err(fail(io::Error::from(io::ErrorKind::FileTooLarge)));
+    }
+    Ok(body.len())
+}
+
+impl<'a> Explanation<'a> {
+    fn new(policy: &'a Policy, trial: &'a Trial<'a>) -> Self {
+        let decision = &trial.decision;
+        let verdict = match (decision.effect, decision.dry_run) {
+            (Effect::Allow, _) => Verdict::Forwarded,
+            (Effect::Deny, true) => Verdict::WouldRefuse,
+            (Effect::Deny, false) => Verdict::Refused,
+        };
+        Self {
+            method: trial.method.as_str(),
+            path: &trial.path,
+            operation: trial.operation.map(|operation| operation.name.as_str()),
+            required: decision.required.iter().map(Scope::as_str).collect(),
+            missing: decision.missing.iter().map(Scope::as_str).collect(),
+            decision: decision.effect,
+            verdict,
+            reason: decision.reason,
+            rule: &decision.rule,
+            policy: &policy.name,
+            detail: decision.note.as_deref(),
+        }
+    }
+
+    fn write(&self, policy: &Policy, out: &mut impl Write) -> io::Result<()> {
+        let or_none = |words: &[&str]| if words.is_empty() { "none".to_owned() } else { words.join(" + ") };
+        writeln!(out, "request    {} {}", self.method, self.path)?;
+        writeln!(out, "operation  {}", self.operation.unwrap_or("none: not in the catalogue"))?;
+        writeln!(out, "needs      {}", or_none(&self.required))?;
+        writeln!(out, "policy     {}", self.policy)?;
+        writeln!(out, "decision   {}, by {} ({})", self.decision.word(), self.rule, self.reason)?;
+        if !self.missing.is_empty() {
+            writeln!(out, "missing    {}", or_none(&self.missing))?;
+        }
+        if let Some(detail) = self.detail {
+            writeln!(out, "because    {detail}")?;
+        }
+        if self.verdict == Verdict::WouldRefuse {
+            writeln!(out, "dry run    forwarded all the same, and recorded as would_refuse")?;
+        }
+        match &policy.contact {
+            Some(contact) if self.decision == Effect::Deny => writeln!(out, "contact    {contact}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    fn args(method: &str, url: &str, json: bool) -> ExplainArgs {
+        ExplainArgs { policy: None, method: method.to_owned(), url: url.to_owned(), body: None, json }
+    }
+
+    fn output(args: &ExplainArgs) -> String {
+        let mut out = Vec::new();
+        explain(args, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_has_the_keys_of_the_audit_records() {
+        let expected = concat!(
+            r#"{"http.request.method":"DELETE","url.path":"/v2/droplets/1","#,
+            r#""tidegate.operation":"droplets_destroy","tidegate.scopes.required":["droplet:delete"],"#,
+            r#""tidegate.scopes.missing":["droplet:delete"],"tidegate.decision":"deny","#,
+            r#""tidegate.verdict":"refused","tidegate.reason":"missing_scope","tidegate.rule":"default","#,
+            r#""tidegate.policy":"read-only"}"#,
+            "\n"
+        );
+        assert_eq!(output(&args("DELETE", "/v2/droplets/1", true)), expected);
+    }
+
+    #[test]
+    fn people_get_lines() {
+        let expected = "request    GET /v2/domains\noperation  domains_list\nneeds      domain:read\n\
+                        policy     read-only\ndecision   allow, by allow[0] (scopes_allowed)\n";
+        assert_eq!(output(&args("GET", "https://api.digitalocean.com/v2/domains?page=2", false)), expected);
+        let unknown = output(&args("GET", "/v3/anything", false));
+        assert!(unknown.contains("operation  none: not in the catalogue\n"), "{unknown}");
+        assert!(unknown.contains("decision   deny, by default (unclassified)\n"), "{unknown}");
+    }
+
+    #[test]
+    fn the_policys_own_words_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.toml");
+        let text = "contact = \"ops@example.com\"\nmode = \"dry-run\"\nallow = [\"api:write\"]\n[[rule]]\n\
+                    effect = \"deny\"\nscopes = [\"droplet:delete\"]\nreason = \"keep them\"\n";
+        std::fs::write(&path, text).unwrap();
+        let shown = output(&ExplainArgs { policy: Some(path), ..args("DELETE", "/v2/droplets/1", false) });
+        let expected = "missing    droplet:delete\nbecause    keep them\ndry run    forwarded all the same, and \
+                        recorded as would_refuse\ncontact    ops@example.com\n";
+        assert!(shown.ends_with(expected), "{shown}");
+    }
+
+    #[test]
+    fn a_body_is_read_and_said_to_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = dir.path().join("b.json");
+        std::fs::write(&body, "{}").unwrap();
+        let args = ExplainArgs { body: Some(body), ..args("POST", "/v2/droplets", false) };
+        assert!(output(&args).contains("body       2 bytes; it changes nothing"));
+        let missing = ExplainArgs { body: Some(dir.path().join("none")), ..args };
+        assert_eq!(explain(&missing, &mut Vec::new()).unwrap_err().status(), 2);
+    }
+
+    #[test_case("GET", "https://example.com/v2/droplets", "`example.com` is not a protected host"; "another host")]
+    #[test_case("get", "/v2/droplets", "`get` is not an HTTP method"; "lower case method")]
+    fn what_is_no_request_to_the_api_is_an_error(method: &str, url: &str, expected: &str) {
+        let error = explain(&args(method, url, false), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.status(), 2);
+    }
+}

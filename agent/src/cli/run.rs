@@ -1,0 +1,160 @@
+//! `tidegate run`: which command, under which policy and configuration.
+
+use super::Error;
+use crate::{
+    classify::Catalogue,
+    config::{Config, file},
+    decide::{Policy, document},
+    toml_file,
+};
+use clap::Args;
+use std::{ffi::OsString, io, path::PathBuf};
+
+/// The workload's name where the command line gives the policy.
+const UNNAMED_WORKLOAD: &str = "run";
+
+/// `tidegate run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The policy; without it and `--workload`, the built-in one that reads and changes nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "workload")]
+    pub policy: Option<PathBuf>,
+    /// A workload of the configuration, whose name and policy to use
+    #[arg(long, value_name = "NAME")]
+    pub workload: Option<String>,
+    /// The configuration [default: /etc/tidegate/tidegate.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to write the audit records, `-` for standard error [default: the configuration's]
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// The user to run the command as
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What the arguments stand for, loaded and checked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration, with what the command line sets.
+    pub config: Config,
+    /// The workload's name.
+    pub workload: String,
+    /// Its policy.
+    pub policy: Policy,
+}
+
+/// Loads what the arguments name.
+///
+/// # Errors
+/// When a file is wrong or missing, or the workload is not in the configuration.
+pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Prepared, Error> {
+    let (mut config, config_path) = configuration(args.config.as_ref())?;
+    if let Some(audit) = &args.audit {
+        config.audit.path.clone_from(audit);
+    }
+    let (workload, policy) = match (&args.workload, &args.policy) {
+        (Some(name), _) => {
+            let entry = config.workloads.iter().find(|workload| workload.name == *name).ok_or_else(|| {
+                let known: Vec<&str> =
+                    config.workloads.iter().map(|workload| workload.name.as_str()).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Error::UnknownWorkload { name: name.clone(), config: config_path, known }
+            })?;
+            let path = config.policy_dir.join(format!("{}.toml", entry.policy));
+            (name.clone(), document::load(&path, catalogue)?)
+        }
+        (None, Some(path)) => (UNNAMED_WORKLOAD.to_owned(), document::load(path, catalogue)?),
+        (None, None) => (UNNAMED_WORKLOAD.to_owned(), document::read_only(catalogue)?),
+    };
+    Ok(Prepared { config, workload, policy })
+}
+
+/// The configuration that is named, or the installed one, or the default where none is installed.
+fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf), Error> {
+    let path = named.cloned().unwrap_or_else(|| file::DEFAULT_PATH.into());
+    match file::load(&path) {
+        Err(toml_file::Error::Open { source, .. })
+            if named.is_none() && source.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok((Config::default(), path))
+        }
+        loaded => Ok((loaded?, path)),
+    }
+}
+
+/// Runs the command as a workload and answers with its exit status.
+///
+/// # Errors
+/// When the arguments are wrong, and always as long as running is not built in.
+pub fn run(args: &RunArgs) -> Result<u8, Error> {
+    prepare(args, Catalogue::embedded())?;
+    Err(Error::NotBuilt("run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use test_case::test_case;
+
+    fn args(dir: &Path) -> RunArgs {
+        let config = Some(dir.join("tidegate.toml"));
+        RunArgs {
+            policy: None,
+            workload: None,
+            config,
+            audit: None,
+            user: None,
+            command: vec!["true".into()],
+        }
+    }
+
+    fn installed() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!(
+            "policy_dir = \"{}\"\n[[workload]]\nname = \"w\"\npolicy = \"p\"\n[[workload]]\nname = \"lost\"\npolicy = \"none\"\n",
+            dir.path().display()
+        );
+        std::fs::write(dir.path().join("tidegate.toml"), config).unwrap();
+        std::fs::write(dir.path().join("p.toml"), "allow = [\"droplet:read\"]").unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_workload_has_the_policy_of_the_configuration() {
+        let dir = installed();
+        let args = RunArgs { workload: Some("w".to_owned()), audit: Some("-".into()), ..args(dir.path()) };
+        let prepared = prepare(&args, Catalogue::embedded()).unwrap();
+        assert_eq!((prepared.workload.as_str(), prepared.policy.name.as_str()), ("w", "p"));
+        assert_eq!(prepared.config.audit.path, Path::new("-"));
+    }
+
+    #[test]
+    fn a_command_without_a_policy_may_only_read() {
+        let dir = installed();
+        let prepared = prepare(&args(dir.path()), Catalogue::embedded()).unwrap();
+        assert_eq!((prepared.workload.as_str(), prepared.policy.name.as_str()), ("run", "read-only"));
+    }
+
+    #[test_case(Some("other"), None, "no workload `other`"; "unknown workload")]
+    #[test_case(Some("lost"), None, "cannot open"; "workload whose policy is missing")]
+    #[test_case(None, Some("nowhere.toml"), "cannot open"; "missing policy")]
+    fn what_is_missing_is_never_replaced(workload: Option<&str>, policy: Option<&str>, expected: &str) {
+        let dir = installed();
+        let policy = policy.map(|name| dir.path().join(name));
+        let args = RunArgs { workload: workload.map(str::to_owned), policy, ..args(dir.path()) };
+        let error = prepare(&args, Catalogue::embedded()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.status(), 2);
+    }
+
+    #[test]
+    fn a_configuration_that_is_named_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(prepare(&args(dir.path()), Catalogue::embedded()).is_err());
+    }
+}
