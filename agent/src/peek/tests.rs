@@ -95,7 +95,8 @@ async fn a_drip_of_bytes_does_not_extend_the_time() {
     });
     let start = Instant::now();
     assert_eq!(peek(near, PATIENCE).await.0, Peeked::HelloTimeout);
-    assert!(start.elapsed() < PATIENCE * 4, "{:?}", start.elapsed());
+    // Had every byte its own time, it would be ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     drip.abort();
 }
 

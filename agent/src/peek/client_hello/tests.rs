@@ -34,10 +34,9 @@ fn host(name: &str) -> HostName {
 }
 
 fn complete(bytes: &[u8]) -> ClientHello {
-    match parse(bytes) {
-        Parse::Complete(hello) => hello,
-        other => panic!("{other:?}"),
-    }
+    let answer = parse(bytes);
+    let Parse::Complete(hello) = answer else { panic!("{answer:?}") };
+    hello
 }
 
 /// `content` behind its length in `length_len` bytes.

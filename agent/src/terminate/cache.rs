@@ -1,0 +1,106 @@
+//! The leaves in use: bounded, renewed before they end, and one mint per name at a time.
+
+use super::{
+    ca::{Authority, Error},
+    leaf::Leaf,
+};
+use crate::host::HostName;
+use rustls::sign::CertifiedKey;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+/// A workload can ask for any name below a protected domain; real ones are a handful.
+const MAX_LEAVES: usize = 256;
+
+/// The leaves of one authority.
+pub(super) struct Cache {
+    authority: Arc<Authority>,
+    leaves: Mutex<HashMap<HostName, Leaf>>,
+}
+
+impl Cache {
+    pub(super) fn new(authority: Arc<Authority>) -> Self {
+        Self { authority, leaves: Mutex::default() }
+    }
+
+    /// The leaf for a name, minted if there is no fresh one.
+    pub(super) fn leaf(&self, name: &HostName, now: SystemTime) -> Result<Arc<CertifiedKey>, Error> {
+        // Minting takes a tenth of a millisecond, so whoever asks meanwhile waits under the lock and finds it done.
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leaf) = leaves.get(name).filter(|leaf| leaf.is_fresh(now)) {
+            return Ok(leaf.certified.clone());
+        }
+        let leaf = self.authority.mint(name, now)?;
+        if leaves.len() >= MAX_LEAVES && !leaves.contains_key(name) {
+            leaves.retain(|_, leaf| leaf.is_fresh(now));
+        }
+        if leaves.len() >= MAX_LEAVES {
+            // Somebody makes names up: what he pushes out is minted again when it is asked for.
+            leaves.clear();
+        }
+        let certified = leaf.certified.clone();
+        leaves.insert(name.clone(), leaf);
+        Ok(certified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{thread, time::Duration};
+
+    fn cache() -> Cache {
+        let domain = HostName::parse("digitalocean.com").unwrap();
+        Cache::new(Arc::new(Authority::ephemeral(&[domain]).unwrap()))
+    }
+
+    fn name(prefix: &str) -> HostName {
+        HostName::parse(&format!("{prefix}.digitalocean.com")).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_is_minted_once_however_many_ask() {
+        let cache = cache();
+        let now = SystemTime::now();
+        let leaves: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| cache.leaf(&name("api"), now).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(leaves.iter().all(|leaf| Arc::ptr_eq(leaf, &leaves[0])));
+        assert!(!Arc::ptr_eq(&leaves[0], &cache.leaf(&name("registry"), now).unwrap()));
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_before_it_ends_and_after_the_clock_was_set_back() {
+        let hour = Duration::from_hours(1);
+        let cache = cache();
+        let now = SystemTime::now();
+        let first = cache.leaf(&name("api"), now).unwrap();
+        assert!(Arc::ptr_eq(&first, &cache.leaf(&name("api"), now + 22 * hour).unwrap()));
+        let second = cache.leaf(&name("api"), now + 23 * hour).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&second, &cache.leaf(&name("api"), now).unwrap()));
+    }
+
+    #[test]
+    fn made_up_names_do_not_fill_the_memory() {
+        let cache = cache();
+        let now = SystemTime::now();
+        for number in 0..MAX_LEAVES + 10 {
+            cache.leaf(&name(&number.to_string()), now).unwrap();
+        }
+        assert!(cache.leaves.lock().unwrap().len() <= MAX_LEAVES);
+    }
+
+    #[test]
+    fn an_authority_near_its_end_signs_no_more() {
+        let cache = cache();
+        let end = SystemTime::now() + Duration::from_hours(90 * 24);
+        assert!(matches!(cache.leaf(&name("api"), end), Err(Error::Expired)));
+        assert!(cache.leaf(&name("api"), end - Duration::from_hours(2)).is_ok());
+    }
+}
