@@ -1,1 +1,18 @@
-//! session
+//! One connection through all stages: the only module that knows them all.
+
+pub mod gate;
+pub mod protected;
+pub mod route;
+pub mod splice;
+pub mod watch;
+
+pub mod connection;
+pub mod http;
+mod outcome;
+mod recorder;
+pub mod refusal;
+mod reply;
+mod request;
+
+pub use connection::{Connection, Services, Treatment};
+pub use recorder::Recorder;

@@ -1,0 +1,207 @@
+//! One new connection to the upstream: the original destination first, the host's certificate always.
+
+use super::{Error, Key};
+use crate::{config, host::HostName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How many of the host's own addresses are tried when the original destination is out of reach.
+const MAX_ADDRESSES: usize = 4;
+
+/// What the agent itself resolves a host's name to.
+pub type Resolve = Arc<dyn Fn(HostName) -> Resolving + Send + Sync>;
+/// A name on its way to its addresses.
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// The protocols that are offered to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offer {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, else HTTP/1.1. A client of either protocol can ride either.
+    Http2OrHttp1,
+}
+
+/// Why the certificates to trust could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// The system has none.
+    #[error(
+        "no trusted certificate found on this system; install the ca-certificates package or set `upstream.ca_file`"
+    )]
+    None(#[source] Option<rustls_native_certs::Error>),
+    /// `upstream.ca_file` cannot be read.
+    #[error("`upstream.ca_file` `{}` is not a file of PEM certificates", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// A certificate of `upstream.ca_file` is unusable.
+    #[error("`upstream.ca_file` `{}` holds an unusable certificate", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// `upstream.ca_file` holds no certificate.
+    #[error("`upstream.ca_file` `{}` holds no certificate", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The certificates that an upstream is verified against: the system's and those of `upstream.ca_file`,
+/// without `local`, the certificates of the agent's own CA, which a host may have been told to trust.
+///
+/// # Errors
+/// When there is none, or the file is unusable.
+pub fn load_roots(ca_file: Option<&Path>, local: &[CertificateDer<'_>]) -> Result<RootCertStore, RootsError> {
+    let mut roots = RootCertStore::empty();
+    let mut system = rustls_native_certs::load_native_certs();
+    // Systems carry some that no verifier takes; each is worth nothing by itself.
+    let foreign = system.certs.into_iter().filter(|certificate| !local.contains(certificate));
+    let (_, unusable) = roots.add_parsable_certificates(foreign);
+    tracing::debug!(usable = roots.len(), unusable, errors = system.errors.len(), "system roots read");
+    if let Some(path) = ca_file {
+        add_file(&mut roots, path, local)?;
+    } else if roots.is_empty() {
+        return Err(RootsError::None(system.errors.pop()));
+    }
+    Ok(roots)
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path, local: &[CertificateDer<'_>]) -> Result<(), RootsError> {
+    let before = roots.len();
+    let unreadable = |source| RootsError::File { path: path.to_owned(), source };
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        let certificate = certificate.map_err(unreadable)?;
+        if !local.contains(&certificate) {
+            let unusable = |source| RootsError::Certificate { path: path.to_owned(), source };
+            roots.add(certificate).map_err(unusable)?;
+        }
+    }
+    if roots.len() == before { Err(RootsError::Empty { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// Makes connections; knows nothing of HTTP.
+pub(super) struct Dialer {
+    http1: TlsConnector,
+    both: TlsConnector,
+    resolve: Resolve,
+    patience: Duration,
+}
+
+/// A verified connection.
+pub(super) struct Dialled {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) http2: bool,
+}
+
+impl Dialer {
+    pub(super) fn new(
+        settings: &config::Upstream,
+        roots: RootCertStore,
+        resolve: Resolve,
+    ) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(roots);
+        let connector = |protocols: &[&str]| -> Result<TlsConnector, rustls::Error> {
+            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(Arc::clone(&roots))
+                .with_no_client_auth();
+            config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+            Ok(TlsConnector::from(Arc::new(config)))
+        };
+        Ok(Self {
+            http1: connector(&["http/1.1"])?,
+            both: connector(&["h2", "http/1.1"])?,
+            resolve,
+            patience: settings.connect_timeout,
+        })
+    }
+
+    /// Connects to the key's original destination or, where that is out of reach, to what the agent itself
+    /// resolves the host to.
+    pub(super) async fn dial(&self, key: &Key) -> Result<Dialled, Error> {
+        let name = ServerName::try_from(key.host.as_str().to_owned())
+            .map_err(|source| Error::failed(&key.host, source))?;
+        let (stream, address) = self.reach(key).await?;
+        // The API's requests are small and must not wait for each other's acknowledgements.
+        stream.set_nodelay(true).map_err(|source| Error::failed(&key.host, source))?;
+        let connector = match key.offer {
+            Offer::Http1 => &self.http1,
+            Offer::Http2OrHttp1 => &self.both,
+        };
+        let handshake = timeout(self.patience, connector.connect(name, stream));
+        let stream = handshake
+            .await
+            .map_err(|_| Error::SlowToConnect { what: "finish the TLS handshake", after: self.patience })?
+            .map_err(|error| handshake_error(error, &key.host, address))?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Dialled { stream, http2 })
+    }
+
+    async fn reach(&self, key: &Key) -> Result<(TcpStream, SocketAddr), Error> {
+        let mut failure = match self.connect(key.destination, &key.host).await {
+            Ok(stream) => return Ok((stream, key.destination)),
+            Err(error) => error,
+        };
+        let resolved = timeout(self.patience, (self.resolve)(key.host.clone())).await;
+        let addresses = match resolved {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the host's own addresses are unknown");
+                return Err(failure);
+            }
+            Err(_) => return Err(failure),
+        };
+        let others = addresses
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, key.destination.port()))
+            .filter(|address| *address != key.destination);
+        for address in others.take(MAX_ADDRESSES) {
+            match self.connect(address, &key.host).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect(&self, address: SocketAddr, host: &HostName) -> Result<TcpStream, Error> {
+        match timeout(self.patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(source)) => {
+                Err(Error::Unreachable { host: host.clone(), address, source: Arc::new(source) })
+            }
+            Err(_) => Err(Error::SlowToConnect { what: "accept a connection", after: self.patience }),
+        }
+    }
+}
+
+fn handshake_error(error: io::Error, host: &HostName, address: SocketAddr) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(source @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+            Error::NotHost { host: host.clone(), address, source: source.clone() }
+        }
+        Some(_) | None => Error::failed(host, error),
+    }
+}

@@ -1,0 +1,70 @@
+//! A connection whose workload, destination and host are known, and what it needs to serve its requests.
+
+use super::Recorder;
+use crate::{
+    classify::Catalogue,
+    config,
+    forward::{Forwarder, Key, Offer},
+    host::HostName,
+    identify::Principal,
+};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+use tokio::sync::watch;
+
+/// What its host's name makes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// A protected host: every request is classified and decided.
+    Protected,
+    /// Another name of a protected host's domain: its requests must be for that name, and pass unchanged.
+    Neighbour,
+}
+
+/// A terminated connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Whose it is.
+    pub principal: Principal,
+    /// Where the workload meant to go.
+    pub destination: SocketAddr,
+    /// The name that it asked for, and that the leaf was issued for.
+    pub host: HostName,
+    /// What that name makes of it.
+    pub treatment: Treatment,
+    /// The cookie of the workload's network namespace.
+    pub netns_cookie: u64,
+    /// The protocols to offer to the upstream.
+    pub offer: Offer,
+    /// What is shared with other connections.
+    pub services: Arc<Services>,
+    /// When it was accepted.
+    pub accepted_at: Instant,
+}
+
+impl Connection {
+    /// What its upstream connections are kept under.
+    pub fn key(&self) -> Key {
+        Key {
+            netns_cookie: self.netns_cookie,
+            destination: self.destination,
+            host: self.host.clone(),
+            offer: self.offer,
+            workload: Arc::clone(&self.principal.workload),
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Services {
+    /// The API's operations.
+    pub catalogue: &'static Catalogue,
+    /// The way to the upstream.
+    pub forwarder: Forwarder,
+    /// The way to the audit log.
+    pub recorder: Recorder,
+    /// `[limits]`.
+    pub limits: config::Limits,
+    /// Turns true when connections are to end after the requests under way.
+    pub drain: watch::Receiver<bool>,
+}

@@ -1,0 +1,219 @@
+//! The HTTP server on a terminated connection: HTTP/1 with a guard under it, or HTTP/2.
+
+use super::{
+    Connection,
+    outcome::Outcome,
+    refusal,
+    request::{self, Context},
+};
+use crate::{
+    forward::{
+        guard::{
+            Guard, Patience, Watch,
+            grammar::{MAX_HEAD_BYTES, Rule, Violation},
+        },
+        stall::Stall,
+    },
+    reason::Reason,
+};
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, interval, timeout},
+};
+
+/// Longer than clients keep an idle connection, so that it is they who close it.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// How long a client may take to read the last answer and to close, and how much it may send meanwhile.
+const LINGER: Duration = Duration::from_secs(2);
+const MAX_LINGERING_BYTES: u64 = 16 * 1024 * 1024;
+/// Requests at once on an HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+/// Loopback is fast: small windows are enough, and bound what a client can make the proxy hold.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How often HTTP/2 asks whether the client is there, and how long that may take.
+const PING: Duration = Duration::from_secs(20);
+/// How often an HTTP/2 connection is looked at for idleness.
+const IDLE_CHECK: Duration = Duration::from_secs(5);
+
+/// What a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The requests, each with its record: zero means that the connection itself has none yet.
+    pub requests: u64,
+}
+
+/// Serves the requests of a connection until either side ends it, or until the agent drains.
+pub async fn serve<S>(stream: S, is_http2: bool, connection: Arc<Connection>) -> Served
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = Stall::new(stream, connection.services.limits.body_idle_timeout);
+    let requests =
+        if is_http2 { serve_http2(stream, connection).await } else { serve_http1(stream, connection).await };
+    Served { requests }
+}
+
+fn context(connection: Arc<Connection>, watch: Option<Arc<Watch>>) -> Arc<Context> {
+    Arc::new(Context { connection, watch, requests: AtomicU64::new(0), active: Arc::new(()) })
+}
+
+async fn serve_http1<S>(stream: S, connection: Arc<Connection>) -> u64
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let patience = Patience { head: connection.services.limits.head_timeout, idle: KEEP_ALIVE };
+    let guard = Guard::new(stream, patience);
+    let watch = guard.watch();
+    let context = context(connection, Some(Arc::clone(&watch)));
+    let service = service_fn(|request| {
+        let context = Arc::clone(&context);
+        Box::pin(async move { Ok::<_, Infallible>(request::serve(context, request).await) })
+    });
+    let mut server = http1::Builder::new()
+        .half_close(true)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(guard), service);
+    let ended = tokio::select! {
+        ended = poll_fn(|cx| server.poll_without_shutdown(cx)) => Some(ended),
+        () = draining(&context.connection) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut server).graceful_shutdown();
+            poll_fn(|cx| server.poll_without_shutdown(cx)).await
+        }
+    };
+    let mut stream = server.into_parts().io.into_inner().into_inner();
+    if let Some(last) = last_record(&context, &watch, ended) {
+        // The client may be gone, and has been told all that it can be.
+        let _ = timeout(LINGER, stream.write_all(&last)).await;
+    }
+    let _ = timeout(LINGER, linger(stream)).await;
+    context.requests.load(Relaxed)
+}
+
+/// Records what broke the request stream, where that was no request's own record, and answers it.
+fn last_record(context: &Context, watch: &Watch, ended: hyper::Result<()>) -> Option<Vec<u8>> {
+    let parse_error = ended.err().filter(hyper::Error::is_parse);
+    let (violation, reason) = match (watch.violation(), &parse_error) {
+        (Some(violation), _) if violation.in_body => return None,
+        (Some(violation), _) if violation.rule == Rule::HeadTimeout => {
+            (violation.clone(), Reason::HeadTimeout)
+        }
+        (Some(violation), _) => (violation.clone(), Reason::MalformedRequest),
+        // What hyper refuses beyond the guard it has answered itself.
+        (None, Some(_)) => {
+            let rule = Rule::RequestLine;
+            (Violation { rule, in_body: false, request_line: None }, Reason::MalformedRequest)
+        }
+        (None, None) => return None,
+    };
+    context.requests.fetch_add(1, Relaxed);
+    let mut outcome = match Outcome::of_violation(&context.connection, &violation) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(%error, "a violation is not recorded");
+            return None;
+        }
+    };
+    let detail = parse_error.as_ref().map_or_else(|| violation.to_string(), ToString::to_string);
+    let answer = refusal::answer(reason, outcome.effect(), &detail, outcome.request_id());
+    outcome.refused(reason, answer.status(), Some(detail), answer.body().len(), false);
+    parse_error.is_none().then(|| refusal::last_bytes(&answer))
+}
+
+/// Ends the connection without a reset, which would take the last answer from the client: what the client
+/// still sends is read, within limits.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(MAX_LINGERING_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+async fn serve_http2<S>(stream: S, connection: Arc<Connection>) -> u64
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let head_timeout = connection.services.limits.head_timeout;
+    let context = context(connection, None);
+    let service = service_fn(|request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(request::serve(context, request).await) }
+    });
+    let mut server = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .auto_date_header(false)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = tokio::select! {
+        served = server.as_mut() => Some(served),
+        () = draining(&context.connection) => None,
+        () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        // What is under way is served to its end; a client that then does not close is left.
+        None => {
+            server.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = server => served,
+                () = idleness(&context, LINGER, LINGER) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "HTTP/2 connection ended");
+    }
+    context.requests.load(Relaxed)
+}
+
+/// Returns when the agent drains.
+async fn draining(connection: &Connection) {
+    let mut drain = connection.services.drain.clone();
+    if drain.wait_for(|drain| *drain).await.is_err() {
+        // Whoever could ask for it is gone.
+        pending().await
+    }
+}
+
+/// Returns when no request was under way for the patience: `first` before the first request.
+async fn idleness(context: &Context, first: Duration, later: Duration) {
+    let mut check = interval(IDLE_CHECK.min(first));
+    let mut busy = (Instant::now(), context.requests.load(Relaxed));
+    loop {
+        check.tick().await;
+        let requests = context.requests.load(Relaxed);
+        if Arc::strong_count(&context.active) > 1 || requests != busy.1 {
+            busy = (Instant::now(), requests);
+        }
+        let patience = if requests == 0 { first } else { later };
+        if busy.0.elapsed() >= patience {
+            return;
+        }
+    }
+}

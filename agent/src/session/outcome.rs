@@ -1,0 +1,230 @@
+//! The record of one request: built while it goes through the stages, written exactly once, also when the
+//! request is abandoned anywhere on its way.
+
+use super::Connection;
+use crate::{
+    classify::Classified,
+    decide::{Decision, Effect},
+    forward::{body::Progress, guard::grammar::Violation},
+    reason::Reason,
+    record::{
+        self, AuditRecord, Destination, Durations, Phase, RequestFacts, SCHEMA, Verdict,
+        fingerprint::RandomUnavailable,
+    },
+};
+use http::{HeaderValue, StatusCode, Version, header, request};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// A request's record on its way. Dropping it writes it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    connection: Arc<Connection>,
+    record: AuditRecord,
+    began: Instant,
+    progress: Option<Arc<Progress>>,
+    /// What is to be said if nothing more happens; none when the request is complete.
+    pending: Option<Reason>,
+    written: bool,
+}
+
+impl Outcome {
+    /// The record of a request whose head was read.
+    pub(super) fn of_request(
+        connection: &Arc<Connection>,
+        head: &request::Parts,
+    ) -> Result<Self, RandomUnavailable> {
+        let token = connection.services.recorder.token_facts(head.headers.get(header::AUTHORIZATION));
+        let user_agent = head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        Self::new(
+            connection,
+            RequestFacts {
+                method: head.method.to_string(),
+                path: head.uri.path().to_owned(),
+                query: head.uri.query().map(str::to_owned),
+                protocol: protocol(head.version),
+                user_agent: user_agent.map(|value| String::from_utf8_lossy(value).into_owned()),
+                token_type: token.token_type,
+                token_fingerprint: token.fingerprint,
+                ..RequestFacts::default()
+            },
+        )
+    }
+
+    /// The record of a request whose head was never whole. Of its fields nothing can be said.
+    pub(super) fn of_violation(
+        connection: &Arc<Connection>,
+        violation: &Violation,
+    ) -> Result<Self, RandomUnavailable> {
+        let (method, target) = violation.request_line.clone().unwrap_or_default();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (target, None),
+        };
+        let protocol = protocol(Version::HTTP_11);
+        let facts =
+            RequestFacts { method, path, query, protocol, token_type: "none", ..RequestFacts::default() };
+        Self::new(connection, facts)
+    }
+
+    fn new(connection: &Arc<Connection>, request: RequestFacts) -> Result<Self, RandomUnavailable> {
+        let mut destination = Destination::new(connection.destination);
+        destination.host = Some(connection.host.as_str().to_owned());
+        let record = AuditRecord {
+            timestamp: record::timestamp(SystemTime::now()),
+            schema: SCHEMA,
+            phase: Phase::Outcome,
+            request_id: record::request_id()?,
+            subject: connection.principal.subject.clone(),
+            destination,
+            request: Some(request),
+            decision: Effect::Deny,
+            reason: Reason::ClientGone,
+            rule: None,
+            verdict: Some(Verdict::Closed),
+            status: None,
+            detail: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            durations: Durations::default(),
+        };
+        Ok(Self {
+            connection: Arc::clone(connection),
+            record,
+            began: Instant::now(),
+            progress: None,
+            pending: Some(Reason::ClientGone),
+            written: false,
+        })
+    }
+
+    /// The id that both lines of a write, and a refusal, carry.
+    pub(super) fn request_id(&self) -> &str {
+        &self.record.request_id
+    }
+
+    /// What was decided; a denial until then.
+    pub(super) fn effect(&self) -> Effect {
+        self.record.decision
+    }
+
+    /// What the catalogue says of the request.
+    pub(super) fn classified(&mut self, classified: &Classified<'_>) {
+        if let Some(request) = &mut self.record.request {
+            request.path = classified.path.as_str().to_owned();
+            request.operation = classified.route.as_ref().map(|route| route.operation.name.clone());
+        }
+    }
+
+    /// What the policy says of it.
+    pub(super) fn decided(&mut self, decision: &Decision) {
+        let words = |scopes: &[crate::classify::Scope]| scopes.iter().map(ToString::to_string).collect();
+        if let Some(request) = &mut self.record.request {
+            request.required = words(&decision.required);
+            request.missing = words(&decision.missing);
+        }
+        self.record.rule = Some(decision.rule.clone());
+        self.allowed(decision.effect, decision.reason);
+    }
+
+    /// An answer of the engine, or one that needs none.
+    pub(super) fn allowed(&mut self, effect: Effect, reason: Reason) {
+        self.record.decision = effect;
+        self.record.reason = reason;
+        self.record.durations.decide = Some(micros(self.began.elapsed()));
+    }
+
+    /// The line that is to be in the log before the request's first byte goes out.
+    pub(super) fn intent(&self) -> AuditRecord {
+        let mut record = self.record.clone();
+        record.phase = Phase::Intent;
+        record.verdict = None;
+        record.durations.total = micros(self.began.elapsed());
+        record
+    }
+
+    /// From here on the upstream may get the request.
+    pub(super) fn sending(&mut self, verdict: Verdict, progress: Arc<Progress>) {
+        self.record.verdict = Some(verdict);
+        self.progress = Some(progress);
+    }
+
+    /// The head of the upstream's answer is there. `reason` where the answer itself gives one.
+    pub(super) fn answered(&mut self, status: StatusCode, waited: Duration, reason: Option<Reason>) {
+        self.record.status = Some(status.as_u16());
+        self.record.durations.upstream = Some(micros(waited));
+        self.record.reason = reason.unwrap_or(self.record.reason);
+    }
+
+    /// The client gets tidegate's own answer of `length` bytes. `arrived`: the upstream may have the request.
+    pub(super) fn refused(
+        &mut self,
+        reason: Reason,
+        status: StatusCode,
+        detail: Option<String>,
+        length: usize,
+        arrived: bool,
+    ) {
+        if !arrived {
+            self.record.verdict = Some(Verdict::Refused);
+        }
+        self.record.reason = reason;
+        self.record.status = Some(status.as_u16());
+        self.record.detail = detail;
+        self.record.bytes_out = length as u64;
+        self.complete();
+    }
+
+    /// So many bytes of the answer went to the client.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.record.bytes_out += bytes as u64;
+    }
+
+    /// The answer broke off.
+    pub(super) fn failed(&mut self, reason: Reason, detail: String) {
+        self.pending = Some(reason);
+        self.record.detail = Some(detail);
+        self.write();
+    }
+
+    /// Nothing is missing.
+    pub(super) fn complete(&mut self) {
+        self.pending = None;
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if self.written {
+            return;
+        }
+        self.written = true;
+        if let Some(reason) = self.pending {
+            self.record.reason = reason;
+        }
+        if let Some(progress) = &self.progress {
+            self.record.bytes_in = progress.bytes();
+        }
+        self.record.durations.total = micros(self.began.elapsed());
+        self.connection.services.recorder.outcome(&self.record);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    }
+}

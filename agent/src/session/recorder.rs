@@ -1,0 +1,100 @@
+//! The way to the audit log: writes are recorded before they go out, and no loss goes unnoticed.
+
+use crate::{
+    config::{self, OnAuditFailure},
+    record::{
+        AuditRecord,
+        fingerprint::{Fingerprinter, TokenFacts},
+        sink::{Error, Sink},
+    },
+};
+use http::HeaderValue;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+/// Writes audit records.
+#[derive(Debug)]
+pub struct Recorder {
+    sink: Arc<Sink>,
+    fingerprinter: Fingerprinter,
+    on_failure: OnAuditFailure,
+    sync: bool,
+    /// Whether the last record could not be written.
+    broken: AtomicBool,
+}
+
+/// A record that had to be in the log is not.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrecorded {
+    /// The log does not take it.
+    #[error("the audit log cannot be written")]
+    Write(#[from] Error),
+    /// Nobody waited for the disk.
+    #[error("the audit log cannot be synced")]
+    Sync(#[source] io::Error),
+    /// An earlier record could not be written, and `audit.on_failure` refuses reads too.
+    #[error("the audit log could not be written before")]
+    Before,
+}
+
+impl Recorder {
+    /// Records go to `sink`, under the rules of `[audit]`.
+    pub fn new(sink: Arc<Sink>, fingerprinter: Fingerprinter, audit: &config::Audit) -> Self {
+        Self {
+            sink,
+            fingerprinter,
+            on_failure: audit.on_failure,
+            sync: audit.sync,
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// What a record may say of an `Authorization` value.
+    pub fn token_facts(&self, authorization: Option<&HeaderValue>) -> TokenFacts {
+        self.fingerprinter.token_facts(authorization)
+    }
+
+    /// Writes what became of a request or connection. Nothing can be taken back any more, so a failure is
+    /// logged, and remembered for [`Recorder::check`].
+    pub fn outcome(&self, record: &AuditRecord) {
+        if let Err(error) = self.write(record) {
+            tracing::error!(%error, source = std::error::Error::source(&error), "an audit record is lost");
+        }
+    }
+
+    /// Writes that a write to the API is about to happen; when this returns, the log holds it.
+    ///
+    /// # Errors
+    /// When the log does not hold it, so that the request must not go out.
+    pub async fn intent(&self, record: &AuditRecord) -> Result<(), Unrecorded> {
+        self.write(record)?;
+        if self.sync {
+            let sink = Arc::clone(&self.sink);
+            let synced = tokio::task::spawn_blocking(move || sink.sync()).await;
+            synced.map_err(|error| Unrecorded::Sync(io::Error::other(error)))??;
+        }
+        Ok(())
+    }
+
+    /// Whether reads may go on.
+    ///
+    /// # Errors
+    /// When the last record could not be written, and reads are to be refused then.
+    pub fn check(&self) -> Result<(), Unrecorded> {
+        match self.on_failure {
+            OnAuditFailure::RefuseAll if self.broken.load(Relaxed) => Err(Unrecorded::Before),
+            OnAuditFailure::RefuseAll | OnAuditFailure::RefuseWrites => Ok(()),
+        }
+    }
+
+    fn write(&self, record: &AuditRecord) -> Result<(), Error> {
+        let written = self.sink.write(record);
+        self.broken.store(written.is_err(), Relaxed);
+        written
+    }
+}

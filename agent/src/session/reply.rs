@@ -1,0 +1,94 @@
+//! The body that the client gets: tidegate's own, or the upstream's, whose end completes the record.
+
+use super::outcome::Outcome;
+use crate::forward::{Answer, Error};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+/// A body on its way to the client.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// tidegate's own, until it is taken.
+    Own(Option<Bytes>),
+    /// The upstream's.
+    Upstream(Box<Forwarded>),
+}
+
+/// An upstream's answer, with the record that it completes.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    answer: Answer,
+    outcome: Outcome,
+    /// Marks the request as under way.
+    _active: Arc<()>,
+}
+
+impl Reply {
+    /// The upstream's answer. An answer without a body is complete at once.
+    pub(super) fn upstream(answer: Answer, mut outcome: Outcome, active: Arc<()>) -> Self {
+        if answer.is_complete() {
+            outcome.complete();
+        }
+        Self::Upstream(Box::new(Forwarded { answer, outcome, _active: active }))
+    }
+}
+
+impl Forwarded {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let next = ready!(Pin::new(&mut self.answer).poll_frame(cx));
+        match &next {
+            Some(Ok(frame)) => self.outcome.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => self.outcome.failed(error.reason(), chain(error)),
+            None => {}
+        }
+        // The record is there before the client sees the end.
+        if self.answer.is_complete() {
+            self.outcome.complete();
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut() {
+            Self::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Upstream(forwarded) => forwarded.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            Self::Upstream(forwarded) => forwarded.answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Upstream(forwarded) => forwarded.answer.size_hint(),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,257 @@
+//! One request: classified, decided, recorded, forwarded or refused.
+
+use super::{
+    Connection, Treatment,
+    outcome::Outcome,
+    refusal::{self, Denied},
+    reply::{Reply, chain},
+};
+use crate::{
+    classify::{self, authority},
+    decide::{self, Effect},
+    forward::{
+        Outgoing,
+        body::{Fault, Progress},
+        guard::Watch,
+        headers,
+    },
+    reason::Reason,
+    record::Verdict,
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Version, header, request, uri::PathAndQuery};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use std::{
+    error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// A refused request's body up to this size is read to its end, so that the connection can go on.
+const MAX_DRAINED_BYTES: u64 = 64 * 1024;
+/// How long that may take.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The connection.
+    pub(super) connection: Arc<Connection>,
+    /// What the guard under an HTTP/1 server saw.
+    pub(super) watch: Option<Arc<Watch>>,
+    /// Requests so far.
+    pub(super) requests: AtomicU64,
+    /// Its count is that of the requests under way, and one.
+    pub(super) active: Arc<()>,
+}
+
+/// How a request that may go on does.
+struct Passage {
+    verdict: Verdict,
+    path_and_query: PathAndQuery,
+}
+
+/// Why a request stops here.
+struct Stop {
+    reason: Reason,
+    message: String,
+    /// Whether the message is an error's text, rather than the policy's, which the record's other keys tell.
+    is_error: bool,
+    /// Whether the upstream may have got the request.
+    arrived: bool,
+}
+
+impl Stop {
+    fn new(reason: Reason, error: &dyn error::Error) -> Self {
+        Self { reason, message: chain(error), is_error: true, arrived: false }
+    }
+}
+
+/// Answers one request. The record is written before the answer's end, or when this is dropped.
+pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> Response<Reply> {
+    let active = Arc::clone(&context.active);
+    context.requests.fetch_add(1, Relaxed);
+    let (mut head, body) = request.into_parts();
+    // The server's own marks (a pending upgrade) mean nothing to the upstream's connection.
+    head.extensions.clear();
+    let mut outcome = match Outcome::of_request(&context.connection, &head) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let refusal = refusal::answer(Reason::AuditUnavailable, Effect::Deny, &chain(&error), "");
+            return refusal.map(|body| Reply::Own(Some(body)));
+        }
+    };
+    match judge(&context.connection, &head, &mut outcome) {
+        Ok(passage) => match record_intent(&context.connection, &head.method, &outcome).await {
+            Ok(()) => forward(&context, passage, head, body, outcome, active).await,
+            Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
+        },
+        Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
+    }
+}
+
+fn judge(connection: &Connection, head: &request::Parts, outcome: &mut Outcome) -> Result<Passage, Stop> {
+    headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
+    let port = connection.destination.port();
+    authority::check(&connection.host, port, head.version, &head.uri, &head.headers)
+        .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
+    match connection.treatment {
+        Treatment::Protected => judge_protected(connection, head, outcome),
+        Treatment::Neighbour => judge_neighbour(head, outcome),
+    }
+}
+
+fn judge_protected(
+    connection: &Connection,
+    head: &request::Parts,
+    outcome: &mut Outcome,
+) -> Result<Passage, Stop> {
+    let catalogue = connection.services.catalogue;
+    let classified = classify::classify(catalogue, &head.method, &head.uri, &head.headers)
+        .map_err(|error| Stop::new(error.reason(), &error))?;
+    outcome.classified(&classified);
+    let target = match &classified.query {
+        Some(query) => format!("{}?{query}", classified.path.as_str()),
+        None => classified.path.as_str().to_owned(),
+    };
+    let path_and_query =
+        PathAndQuery::try_from(target).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
+    let operation = classified.route.as_ref().map(|route| route.operation);
+    let policy = &connection.principal.policy;
+    let decision = decide::decide(policy, &head.method, operation);
+    outcome.decided(&decision);
+    let verdict = match (decision.effect, decision.dry_run) {
+        (Effect::Allow, _) => Verdict::Forwarded,
+        (Effect::Deny, true) => Verdict::WouldRefuse,
+        (Effect::Deny, false) => {
+            let denied = Denied {
+                workload: &connection.principal.workload,
+                policy: &policy.name,
+                contact: policy.contact.as_deref(),
+                decision: &decision,
+                method: &head.method,
+                path: classified.path.as_str(),
+                operation: operation.map(|operation| operation.name.as_str()),
+            };
+            let message = denied.message();
+            return Err(Stop { reason: decision.reason, message, is_error: false, arrived: false });
+        }
+    };
+    Ok(Passage { verdict, path_and_query })
+}
+
+/// The name was checked; beyond that only what the proxy cannot carry is refused.
+fn judge_neighbour(head: &request::Parts, outcome: &mut Outcome) -> Result<Passage, Stop> {
+    let target = head.uri.path_and_query().cloned();
+    let carried = head.method != Method::CONNECT && !head.headers.contains_key(header::UPGRADE);
+    let Some(path_and_query) = target.filter(|_| carried) else {
+        let message = "CONNECT and upgrades are not supported".to_owned();
+        return Err(Stop { reason: Reason::MethodRefused, message, is_error: true, arrived: false });
+    };
+    outcome.allowed(Effect::Allow, Reason::NeighbourHost);
+    Ok(Passage { verdict: Verdict::Passed, path_and_query })
+}
+
+/// A write is in the log before its first byte goes out.
+async fn record_intent(connection: &Connection, method: &Method, outcome: &Outcome) -> Result<(), Stop> {
+    let recorder = &connection.services.recorder;
+    let recorded = if *method == Method::GET || *method == Method::HEAD {
+        recorder.check()
+    } else {
+        recorder.intent(&outcome.intent()).await
+    };
+    recorded.map_err(|error| Stop::new(Reason::AuditUnavailable, &error))
+}
+
+async fn forward(
+    context: &Context,
+    passage: Passage,
+    head: request::Parts,
+    body: Incoming,
+    mut outcome: Outcome,
+    active: Arc<()>,
+) -> Response<Reply> {
+    let connection = &context.connection;
+    let services = &connection.services;
+    let outgoing = Outgoing::new(body, services.limits.body_idle_timeout);
+    let progress = outgoing.progress();
+    outcome.sending(passage.verdict, Arc::clone(&progress));
+    let refused_head = bare_head(&head);
+    let request = Request::from_parts(head, outgoing);
+    let sent = services.forwarder.send(&connection.key(), passage.path_and_query, request).await;
+    match sent {
+        Ok(answered) => {
+            let (head, answer) = answered.response.into_parts();
+            let edge = headers::is_edge_answer(head.status, &head.headers).then_some(Reason::EdgeRefused);
+            outcome.answered(head.status, answered.waited, edge);
+            Response::from_parts(head, Reply::upstream(answer, outcome, active))
+        }
+        Err(error) => {
+            let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));
+            let stop = Stop { arrived: error.may_have_arrived(), ..stop };
+            refuse(stop, outcome, &refused_head, None).await
+        }
+    }
+}
+
+/// What the client did, where that is why the upstream has no whole request.
+fn client_fault(context: &Context, progress: &Progress) -> Option<Stop> {
+    let fault = progress.fault()?;
+    let violation = context.watch.as_ref().and_then(|watch| watch.violation());
+    Some(match (violation.filter(|violation| violation.in_body), fault) {
+        (Some(violation), _) => Stop::new(Reason::MalformedRequest, &violation.rule),
+        (None, Fault::Timeout(_)) => Stop::new(Reason::BodyTimeout, fault),
+        (None, Fault::Gone(_)) => Stop::new(Reason::ClientGone, fault),
+        (None, Fault::Trailers) => Stop::new(Reason::MalformedRequest, fault),
+    })
+}
+
+async fn refuse(
+    stop: Stop,
+    mut outcome: Outcome,
+    head: &request::Parts,
+    body: Option<Incoming>,
+) -> Response<Reply> {
+    let Stop { reason, message, is_error, arrived } = stop;
+    let mut response = refusal::answer(reason, outcome.effect(), &message, outcome.request_id());
+    let detail = is_error.then_some(message);
+    outcome.refused(reason, response.status(), detail, response.body().len(), arrived);
+    if head.version != Version::HTTP_2 && !drain(head, body).await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body: Bytes| Reply::Own(Some(body)))
+}
+
+/// Reads a small body to its end; false where the connection cannot go on because of what is left.
+async fn drain(head: &request::Parts, body: Option<Incoming>) -> bool {
+    let Some(mut body) = body else { return false };
+    if body.is_end_stream() {
+        return true;
+    }
+    // Whoever waits for `100 Continue` must get the refusal instead, and sends no body.
+    let small = body.size_hint().upper().is_some_and(|upper| upper <= MAX_DRAINED_BYTES);
+    if !small || head.headers.contains_key(header::EXPECT) {
+        return false;
+    }
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(DRAIN_PATIENCE, read).await.unwrap_or(false)
+}
+
+/// What a refusal needs of a head that has gone to the upstream.
+fn bare_head(head: &request::Parts) -> request::Parts {
+    let mut request = Request::new(());
+    *request.version_mut() = head.version;
+    request.into_parts().0
+}
