@@ -143,6 +143,9 @@ impl Capture {
     }
 }
 
+/// Room for this many redirected sockets of one workload, many more than its limit of connections.
+pub const DEFAULT_FLOWS: u32 = 65_536;
+
 /// How long a flow may wait for its accept.
 pub const FLOW_LIFETIME: Duration = Duration::from_secs(60);
 

@@ -2,13 +2,21 @@
 
 use clap::{Parser, error::ErrorKind};
 use std::{
+    ffi::OsString,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
-use tidegate::cli::{self, Cli};
+use tidegate::{
+    cli::{self, Cli},
+    run::{child, reaper},
+};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    if let Some(code) = internal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -23,6 +31,17 @@ fn main() -> ExitCode {
             say(&cli::told(&error));
             ExitCode::from(error.status())
         }
+    }
+}
+
+/// The processes that `run` makes of this program: the one that becomes the command, and the reaper.
+fn internal(arguments: &[OsString]) -> Option<ExitCode> {
+    match arguments {
+        [name, directory, dashes, command @ ..] if name == child::SUBCOMMAND && dashes == "--" => {
+            Some(child::main(Path::new(directory), command))
+        }
+        [name, directory] if name == reaper::SUBCOMMAND => Some(reaper::main(Path::new(directory))),
+        _ => None,
     }
 }
 

@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey, ListenerKey};
 
-/// The user side may lower both sizes when it loads the programs (`limits.flows`).
+/// The user side may lower both sizes when it loads the programs.
 #[map]
 static ORIGINALS: HashMap<u64, Flow> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
