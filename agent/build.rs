@@ -1,5 +1,4 @@
 //! Compiles the kernel side from source and leaves the object in `OUT_DIR/tidegate-ebpf`.
-#![expect(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
 
 use std::{
     env, fs,
@@ -62,7 +61,9 @@ fn require_bpf_linker() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=PATH");
     match Command::new("bpf-linker").arg("--version").output() {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("bpf-linker does not run: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(output) => {
+            Err(format!("bpf-linker does not run: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        }
         Err(error) => Err(format!("no bpf-linker: {error}")),
     }
 }

@@ -47,7 +47,9 @@ pub enum Error {
         name: &'static str,
     },
     /// A program was refused.
-    #[error("cannot load and attach the eBPF program `{name}`; `tidegate doctor` says what this kernel lacks")]
+    #[error(
+        "cannot load and attach the eBPF program `{name}`; `tidegate doctor` says what this kernel lacks"
+    )]
     Program {
         /// Its name.
         name: &'static str,

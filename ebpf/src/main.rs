@@ -4,6 +4,7 @@
 
 mod address;
 mod connect;
+mod egress;
 mod event;
 mod flow;
 mod join;
@@ -12,8 +13,8 @@ mod port;
 mod subject;
 
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
-    programs::{SockAddrContext, SockContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use connect::{Refused, Verdict};
 
@@ -58,6 +59,12 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     answer(connect::send(&ctx, address::v6(&ctx)))
+}
+
+/// Packets of connected sockets.
+#[cgroup_skb(egress)]
+pub fn egress(ctx: SkBuffContext) -> i32 {
+    if egress::egress(&ctx).is_ok() { PROCEED } else { REFUSE }
 }
 
 /// The program sees the IPv4 address that it asked for.

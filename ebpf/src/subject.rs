@@ -1,9 +1,13 @@
-//! Is the caller a subject? Yes, when its own cgroup or any cgroup above it is listed.
+//! Is the caller, or the owner of a packet's socket, a subject? Yes, when its own cgroup or any cgroup above it is listed.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id},
+    helpers::generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id,
+        bpf_skb_cgroup_id,
+    },
     macros::map,
     maps::HashMap,
+    programs::SkBuffContext,
 };
 
 /// Plain hash, never LRU: a forgotten subject would be an open gate.
@@ -23,6 +27,26 @@ pub(crate) fn current() -> Option<u64> {
     for level in 0..MAX_DEPTH {
         // SAFETY: takes no pointer.
         let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if ancestor == 0 {
+            break;
+        }
+        if listed(ancestor) {
+            return Some(own);
+        }
+    }
+    None
+}
+
+/// The cgroup of the packet's socket, where it or an ancestor is a subject.
+pub(crate) fn of_packet(ctx: &SkBuffContext) -> Option<u64> {
+    // SAFETY: the kernel passes a valid context, which is what the helper takes.
+    let own = unsafe { bpf_skb_cgroup_id(ctx.skb.skb) };
+    if listed(own) {
+        return Some(own);
+    }
+    for level in 0..MAX_DEPTH {
+        // SAFETY: as above.
+        let ancestor = unsafe { bpf_skb_ancestor_cgroup_id(ctx.skb.skb, level) };
         if ancestor == 0 {
             break;
         }

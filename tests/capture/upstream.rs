@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Instant};
 use test_case::test_case;
 use tidegate_tests::{
     client,
-    netns::addresses::{API_HTTP1, API_HTTP2, IMPOSTOR, MUTE, NOBODY},
+    netns::addresses::{API_HTTP1, API_HTTP2, API_NAME, IMPOSTOR, MUTE, NOBODY},
     scene::Scene,
     standin::pattern,
 };
@@ -19,7 +19,6 @@ fn curl_at(address: IpAddr, port: u16, options: &[&str]) -> Vec<String> {
 
 #[test_case(IMPOSTOR, 443, "upstream_not_host"; "a certificate of an unknown authority")]
 #[test_case(IMPOSTOR, 8443, "upstream_not_host"; "a certificate for another name")]
-#[test_case(NOBODY, 443, "upstream_unreachable"; "nobody listens")]
 fn an_upstream_that_is_not_the_api_is_a_bad_gateway(address: IpAddr, port: u16, reason: &str) -> Result<()> {
     let scene = Scene::new()?;
     let ran = scene.tidegate("upstream")?.run(&curl_at(address, port, &[]))?;
@@ -32,6 +31,19 @@ fn an_upstream_that_is_not_the_api_is_a_bad_gateway(address: IpAddr, port: u16, 
 }
 
 #[test]
+fn an_address_where_nobody_listens_gives_way_to_the_agents_own_answers() -> Result<()> {
+    let scene = Scene::new()?;
+    let line = curl_at(NOBODY, 443, &[]);
+    let ran = scene.tidegate("moved")?.run(&line)?;
+    assert_eq!(ran.answer()?.status, 200);
+
+    scene.world.set_names(&[(NOBODY, API_NAME)])?;
+    let ran = scene.tidegate("gone")?.run(&line)?;
+    expect_refusal(&ran.answer()?, 502, "bad_gateway", &[])?;
+    expect(ran.outcome("GET /v2/account")?, "allow", "refused", "upstream_unreachable", Some(502))
+}
+
+#[test]
 fn a_late_answer_is_a_gateway_timeout() -> Result<()> {
     let scene = Scene::new()?;
     let tidegate = scene.tidegate("upstream")?.set("upstream.response_timeout", "\"1s\"")?;
@@ -39,7 +51,7 @@ fn a_late_answer_is_a_gateway_timeout() -> Result<()> {
     let ran = tidegate.run(&client::curl(&[], &api("/v2/account?standin_delay_ms=20000"), ""))?;
     assert_eq!(ran.answer()?.status, 504);
     assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
-    expect(ran.outcome("GET /v2/account")?, "allow", "refused", "upstream_timeout", Some(504))
+    expect(ran.outcome("GET /v2/account")?, "allow", "forwarded", "upstream_timeout", Some(504))
 }
 
 #[test]

@@ -21,8 +21,13 @@ use std::{
 /// A policy that allows every read.
 pub const READ_ONLY: &str = "description = \"Look at everything, change nothing\"\nallow = [\"api:read\"]\n";
 
-/// A policy that allows every read, and to create Droplets with tags.
-pub const CREATOR: &str = "allow = [\"api:read\", \"droplet:create\", \"tag:create\"]\n";
+/// A policy that allows every read, and to create Droplets of everything that they can be made of.
+pub const CREATOR: &str = r#"
+allow = [
+    "api:read", "droplet:create", "tag:create",
+    "block_storage:read", "image:read", "ssh_key:read", "vpc:read",
+]
+"#;
 
 /// How long `tidegate run` may take, with its command; generous, since machines that test are busy.
 pub const LIMIT: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 use tidegate::capture::{
@@ -13,13 +14,14 @@ use tidegate::capture::{
     event::Refused,
     listener::{self, Listener, SharedFlows},
 };
+use tidegate_tests::cgroup::Cgroup;
 
 pub(crate) struct Bench {
     capture: RefCell<Parts>,
     listeners: Vec<Listener>,
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
-    cgroup: TestCgroup,
+    cgroup: Cgroup,
     _pins: tempfile::TempDir,
 }
 
@@ -52,7 +54,7 @@ impl Bench {
              && ip route add local default dev lo && ip -6 route add local default dev lo",
             pins.path().display()
         ));
-        let cgroup = TestCgroup::new("hooks");
+        let cgroup = own_cgroup();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         let options = Options { cgroup: cgroup.path(), pins: pins.path(), ports: &[443], flows };
@@ -160,6 +162,22 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // The test's processes have been waited for, or die here; their cgroups go with them.
+        let kill = std::fs::write(self.cgroup.path().join("cgroup.kill"), "1");
+        let remove = "find \"$0\" -depth -type d -exec rmdir {} +";
+        for _ in 0..50 {
+            let removed = Command::new("sh").args(["-c", remove]).arg(self.cgroup.path()).status();
+            if removed.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{} stays: {kill:?}", self.cgroup.path().display());
+    }
+}
+
 impl Program {
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
@@ -180,15 +198,9 @@ fn shell(script: &str) {
     assert!(Command::new("sh").args(["-ec", script]).status().unwrap().success(), "{script}");
 }
 
-struct TestCgroup(PathBuf);
-impl TestCgroup {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(format!("/sys/fs/cgroup/unified/tg-{name}-{}-{:?}", std::process::id(), std::thread::current().id()).replace(['(', ')'], ""));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-    fn path(&self) -> &Path { &self.0 }
-}
-impl Drop for TestCgroup {
-    fn drop(&mut self) { let _ = Command::new("find").args([self.0.to_str().unwrap(), "-depth", "-type", "d", "-delete"]).status(); }
+fn own_cgroup() -> Cgroup {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Cgroup::create(&format!("tidegate-hooks-test-{}-{number}", std::process::id())).unwrap()
 }

@@ -39,7 +39,8 @@ impl Toolchain {
         let verbose = output(Command::new("rustc").arg("-vV"))?;
         let field = |name: &str| {
             let line = verbose.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|value| value.trim().to_owned()).with_context(|| format!("`rustc -vV` has no `{name}` line"))
+            line.map(|value| value.trim().to_owned())
+                .with_context(|| format!("`rustc -vV` has no `{name}` line"))
         };
         let llvm = field("LLVM version:")?;
         let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -77,7 +78,9 @@ fn ensure_bpf_linker(toolchain: &Toolchain) -> Result<()> {
     match output(Command::new("bpf-linker").arg("--version")) {
         Ok(version) if version.trim() == wanted => Ok(()),
         Ok(version) => bail!("`bpf-linker` on PATH is {}, not {wanted}; remove it", version.trim()),
-        Err(error) => Err(error.context("bpf-linker is installed but not on PATH; add cargo's bin directory to it")),
+        Err(error) => {
+            Err(error.context("bpf-linker is installed but not on PATH; add cargo's bin directory to it"))
+        }
     }
 }
 

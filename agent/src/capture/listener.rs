@@ -40,8 +40,7 @@ pub struct NoFlow {
 /// When no port below 1024 is free, or the kernel does not tell the namespace's cookie.
 pub fn bind(avoid: &[u16]) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
-    for (v6, loopback) in
-        [(false, IpAddr::V4(Ipv4Addr::LOCALHOST)), (true, IpAddr::V6(Ipv6Addr::LOCALHOST))]
+    for (v6, loopback) in [(false, IpAddr::V4(Ipv4Addr::LOCALHOST)), (true, IpAddr::V6(Ipv6Addr::LOCALHOST))]
     {
         if netns::has_global_route(v6) {
             listeners.push(bind_one(loopback, avoid)?);

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
 };
-use tidegate_ebpf_common::{Flow, FlowKey, ListenerKey, maps, mapped};
+use tidegate_ebpf_common::{Flow, FlowKey, ListenerKey, mapped, maps};
 
 type Hash<K, V> = HashMap<MapData, K, V>;
 

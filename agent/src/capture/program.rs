@@ -3,7 +3,7 @@
 use super::Error;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, links::FdLink},
 };
 use std::{fs::File, path::Path};
 use tidegate_ebpf_common::maps;
@@ -12,8 +12,17 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 
 /// In the order in which they are attached: whatever finds, refuses or forgets flows comes before the
 /// connect hooks, which make them.
-const PROGRAMS: [&str; 8] =
-    ["release", "join", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
+const PROGRAMS: [&str; 9] = [
+    "release",
+    "join",
+    "getpeername4",
+    "getpeername6",
+    "egress",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
 
 /// Loads the object with flow tables of `flows` entries.
 pub(super) fn load(flows: u32) -> Result<Ebpf, Error> {
@@ -26,10 +35,8 @@ pub(super) fn load(flows: u32) -> Result<Ebpf, Error> {
 
 /// Attaches every program at `cgroup` and pins its link under its name in `pins`.
 pub(super) fn attach(programs: &mut Ebpf, cgroup: &Path, pins: &Path) -> Result<(), Error> {
-    let directory = File::open(cgroup).map_err(|source| Error::Io {
-        action: format!("open the cgroup {}", cgroup.display()),
-        source,
-    })?;
+    let directory = File::open(cgroup)
+        .map_err(|source| Error::Io { action: format!("open the cgroup {}", cgroup.display()), source })?;
     for name in PROGRAMS {
         let program = programs.program_mut(name).ok_or(Error::Missing { kind: "program", name })?;
         let link = attach_one(program, &directory).map_err(|source| Error::Program { name, source })?;
@@ -40,23 +47,31 @@ pub(super) fn attach(programs: &mut Ebpf, cgroup: &Path, pins: &Path) -> Result<
 }
 
 /// Links take no flags on the kernels in use: `Single` is flags 0, and links are multi-attach by nature.
-fn attach_one(program: &mut Program, cgroup: &File) -> Result<FdLink, Box<dyn std::error::Error + Send + Sync>> {
+fn attach_one(
+    program: &mut Program,
+    cgroup: &File,
+) -> Result<FdLink, Box<dyn std::error::Error + Send + Sync>> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of three types only")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of four types only")]
     match program {
         Program::CgroupSockAddr(program) => {
             program.load()?;
-            let id = CgroupSockAddr::attach(program, cgroup, MODE)?;
+            let id = program.attach(cgroup, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         Program::CgroupSock(program) => {
             program.load()?;
-            let id = CgroupSock::attach(program, cgroup, MODE)?;
+            let id = program.attach(cgroup, MODE)?;
+            Ok(program.take_link(id)?.try_into()?)
+        }
+        Program::CgroupSkb(program) => {
+            program.load()?;
+            let id = program.attach(cgroup, CgroupSkbAttachType::Egress, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         Program::SockOps(program) => {
             program.load()?;
-            let id = SockOps::attach(program, cgroup, MODE)?;
+            let id = program.attach(cgroup, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         _ => Err(ProgramError::UnexpectedProgramType.into()),

@@ -14,14 +14,16 @@ pub fn facts(flow: &Flow, workload: &str, policy: &str, mount: &Path, top: &Path
     let cgroup = find(top, flow.cgroup_id);
     let cgroup = cgroup.as_deref().and_then(|path| path.strip_prefix(mount).ok());
     let executable = fs::read_link(format!("/proc/{}/exe", flow.tgid)).ok();
+    // The kernel side names no process for a packet.
+    let named = flow.tgid != 0;
     Subject {
         workload: workload.to_owned(),
         policy: policy.to_owned(),
         cgroup: cgroup.map(|path| Path::new("/").join(path).to_string_lossy().into_owned()),
-        pid: Some(flow.tgid),
+        pid: named.then_some(flow.tgid),
         executable: executable.map(|path| path.to_string_lossy().into_owned()),
-        comm: Some(comm(&flow.comm)),
-        uid: Some(flow.uid),
+        comm: named.then(|| comm(&flow.comm)),
+        uid: named.then_some(flow.uid),
     }
 }
 
@@ -34,7 +36,9 @@ fn find(top: &Path, id: u64) -> Option<PathBuf> {
         }
         let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
         rest.extend(
-            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
         );
     }
     None
@@ -74,7 +78,8 @@ mod tests {
         let below = mount.path().join("top/below");
         fs::create_dir_all(&below).unwrap();
         let id = fs::metadata(&below).unwrap().ino();
-        let facts = facts(&flow(std::process::id(), id), "ci", "read-only", mount.path(), &mount.path().join("top"));
+        let facts =
+            facts(&flow(std::process::id(), id), "ci", "read-only", mount.path(), &mount.path().join("top"));
         assert_eq!(facts.cgroup.as_deref(), Some("/top/below"));
         assert_eq!(facts.comm.as_deref(), Some("curl"));
         assert_eq!(facts.uid, Some(1000));

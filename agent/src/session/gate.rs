@@ -59,13 +59,22 @@ struct Ending {
     effect: Effect,
     reason: Reason,
     verdict: Verdict,
+    status: Option<u16>,
     detail: Option<String>,
     bytes: (u64, u64),
 }
 
 impl Ending {
     fn closed(reason: Reason) -> Self {
-        Self { host: None, effect: Effect::Deny, reason, verdict: Verdict::Closed, detail: None, bytes: (0, 0) }
+        Self {
+            host: None,
+            effect: Effect::Deny,
+            reason,
+            verdict: Verdict::Closed,
+            status: None,
+            detail: None,
+            bytes: (0, 0),
+        }
     }
 
     fn detail(self, detail: impl Into<String>) -> Self {
@@ -111,12 +120,13 @@ impl Gate {
         };
         let (peeked, client) = peek::peek(stream, self.rules.peek_timeout).await;
         let host = asked(&peeked).cloned();
-        let ending = match route(&peeked, self.addresses.place(passage.destination.ip()), &self.names, &self.rules) {
-            Route::Terminate(host, treatment) => self.terminate(&passage, client, host, treatment).await,
-            Route::Pass(reason) => Some(self.forward(&passage, client, reason, Inspection::None).await),
-            Route::Watch(reason) => Some(self.watch(&passage, client, reason).await),
-            Route::Close(reason) => Some(Ending::closed(reason)),
-        };
+        let ending =
+            match route(&peeked, self.addresses.place(passage.destination.ip()), &self.names, &self.rules) {
+                Route::Terminate(host, treatment) => self.terminate(&passage, client, host, treatment).await,
+                Route::Pass(reason) => Some(self.forward(&passage, client, reason, Inspection::None).await),
+                Route::Watch(reason) => Some(self.watch(&passage, client, reason).await),
+                Route::Close(reason) => Some(Ending::closed(reason)),
+            };
         if let Some(mut ending) = ending {
             ending.host = ending.host.or(host);
             self.record(&passage, ending);
@@ -138,7 +148,11 @@ impl Gate {
 
     /// Records a connection that reached the listener without a flow.
     pub fn no_flow(&self, peer: SocketAddr) {
-        let record = self.line(SystemTime::now(), Instant::now(), Ending::closed(Reason::NoFlow).detail(format!("from {peer}")));
+        let record = self.line(
+            SystemTime::now(),
+            Instant::now(),
+            Ending::closed(Reason::NoFlow).detail(format!("from {peer}")),
+        );
         self.write(record);
     }
 
@@ -175,7 +189,10 @@ impl Gate {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let served = http::serve(stream, is_http2, connection).await;
-        let silent = || Ending::closed(Reason::NoRequest).detail("the client sent no request; it may not trust the local CA");
+        let silent = || {
+            Ending::closed(Reason::NoRequest)
+                .detail("the client sent no request; it may not trust the local CA")
+        };
         (served.requests == 0).then(silent)
     }
 
@@ -186,12 +203,15 @@ impl Gate {
             let judge = self.judge(passage.destination);
             return self.forward(passage, client, reason, Inspection::Late(Box::new(judge), watch())).await;
         }
+        // At a protected address nothing passes; it is read only to say why in HTTP.
+        let protected = self.addresses.place(passage.destination.ip()).protected;
         let ends_head = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r");
         if self.rules.plain_ports.contains(&passage.destination.port()) {
             peek::more(&mut client, ends_head, MAX_PLAIN_HEAD, self.rules.peek_timeout).await;
         }
         match watch().feed(client.buffered()) {
             Some(host) => refuse_plain(client, host).await,
+            None if protected => Ending::closed(reason),
             None => self.forward(passage, client, reason, Inspection::Http(watch())).await,
         }
     }
@@ -230,14 +250,8 @@ impl Gate {
         let _best_effort = (upstream.set_nodelay(true), client.stream().set_nodelay(true));
         let Spliced { bytes_in, bytes_out, end } = splice(client, &mut upstream, inspection).await;
         let bytes = (bytes_in, bytes_out);
-        let passed = Ending {
-            host: None,
-            effect: Effect::Allow,
-            reason,
-            verdict: Verdict::Passed,
-            detail: None,
-            bytes,
-        };
+        let passed =
+            Ending { effect: Effect::Allow, verdict: Verdict::Passed, bytes, ..Ending::closed(reason) };
         match end {
             End::Done => passed,
             End::Broken(error) => passed.detail(error.to_string()),
@@ -270,13 +284,16 @@ impl Gate {
             phase: Phase::Outcome,
             request_id,
             subject: record::Subject::default(),
-            destination: Destination { host: ending.host.map(|host| host.to_string()), ..Destination::default() },
+            destination: Destination {
+                host: ending.host.map(|host| host.to_string()),
+                ..Destination::default()
+            },
             request: None,
             decision: ending.effect,
             reason: ending.reason,
             rule: None,
             verdict: Some(ending.verdict),
-            status: None,
+            status: ending.status,
             detail: ending.detail,
             bytes_in: ending.bytes.0,
             bytes_out: ending.bytes.1,
@@ -304,7 +321,8 @@ fn asked(peeked: &Peeked) -> Option<&HostName> {
 /// Answers plain HTTP for a protected host as the API would refuse it; the token may already be on the wire
 /// between the program and this host, and goes no further.
 async fn refuse_plain(client: Rewind<TcpStream>, host: HostName) -> Ending {
-    let message = format!("plain HTTP to {host} is refused, since it would show the token to the network; use https");
+    let message =
+        format!("plain HTTP to {host} is refused, since it would show the token to the network; use https");
     let request_id = record::request_id().unwrap_or_default();
     let answer = refusal::answer(Reason::PlainHttp, Effect::Deny, &message, &request_id);
     let (_, mut stream) = client.into_parts();
@@ -313,7 +331,14 @@ async fn refuse_plain(client: Rewind<TcpStream>, host: HostName) -> Ending {
         stream.shutdown().await
     };
     let detail = sent.await.err().map(|error| error.to_string());
-    Ending { host: Some(host), verdict: Verdict::Refused, detail, ..Ending::closed(Reason::PlainHttp) }
+    let status = Some(answer.status().as_u16());
+    Ending {
+        host: Some(host),
+        verdict: Verdict::Refused,
+        status,
+        detail,
+        ..Ending::closed(Reason::PlainHttp)
+    }
 }
 
 /// An error with its causes, on one line.

@@ -95,7 +95,8 @@ mod tests {
             })
         });
         let host = HostName::parse("api.digitalocean.com").unwrap();
-        let addresses = ProtectedAddresses::new(vec![host], vec!["198.51.100.0/24".parse().unwrap()], resolve);
+        let addresses =
+            ProtectedAddresses::new(vec![host], vec!["198.51.100.0/24".parse().unwrap()], resolve);
         for _ in 0..3 {
             addresses.learn().await;
         }

@@ -24,7 +24,8 @@ pub enum Route {
     Terminate(HostName, HostTreatment),
     /// Its bytes are passed on unread.
     Pass(Reason),
-    /// Its bytes are passed on while no plain HTTP in them asks for a protected host.
+    /// Its bytes are passed on while no plain HTTP in them asks for a protected host, and unless the address
+    /// is protected itself.
     Watch(Reason),
     /// It is closed.
     Close(Reason),
@@ -65,9 +66,8 @@ impl Names {
 pub fn route(peeked: &Peeked, place: Place, names: &Names, rules: &Capture) -> Route {
     match peeked {
         Peeked::Tls(hello) => route_hello(hello, place, names, rules),
-        Peeked::NotTls if !place.protected => Route::Watch(Reason::NotTls),
+        Peeked::NotTls => Route::Watch(Reason::NotTls),
         Peeked::Silence if !place.protected => Route::Watch(Reason::Silence),
-        Peeked::NotTls => Route::Close(Reason::NotTls),
         Peeked::Silence => Route::Close(Reason::Silence),
         // These begin like TLS and hide the name that they ask for, which no ordinary client does.
         Peeked::HelloMalformed(_) => Route::Close(Reason::HelloMalformed),
@@ -95,19 +95,23 @@ fn route_hello(hello: &ClientHello, place: Place, names: &Names, rules: &Capture
         return weigh(rules.ech, place, Reason::Ech);
     }
     // The CDN's addresses serve many names, so that only a known address of a protected host speaks against one.
-    match weigh(rules.foreign_sni, Place { edge: false, ..place }, Reason::ForeignSni) {
-        Route::Pass(_) => Route::Pass(Reason::OtherHost),
-        refused => refused,
+    if denies(rules.foreign_sni, Place { edge: false, ..place }) {
+        Route::Close(Reason::ForeignSni)
+    } else {
+        Route::Pass(Reason::OtherHost)
     }
 }
 
 fn weigh(treatment: Treatment, place: Place, reason: Reason) -> Route {
-    let deny = match treatment {
+    if denies(treatment, place) { Route::Close(reason) } else { Route::Pass(reason) }
+}
+
+fn denies(treatment: Treatment, place: Place) -> bool {
+    match treatment {
         Treatment::Deny => true,
         Treatment::DenyAtEdge => place.protected || place.edge,
         Treatment::Pass => place.protected,
-    };
-    if deny { Route::Close(reason) } else { Route::Pass(reason) }
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +166,7 @@ mod tests {
     #[test_case(hello(None, false), ELSEWHERE, Route::Pass(Reason::NoSni); "no name elsewhere")]
     #[test_case(hello(None, false), EDGE, Route::Close(Reason::NoSni); "no name at the CDN")]
     #[test_case(Peeked::NotTls, EDGE, Route::Watch(Reason::NotTls); "no tls")]
-    #[test_case(Peeked::NotTls, PROTECTED, Route::Close(Reason::NotTls); "no tls at the API")]
+    #[test_case(Peeked::NotTls, PROTECTED, Route::Watch(Reason::NotTls); "no tls at the API")]
     #[test_case(Peeked::Silence, ELSEWHERE, Route::Watch(Reason::Silence); "silence")]
     #[test_case(Peeked::Silence, PROTECTED, Route::Close(Reason::Silence); "silence at the API")]
     #[test_case(Peeked::HelloTimeout, ELSEWHERE, Route::Close(Reason::HelloTimeout); "half a hello")]
@@ -181,7 +185,9 @@ mod tests {
         let set = |rules: &mut Capture| {
             (rules.no_sni, rules.ech, rules.foreign_sni) = (treatment, treatment, treatment);
         };
-        for peeked in [hello(None, false), hello(Some("example.com"), true), hello(Some("example.com"), false)] {
+        for peeked in
+            [hello(None, false), hello(Some("example.com"), true), hello(Some("example.com"), false)]
+        {
             assert_eq!(matches!(routed(&peeked, place, set), Route::Close(_)), closed, "{peeked:?}");
         }
     }

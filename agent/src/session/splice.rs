@@ -142,7 +142,11 @@ impl<S: AsyncRead + Unpin> Inspected<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Inspection::None = this.inspection
             && this.held.is_empty()

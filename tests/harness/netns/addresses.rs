@@ -30,7 +30,7 @@ pub const IMPOSTOR: IpAddr = v4([192, 0, 2, 14]);
 pub const REGISTRY: IpAddr = v4([192, 0, 2, 30]);
 /// Another host: HTTPS on 443, TLS whose bytes come back on 8443, plain HTTP on 80.
 pub const OTHER: IpAddr = v4([198, 51, 100, 20]);
-/// Another host over IPv6: HTTPS on 443.
+/// Another host over IPv6: as [`OTHER`].
 pub const OTHER_V6: IpAddr = v6(2, 0x20);
 /// Not TLS: bytes that come back on 443, a server that speaks first on 8443.
 pub const RAW: IpAddr = v4([198, 51, 100, 21]);
@@ -70,7 +70,11 @@ pub fn everybody(directory: &Path, ipv6: bool) -> Config {
         .listen(at(RAW, 8443), Service::Banner)
         .listen(at(EDGE, 443), Service::TlsEcho(Tls::of(&[OTHER_NAME])));
     if ipv6 {
-        config.listen(at(API_V6, 443), https(API_NAME)).listen(at(OTHER_V6, 443), https(OTHER_NAME))
+        config
+            .listen(at(API_V6, 443), https(API_NAME))
+            .listen(at(OTHER_V6, 443), https(OTHER_NAME))
+            .listen(at(OTHER_V6, 80), Service::Http)
+            .listen(at(OTHER_V6, 8443), Service::TlsEcho(Tls::of(&[OTHER_NAME])))
     } else {
         config
     }

@@ -46,7 +46,9 @@ fn unpack(toolchain: &Toolchain, library: &Path, work: &Path) -> Result<()> {
         .lines()
         .filter_map(|line| line.split('|').nth(1).map(str::trim))
         .find(|version| version.starts_with(&prefix))
-        .with_context(|| format!("Debian's suites {} have no rust-src {}", SUITES.join(", "), toolchain.version))?;
+        .with_context(|| {
+            format!("Debian's suites {} have no rust-src {}", SUITES.join(", "), toolchain.version)
+        })?;
     apt.run("apt-get", &["download", "-qq", &format!("rust-src={version}")])?;
 
     let package = fs::read_dir(work)?
@@ -79,10 +81,8 @@ impl<'a> Apt<'a> {
             fs::create_dir_all(work.join(directory))?;
         }
         let mirror = mirror(Path::new("/etc/apt"))?;
-        let sources: String = SUITES
-            .iter()
-            .map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
-            .collect();
+        let sources: String =
+            SUITES.iter().map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
         fs::write(work.join("sources.list"), sources)?;
         Ok(Self { work })
     }
@@ -148,7 +148,10 @@ mod tests {
     fn the_mirror_is_read_from_both_formats() {
         let rows = [
             ("deb http://mirror.example/debian bookworm main\n", Some("http://mirror.example/debian")),
-            ("# deb http://old.example/debian x main\nURIs: http://a.example/debian/\n", Some("http://a.example/debian")),
+            (
+                "# deb http://old.example/debian x main\nURIs: http://a.example/debian/\n",
+                Some("http://a.example/debian"),
+            ),
             ("URIs: http://a.example/debian-security\n", None),
         ];
         for (text, expected) in rows {

@@ -54,7 +54,8 @@ async fn bytes_pass_both_ways_unchanged_and_are_counted() {
         let (mut reader, mut writer) = tokio::io::split(&mut client);
         let mut back = vec![0; sent.len()];
         let (written, read) = tokio::join!(writer.write_all(&sent), reader.read_exact(&mut back));
-        (written.unwrap(), read.unwrap());
+        written.unwrap();
+        read.unwrap();
         assert_eq!(back, sent, "{kind}");
         echo.await.unwrap();
         drop(client);
