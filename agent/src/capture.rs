@@ -1,1 +1,156 @@
-//! capture
+//! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
+
+pub mod event;
+pub mod listener;
+pub mod log;
+pub mod maps;
+pub mod netns;
+pub mod program;
+mod readable;
+
+use maps::{FlowTable, Listeners, Subjects};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+use tidegate_ebpf_common::Flow;
+use tokio::net::TcpStream;
+
+/// Where a workload meant to go, as the kernel saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OriginalDestination(pub SocketAddr);
+
+/// An accepted connection and the connect that led to it.
+#[derive(Debug)]
+pub struct Captured {
+    /// The workload's end.
+    pub stream: TcpStream,
+    /// Where it meant to go.
+    pub destination: OriginalDestination,
+    /// Who connected, and from which namespace.
+    pub flow: Flow,
+}
+
+/// Why capture could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object was refused before any program was loaded.
+    #[error("cannot load the eBPF object; `tidegate doctor` says what this kernel lacks")]
+    Object(#[source] Box<aya::EbpfError>),
+    /// A program or map that the object should contain is not there.
+    #[error("the eBPF object has no {kind} `{name}`")]
+    Missing {
+        /// `program` or `map`.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// A program was refused.
+    #[error("cannot load and attach the eBPF program `{name}`; `tidegate doctor` says what this kernel lacks")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A link could not be pinned.
+    #[error("cannot pin the link of `{name}` at {path}; is a bpffs mounted there?")]
+    Pin {
+        /// The program's name.
+        name: &'static str,
+        /// Where.
+        path: std::path::PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: aya::pin::PinError,
+    },
+    /// A map could not be used.
+    #[error("cannot use the eBPF map `{name}`")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// A file or socket of the capture could not be used.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel's log could not be read.
+    #[error("cannot read the kernel side's log")]
+    Log(#[source] aya_log::Error),
+}
+
+/// What to capture and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The cgroup2 directory to attach at.
+    pub cgroup: &'a Path,
+    /// A directory on a bpffs, for the links.
+    pub pins: &'a Path,
+    /// The captured ports.
+    pub ports: &'a [u16],
+    /// Room for this many redirected sockets.
+    pub flows: u32,
+}
+
+/// The kernel side, attached and pinned.
+pub struct Capture {
+    /// The list of subjects.
+    pub subjects: Subjects,
+    /// Where the agent listens.
+    pub listeners: Listeners,
+    /// The flows of connections not yet accepted.
+    pub flows: FlowTable,
+    /// What the kernel refused.
+    pub events: event::Events,
+    /// The programs' log lines.
+    pub log: log::Log,
+    _programs: aya::Ebpf,
+}
+
+impl Capture {
+    /// Loads and attaches the programs, with no subject and no listener yet.
+    ///
+    /// # Errors
+    /// Says which program or map the kernel refused.
+    pub fn start(options: &Options<'_>) -> Result<Self, Error> {
+        let mut programs = program::load(options.flows)?;
+        let mut ports = maps::Ports::take(&mut programs)?;
+        for port in options.ports {
+            ports.add(*port)?;
+        }
+        let capture = Self {
+            subjects: Subjects::take(&mut programs)?,
+            listeners: Listeners::take(&mut programs)?,
+            flows: FlowTable::take(&mut programs)?,
+            events: event::Events::take(&mut programs)?,
+            log: log::Log::take(&mut programs)?,
+            _programs: {
+                program::attach(&mut programs, options.cgroup, options.pins)?;
+                programs
+            },
+        };
+        Ok(capture)
+    }
+}
+
+/// Room for this many redirected sockets of one workload, many more than its limit of connections.
+pub const DEFAULT_FLOWS: u32 = 65_536;
+
+/// How long a flow may wait for its accept.
+pub const FLOW_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The original destination of a flow.
+pub fn destination(flow: &Flow) -> OriginalDestination {
+    let ip = IpAddr::V6(Ipv6Addr::from(flow.address)).to_canonical();
+    OriginalDestination(SocketAddr::new(ip, flow.port))
+}

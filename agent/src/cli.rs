@@ -6,7 +6,7 @@ pub mod explain;
 pub mod run;
 pub mod scopes;
 
-use crate::{decide::trial, toml_file};
+use crate::{app, decide::trial, toml_file};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
@@ -83,6 +83,9 @@ pub enum Error {
         /// Files in all.
         checked: usize,
     },
+    /// `run` could not run the command.
+    #[error(transparent)]
+    App(#[from] app::Error),
     /// A part of the program is missing.
     #[error("`tidegate {0}` is not built into this tree yet")]
     NotBuilt(&'static str),
@@ -98,6 +101,7 @@ impl Error {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } => 2,
+            Self::App(error) => error.exit_status(),
             Self::NotBuilt(_) | Self::Output(_) => 1,
         }
     }

@@ -26,5 +26,6 @@ pub mod record;
 
 pub mod session;
 
+pub mod app;
 pub mod cli;
 pub mod run;

@@ -2,13 +2,21 @@
 
 use clap::{Parser, error::ErrorKind};
 use std::{
+    ffi::OsString,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
-use tidegate::cli::{self, Cli};
+use tidegate::{
+    cli::{self, Cli},
+    run::{child, reaper},
+};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    if let Some(code) = internal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -26,6 +34,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// The processes that `run` makes of this program: the one that becomes the command, and the reaper.
+fn internal(arguments: &[OsString]) -> Option<ExitCode> {
+    match arguments {
+        [name, directory, dashes, command @ ..] if name == child::SUBCOMMAND && dashes == "--" => {
+            Some(child::main(Path::new(directory), command))
+        }
+        [name, directory] if name == reaper::SUBCOMMAND => Some(reaper::main(Path::new(directory))),
+        _ => None,
+    }
+}
+
 /// Help and version go to standard output; a mistake on the command line is told like any other error.
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
@@ -33,7 +52,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         let written = io::stdout().lock().write_all(text.as_bytes());
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    say(&format!("tidegate: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
+    match text.strip_prefix("error: ") {
+        Some(mistake) => say(&format!("tidegate: {}", mistake.trim_end())),
+        None => say(text.trim_end()),
+    }
     ExitCode::from(2)
 }
 

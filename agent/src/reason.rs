@@ -28,6 +28,8 @@ reasons! {
     FlowTableFull = "flow_table_full",
     /// The kernel refused a datagram to a captured port (QUIC), so that the client falls back to TCP.
     QuicRefused = "quic_refused",
+    /// The kernel refused a stream other than TCP (MPTCP, SCTP) to a captured port.
+    ProtocolRefused = "protocol_refused",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
     /// The workload has as many connections open as its limit allows.
@@ -127,5 +129,28 @@ reasons! {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/reasons.md");
+
+    #[test]
+    fn the_document_explains_every_reason_in_order_and_no_other() {
+        let rows = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let documented: Vec<&str> = rows.map(|(code, _)| code).collect();
+        let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(documented, codes);
+    }
+
+    #[test]
+    fn every_row_of_the_document_says_what_happened_and_what_to_do() {
+        for line in DOCUMENT.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            assert!(cells.len() == 3 && cells.iter().all(|cell| cell.len() > 4), "{line}");
+        }
     }
 }

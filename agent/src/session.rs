@@ -1,5 +1,11 @@
 //! One connection through all stages: the only module that knows them all.
 
+pub mod gate;
+pub mod protected;
+pub mod route;
+pub mod splice;
+pub mod watch;
+
 pub mod connection;
 pub mod http;
 mod outcome;

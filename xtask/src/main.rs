@@ -1,6 +1,12 @@
 //! tidegate's build, test and maintenance tasks: `cargo xtask --help`.
 
+mod cargo;
 mod catalogue;
+mod command;
+mod demo;
+mod packages;
+mod setup;
+mod test;
 
 use clap::Parser;
 use std::{io, path::PathBuf};
@@ -9,12 +15,25 @@ use std::{io, path::PathBuf};
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
+    /// Install what the eBPF build needs: rust-src of the running toolchain, and bpf-linker.
+    Setup,
+    /// Run the main job on a stand-in for the API: a read that passes, a deletion that is refused, the records.
+    Demo,
+    /// Lint, build the docs, and run every test of this machine; FILTERS go to the test runner.
+    Test {
+        /// Passed on to the test runner.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        filters: Vec<String>,
+    },
     /// Write agent/catalogue/digitalocean.toml from the facts of DigitalOcean's OpenAPI spec.
     Catalogue(catalogue::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
+        Task::Setup => setup::ensure(),
+        Task::Demo => demo::run(&workspace()),
+        Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),
     }
 }

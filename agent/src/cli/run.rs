@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::{
+    app,
     classify::Catalogue,
     config::{Config, file},
     decide::{Policy, document},
@@ -89,10 +90,10 @@ fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf), Error> {
 /// Runs the command as a workload and answers with its exit status.
 ///
 /// # Errors
-/// When the arguments are wrong, and always as long as running is not built in.
+/// When the arguments are wrong, or tidegate could not run the command.
 pub fn run(args: &RunArgs) -> Result<u8, Error> {
-    prepare(args, Catalogue::embedded())?;
-    Err(Error::NotBuilt("run"))
+    let prepared = prepare(args, Catalogue::embedded())?;
+    Ok(app::run(prepared, args)?)
 }
 
 #[cfg(test)]

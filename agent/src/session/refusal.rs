@@ -145,6 +145,7 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         Reason::NoListener
         | Reason::FlowTableFull
         | Reason::QuicRefused
+        | Reason::ProtocolRefused
         | Reason::NoFlow
         | Reason::OtherHost
         | Reason::PassthroughHost

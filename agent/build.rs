@@ -1,0 +1,72 @@
+//! Compiles the kernel side from source and leaves the object in `OUT_DIR/tidegate-ebpf`.
+#![expect(clippy::print_stdout, reason = "a build script speaks to cargo on standard output")]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+fn main() {
+    for path in ["../ebpf", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    if let Err(problem) = build() {
+        println!("cargo::error=cannot build the eBPF programs: {problem}; run `cargo xtask setup`");
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out_dir = PathBuf::from(variable("OUT_DIR")?);
+    require_rust_src()?;
+    require_bpf_linker()?;
+
+    let target_dir = out_dir.join("ebpf");
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    let output = Command::new(variable("CARGO")?)
+        .args(["build", "--quiet", "--release", "--package", "tidegate-ebpf", "--bins"])
+        .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../ebpf"))
+        // The stable toolchain builds core for the BPF target only with its unstable flags unlocked.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{arch}\""))
+        // The outer cargo's choices (clippy's driver above all) are not for the inner one.
+        .env_remove("RUSTC")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).replace('\n', " | "));
+    }
+    let object = target_dir.join(TARGET).join("release/tidegate");
+    fs::copy(&object, out_dir.join("tidegate-ebpf"))
+        .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    Ok(())
+}
+
+fn require_rust_src() -> Result<(), String> {
+    let output = Command::new(variable("RUSTC")?)
+        .args(["--print", "sysroot"])
+        .output()
+        .map_err(|error| format!("cannot start rustc: {error}"))?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let core = sysroot.join("lib/rustlib/src/rust/library/core");
+    if core.is_dir() { Ok(()) } else { Err(format!("no rust-src at {}", core.display())) }
+}
+
+fn require_bpf_linker() -> Result<(), String> {
+    println!("cargo::rerun-if-env-changed=PATH");
+    match Command::new("bpf-linker").arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("bpf-linker does not run: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("no bpf-linker: {error}")),
+    }
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,107 @@
+//! Builds every part, starts them in order, and stops them in order: the only constructor.
+
+mod proxy;
+
+use crate::{
+    capture,
+    cli::run::{Prepared, RunArgs},
+    config::RUN_DIR,
+    forward::upstream::RootsError,
+    record::{fingerprint::RandomUnavailable, sink},
+    run::{self, Enclosure, Order, signals::Forwarder, user::User},
+    terminate,
+};
+use proxy::Proxy;
+use signal_hook::{consts::SIGXFSZ, flag};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+use tokio::runtime::Runtime;
+
+/// Why a command could not be run as a workload.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command's enclosure failed.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// The user of `--user` is none.
+    #[error(transparent)]
+    User(#[from] run::user::Error),
+    /// The kernel side could not be started.
+    #[error(transparent)]
+    Capture(#[from] capture::Error),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    /// There are no certificates to verify the upstream with.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    /// TLS with the upstream cannot be set up.
+    #[error("cannot set up TLS with the upstream")]
+    Upstream(#[source] rustls::Error),
+    /// TLS with the workload cannot be set up.
+    #[error(transparent)]
+    Terminate(#[from] terminate::Error),
+    /// The local CA cannot be made.
+    #[error("cannot make the local CA")]
+    Authority(#[from] terminate::ca::Error),
+    /// The system has no random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
+    /// A thread, signal handler or runtime cannot be had.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The exit status of `tidegate run`, as that of env(1).
+    pub fn exit_status(&self) -> u8 {
+        if let Self::Run(error) = self { error.exit_status() } else { run::child::FAILED }
+    }
+}
+
+/// Runs the command as a workload: everything that holds it back stands before it starts, and goes after it
+/// and all its descendants are dead. Answers its exit status.
+///
+/// # Errors
+/// Says which part could not be started; nothing has run then, and nothing is left.
+pub fn run(prepared: Prepared, args: &RunArgs) -> Result<u8, Error> {
+    let system = |action| move |source| Error::System { action, source };
+    let user = args.user.as_deref().map(User::lookup).transpose()?;
+    // A limit on file sizes then fails a write to the log, instead of killing the agent and so the command.
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(system("handle SIGXFSZ"))?;
+    let forwarder = Forwarder::start().map_err(system("handle signals"))?;
+    let runtime = Runtime::new().map_err(system("start the runtime"))?;
+
+    let enclosure = Enclosure::open(Path::new(RUN_DIR), prepared.config.capture.cgroup_root.as_deref())?;
+    let audit = prepared.config.audit.path.clone();
+    let ca = prepared.config.ca.dir.clone();
+    let proxy = runtime.block_on(Proxy::start(&enclosure, prepared))?;
+    let order = Order {
+        command: args.command.clone(),
+        user,
+        hidden: [audit, ca].into_iter().filter_map(existing).collect(),
+        trust_anchor: proxy.trust_anchor().to_owned(),
+    };
+    let running = enclosure.spawn(order)?;
+    forwarder.attach(running.id()).map_err(system("watch the command"))?;
+    let status = running.wait();
+    // The proxy outlives the command's processes, and its records outlive the proxy.
+    let closed = enclosure.close();
+    runtime.block_on(proxy.stop());
+    closed?;
+    Ok(status?)
+}
+
+/// The absolute path of what is there to be hidden: a regular file or a directory.
+fn existing(path: PathBuf) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    (path.is_file() || path.is_dir()).then_some(path)
+}

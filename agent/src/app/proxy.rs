@@ -1,0 +1,204 @@
+//! The proxy of one workload: capture, gate, and the tasks that serve them.
+
+use super::Error;
+use crate::{
+    capture::{
+        self, Capture, Options,
+        event::Events,
+        listener::{self, Listener, SharedFlows},
+    },
+    classify::Catalogue,
+    cli::run::Prepared,
+    config::Config,
+    forward::{
+        Forwarder,
+        upstream::{Resolve, load_roots},
+    },
+    host::HostName,
+    identify::Workload,
+    record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
+    run::Enclosure,
+    session::{Recorder, Services, gate::Gate, protected::ProtectedAddresses, route::Names},
+    terminate::{Terminator, ca::Authority},
+};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// How long connections may take to end once the workload is gone.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long accept rests when the process has no descriptor to give.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// A running proxy.
+pub(super) struct Proxy {
+    trust_anchor: String,
+    drain: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
+}
+
+impl Proxy {
+    /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
+    pub(super) async fn start(enclosure: &Enclosure, prepared: Prepared) -> Result<Self, Error> {
+        let Prepared { config, workload, policy } = prepared;
+        let fingerprinter = Fingerprinter::ephemeral()?;
+        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
+        let names = Names::new(&config.hosts);
+        let authority = Arc::new(Authority::ephemeral(names.domains())?);
+        let resolve = system_resolver();
+        let addresses = Arc::new(ProtectedAddresses::new(
+            config.hosts.clone(),
+            config.capture.edge_prefixes.clone(),
+            Arc::clone(&resolve),
+        ));
+        addresses.learn_first().await;
+
+        let (drain, draining) = watch::channel(false);
+        let services = Arc::new(Services {
+            catalogue: Catalogue::embedded(),
+            forwarder: Forwarder::start(
+                &config.upstream,
+                config.limits.body_idle_timeout,
+                load_roots(config.upstream.ca_file.as_deref(), &[])?,
+                resolve,
+            )
+            .map_err(Error::Upstream)?,
+            recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limits: config.limits.clone(),
+            drain: draining,
+        });
+        let cgroup = enclosure.cgroup().path().to_owned();
+        let workload = Workload {
+            name: workload.into(),
+            policy: Arc::new(policy),
+            mount: mount_of(&cgroup),
+            cgroup: cgroup.clone(),
+        };
+        let trust_anchor = authority.trust_anchor_pem().to_owned();
+        let terminator = Terminator::new(authority)?;
+        let gate =
+            Arc::new(Gate::new(workload, names, &config, Arc::clone(&addresses), terminator, services));
+
+        let mut proxy = Self { trust_anchor, drain, tasks: JoinSet::new(), sessions: Vec::new() };
+        proxy.capture(&config, &cgroup, &enclosure.pins(), &gate)?;
+        proxy.tasks.spawn(async move { addresses.keep_learning().await });
+        Ok(proxy)
+    }
+
+    /// The certificate that the workload must trust, PEM.
+    pub(super) fn trust_anchor(&self) -> &str {
+        &self.trust_anchor
+    }
+
+    fn capture(
+        &mut self,
+        config: &Config,
+        cgroup: &Path,
+        pins: &Path,
+        gate: &Arc<Gate>,
+    ) -> Result<(), capture::Error> {
+        let ports: BTreeSet<u16> =
+            config.capture.tls_ports.iter().chain(&config.capture.plain_ports).copied().collect();
+        let ports: Vec<u16> = ports.into_iter().collect();
+        let options = Options { cgroup, pins, ports: &ports, flows: capture::DEFAULT_FLOWS };
+        let mut capture = Capture::start(&options)?;
+        let listeners = listener::bind(&ports)?;
+        for listener in &listeners {
+            capture.listeners.publish(listener.netns_cookie, listener.address)?;
+        }
+        capture.subjects.add(cgroup)?;
+
+        let Capture { flows, events, log, .. } = capture;
+        let flows = SharedFlows::new(flows);
+        self.tasks.spawn(logged("the kernel side's log", log.copy()));
+        self.tasks.spawn(logged("the kernel side's events", report(events, Arc::clone(gate))));
+        self.tasks.spawn(flows.clone().sweep());
+        for listener in listeners {
+            let (drain, gate) = (self.drain.subscribe(), Arc::clone(gate));
+            self.sessions.push(tokio::spawn(serve(listener, flows.clone(), gate, drain)));
+        }
+        Ok(())
+    }
+
+    /// Lets connections end, and ends those that do not; each is recorded either way.
+    pub(super) async fn stop(mut self) {
+        self.drain.send_replace(true);
+        for sessions in self.sessions.drain(..) {
+            let Ok(mut sessions) = sessions.await else { continue };
+            let ended = async { while sessions.join_next().await.is_some() {} };
+            if timeout(DRAIN, ended).await.is_err() {
+                sessions.shutdown().await;
+            }
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Accepts until the drain; answers the connections that are then still open.
+async fn serve(
+    listener: Listener,
+    flows: SharedFlows,
+    gate: Arc<Gate>,
+    mut drain: watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut sessions = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept(&flows) => accepted,
+            Some(_ended) = sessions.join_next() => continue,
+            _ = drain.wait_for(|draining| *draining) => return sessions,
+        };
+        match accepted {
+            Ok(Ok(captured)) => {
+                let gate = Arc::clone(&gate);
+                sessions.spawn(async move { gate.pass(captured).await });
+            }
+            Ok(Err(no_flow)) => gate.no_flow(no_flow.peer),
+            Err(error) => {
+                tracing::error!(%error, "cannot accept; connections wait");
+                sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+async fn report(mut events: Events, gate: Arc<Gate>) -> std::io::Result<()> {
+    loop {
+        events.next(|refused| gate.refused(&refused)).await?;
+    }
+}
+
+/// A task that ends only by failing.
+async fn logged(what: &'static str, task: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "{what} cannot be read any more");
+    }
+}
+
+fn system_resolver() -> Resolve {
+    Arc::new(|host: HostName| {
+        Box::pin(async move {
+            let addresses = tokio::net::lookup_host((host.as_str(), 443)).await?;
+            Ok(addresses.map(|address| address.ip()).collect())
+        })
+    })
+}
+
+/// The mount that a cgroup's directory lies in: the highest directory above it on the same device.
+fn mount_of(cgroup: &Path) -> PathBuf {
+    let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
+    let own = device(cgroup);
+    cgroup.ancestors().take_while(|path| device(path) == own).last().unwrap_or(cgroup).to_owned()
+}

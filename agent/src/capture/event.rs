@@ -1,0 +1,87 @@
+//! What the kernel side refused, as it happens.
+
+use super::{Error, OriginalDestination, destination, maps, readable};
+use crate::reason::Reason;
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
+use tidegate_ebpf_common::{Event, Flow, Refusal, maps::EVENTS};
+use tokio::io::unix::AsyncFd;
+
+/// A refusal of the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// The attempt.
+    pub flow: Flow,
+    /// Where it meant to go.
+    pub destination: OriginalDestination,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The ring buffer of refusals.
+pub struct Events(AsyncFd<RingBuf<MapData>>);
+
+impl Events {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        let ring = RingBuf::try_from(maps::take(programs, EVENTS)?).map_err(maps::used(EVENTS))?;
+        let ring = readable::watch(ring)
+            .map_err(|source| Error::Io { action: "watch the event ring".to_owned(), source })?;
+        Ok(Self(ring))
+    }
+
+    /// Waits for refusals and hands each to `each`.
+    ///
+    /// # Errors
+    /// When the ring cannot be watched any more.
+    pub async fn next(&mut self, mut each: impl FnMut(Refused)) -> std::io::Result<()> {
+        let mut guard = self.0.readable_mut().await?;
+        while let Some(item) = guard.get_inner_mut().next() {
+            match parse(&item) {
+                Some(refused) => each(refused),
+                None => tracing::error!(bytes = item.len(), "event of unknown form from the kernel side"),
+            }
+        }
+        guard.clear_ready();
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Refused> {
+    let event = decode(bytes)?;
+    let reason = match Refusal::try_from(event.refusal).ok()? {
+        Refusal::NoListener => Reason::NoListener,
+        Refusal::FlowTableFull => Reason::FlowTableFull,
+        Refusal::Datagram => Reason::QuicRefused,
+        Refusal::Protocol => Reason::ProtocolRefused,
+    };
+    Some(Refused { flow: event.flow, destination: destination(&event.flow), reason })
+}
+
+/// Reads the fields one by one in their `repr(C)` order, so that no byte needs to be trusted as a value.
+fn decode(bytes: &[u8]) -> Option<Event> {
+    let mut rest = bytes;
+    let flow = Flow {
+        address: take(&mut rest)?,
+        netns_cookie: u64::from_ne_bytes(take(&mut rest)?),
+        cgroup_id: u64::from_ne_bytes(take(&mut rest)?),
+        time_ns: u64::from_ne_bytes(take(&mut rest)?),
+        pid: u32::from_ne_bytes(take(&mut rest)?),
+        tgid: u32::from_ne_bytes(take(&mut rest)?),
+        uid: u32::from_ne_bytes(take(&mut rest)?),
+        gid: u32::from_ne_bytes(take(&mut rest)?),
+        port: u16::from_ne_bytes(take(&mut rest)?),
+        listener_family: u16::from_ne_bytes(take(&mut rest)?),
+        flags: u32::from_ne_bytes(take(&mut rest)?),
+        comm: take(&mut rest)?,
+    };
+    let (refusal, protocol) = (u32::from_ne_bytes(take(&mut rest)?), u32::from_ne_bytes(take(&mut rest)?));
+    rest.is_empty().then_some(Event { flow, refusal, protocol })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}

@@ -1,0 +1,15 @@
+//! Registers a ring buffer's descriptor with the runtime.
+#![expect(unsafe_code, reason = "tokio cannot check that the descriptor stays the same and open")]
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Watches `ring` for readability.
+pub(super) fn watch<T: AsFd + AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: every `T` used here (aya's ring buffer and logger) owns its descriptor, answers the same one
+    // for as long as it lives, and closes it only when dropped, which `AsyncFd` does after deregistering.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
+}

@@ -1,0 +1,329 @@
+//! One captured connection: peek, choose, then terminate, pass on or close; recorded in every case.
+
+use super::{
+    Connection, Services,
+    protected::ProtectedAddresses,
+    refusal,
+    route::{Names, Place, Route, route},
+    splice::{End, Inspection, Spliced, splice},
+    watch::HostWatch,
+};
+use crate::{
+    capture::Captured,
+    config,
+    decide::Effect,
+    forward::Offer,
+    host::HostName,
+    identify::{Principal, Workload},
+    peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
+    reason::Reason,
+    record::{self, AuditRecord, Destination, Durations, Phase, SCHEMA, Verdict},
+    session::{Treatment, http},
+    terminate::Terminator,
+};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore, time::timeout};
+
+/// As much of a plain HTTP request as is read before it is passed on.
+const MAX_PLAIN_HEAD: usize = 16 << 10;
+
+/// What every captured connection goes through.
+pub struct Gate {
+    workload: Workload,
+    names: Names,
+    rules: config::Capture,
+    upstream: config::Upstream,
+    addresses: Arc<ProtectedAddresses>,
+    terminator: Terminator,
+    services: Arc<Services>,
+    connections: Arc<Semaphore>,
+    handshakes: Semaphore,
+}
+
+/// A connection on its way through the gate.
+struct Passage {
+    principal: Principal,
+    destination: SocketAddr,
+    netns_cookie: u64,
+    accepted_at: Instant,
+    accepted: SystemTime,
+}
+
+/// What a connection without requests came to.
+struct Ending {
+    host: Option<HostName>,
+    effect: Effect,
+    reason: Reason,
+    verdict: Verdict,
+    detail: Option<String>,
+    bytes: (u64, u64),
+}
+
+impl Ending {
+    fn closed(reason: Reason) -> Self {
+        Self { host: None, effect: Effect::Deny, reason, verdict: Verdict::Closed, detail: None, bytes: (0, 0) }
+    }
+
+    fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+impl Gate {
+    /// A gate for one workload.
+    pub fn new(
+        workload: Workload,
+        names: Names,
+        config: &config::Config,
+        addresses: Arc<ProtectedAddresses>,
+        terminator: Terminator,
+        services: Arc<Services>,
+    ) -> Self {
+        Self {
+            workload,
+            names,
+            rules: config.capture.clone(),
+            upstream: config.upstream.clone(),
+            addresses,
+            terminator,
+            services,
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            handshakes: Semaphore::new(config.limits.handshakes),
+        }
+    }
+
+    /// Takes a connection through; returns when it has ended and is recorded.
+    pub async fn pass(&self, captured: Captured) {
+        let Captured { stream, destination, flow } = captured;
+        let passage = Passage {
+            principal: self.workload.identify(&flow),
+            destination: destination.0,
+            netns_cookie: flow.netns_cookie,
+            accepted_at: Instant::now(),
+            accepted: SystemTime::now(),
+        };
+        let Ok(_permit) = self.connections.try_acquire() else {
+            return self.record(&passage, Ending::closed(Reason::TooManyConnections));
+        };
+        let (peeked, client) = peek::peek(stream, self.rules.peek_timeout).await;
+        let host = asked(&peeked).cloned();
+        let ending = match route(&peeked, self.addresses.place(passage.destination.ip()), &self.names, &self.rules) {
+            Route::Terminate(host, treatment) => self.terminate(&passage, client, host, treatment).await,
+            Route::Pass(reason) => Some(self.forward(&passage, client, reason, Inspection::None).await),
+            Route::Watch(reason) => Some(self.watch(&passage, client, reason).await),
+            Route::Close(reason) => Some(Ending::closed(reason)),
+        };
+        if let Some(mut ending) = ending {
+            ending.host = ending.host.or(host);
+            self.record(&passage, ending);
+        }
+    }
+
+    /// Records what the kernel side refused.
+    pub fn refused(&self, refused: &crate::capture::event::Refused) {
+        let passage = Passage {
+            principal: self.workload.identify(&refused.flow),
+            destination: refused.destination.0,
+            netns_cookie: refused.flow.netns_cookie,
+            accepted_at: Instant::now(),
+            accepted: SystemTime::now(),
+        };
+        let ending = Ending { verdict: Verdict::Refused, ..Ending::closed(refused.reason) };
+        self.record(&passage, ending);
+    }
+
+    /// Records a connection that reached the listener without a flow.
+    pub fn no_flow(&self, peer: SocketAddr) {
+        let record = self.line(SystemTime::now(), Instant::now(), Ending::closed(Reason::NoFlow).detail(format!("from {peer}")));
+        self.write(record);
+    }
+
+    /// Finishes TLS and serves the requests, which have records of their own.
+    async fn terminate(
+        &self,
+        passage: &Passage,
+        client: Rewind<TcpStream>,
+        host: HostName,
+        treatment: Treatment,
+    ) -> Option<Ending> {
+        let Ok(permit) = self.handshakes.try_acquire() else {
+            return Some(Ending::closed(Reason::TooManyHandshakes));
+        };
+        let connection = Arc::new(Connection {
+            principal: passage.principal.clone(),
+            destination: passage.destination,
+            host: host.clone(),
+            treatment,
+            netns_cookie: passage.netns_cookie,
+            offer: Offer::Http2OrHttp1,
+            services: Arc::clone(&self.services),
+            accepted_at: passage.accepted_at,
+        });
+        // A failure is not the end: the requests that are allowed get it as their answer.
+        if let Err(error) = self.services.forwarder.prepare(&connection.key()).await {
+            tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
+        }
+        let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
+        drop(permit);
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => return Some(Ending::closed(error.reason()).detail(chain(&error))),
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let served = http::serve(stream, is_http2, connection).await;
+        let silent = || Ending::closed(Reason::NoRequest).detail("the client sent no request; it may not trust the local CA");
+        (served.requests == 0).then(silent)
+    }
+
+    /// Passes on what is no TLS, unless it asks for a protected host after all.
+    async fn watch(&self, passage: &Passage, mut client: Rewind<TcpStream>, reason: Reason) -> Ending {
+        let watch = || HostWatch::new(self.names.clone());
+        if reason == Reason::Silence {
+            let judge = self.judge(passage.destination);
+            return self.forward(passage, client, reason, Inspection::Late(Box::new(judge), watch())).await;
+        }
+        let ends_head = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r");
+        if self.rules.plain_ports.contains(&passage.destination.port()) {
+            peek::more(&mut client, ends_head, MAX_PLAIN_HEAD, self.rules.peek_timeout).await;
+        }
+        match watch().feed(client.buffered()) {
+            Some(host) => refuse_plain(client, host).await,
+            None => self.forward(passage, client, reason, Inspection::Http(watch())).await,
+        }
+    }
+
+    /// Says why a ClientHello that came late must not pass, if so.
+    fn judge(&self, destination: SocketAddr) -> impl Fn(&ClientHello) -> Option<Reason> + Send + use<> {
+        let (names, rules, addresses) = (self.names.clone(), self.rules.clone(), Arc::clone(&self.addresses));
+        move |hello| {
+            let place: Place = addresses.place(destination.ip());
+            match route(&Peeked::Tls(hello.clone()), place, &names, &rules) {
+                // Its server may have spoken already, so it is too late to stand in for it.
+                Route::Terminate(..) => Some(Reason::Silence),
+                Route::Close(reason) => Some(reason),
+                Route::Pass(_) | Route::Watch(_) => None,
+            }
+        }
+    }
+
+    /// Passes the bytes on to the original destination.
+    async fn forward(
+        &self,
+        passage: &Passage,
+        client: Rewind<TcpStream>,
+        reason: Reason,
+        inspection: Inspection,
+    ) -> Ending {
+        let connected = timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await;
+        let mut upstream = match connected {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => {
+                return Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string());
+            }
+            Err(_) => return Ending::closed(Reason::UpstreamTimeout),
+        };
+        // Small pieces of somebody else's protocol are not held up.
+        let _best_effort = (upstream.set_nodelay(true), client.stream().set_nodelay(true));
+        let Spliced { bytes_in, bytes_out, end } = splice(client, &mut upstream, inspection).await;
+        let bytes = (bytes_in, bytes_out);
+        let passed = Ending {
+            host: None,
+            effect: Effect::Allow,
+            reason,
+            verdict: Verdict::Passed,
+            detail: None,
+            bytes,
+        };
+        match end {
+            End::Done => passed,
+            End::Broken(error) => passed.detail(error.to_string()),
+            End::Cut(reason) => Ending { bytes, ..Ending::closed(reason) },
+        }
+    }
+
+    fn record(&self, passage: &Passage, ending: Ending) {
+        let mut record = self.line(passage.accepted, passage.accepted_at, ending);
+        if let Some(record) = &mut record {
+            let host = record.destination.host.take();
+            record.destination = Destination { host, ..Destination::new(passage.destination) };
+            record.subject = passage.principal.subject.clone();
+        }
+        self.write(record);
+    }
+
+    fn line(&self, at: SystemTime, since: Instant, ending: Ending) -> Option<AuditRecord> {
+        let request_id = match record::request_id() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "an audit record is lost");
+                return None;
+            }
+        };
+        let total = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Some(AuditRecord {
+            timestamp: record::timestamp(at),
+            schema: SCHEMA,
+            phase: Phase::Outcome,
+            request_id,
+            subject: record::Subject::default(),
+            destination: Destination { host: ending.host.map(|host| host.to_string()), ..Destination::default() },
+            request: None,
+            decision: ending.effect,
+            reason: ending.reason,
+            rule: None,
+            verdict: Some(ending.verdict),
+            status: None,
+            detail: ending.detail,
+            bytes_in: ending.bytes.0,
+            bytes_out: ending.bytes.1,
+            durations: Durations { total, ..Durations::default() },
+        })
+    }
+
+    fn write(&self, record: Option<AuditRecord>) {
+        if let Some(record) = record {
+            self.services.recorder.outcome(&record);
+        }
+    }
+
+    /// Room for how many more connections of the workload; for tests and status.
+    pub fn room(&self) -> usize {
+        self.connections.available_permits()
+    }
+}
+
+/// The name that a connection began with.
+fn asked(peeked: &Peeked) -> Option<&HostName> {
+    if let Peeked::Tls(hello) = peeked { hello.sni.as_ref() } else { None }
+}
+
+/// Answers plain HTTP for a protected host as the API would refuse it; the token may already be on the wire
+/// between the program and this host, and goes no further.
+async fn refuse_plain(client: Rewind<TcpStream>, host: HostName) -> Ending {
+    let message = format!("plain HTTP to {host} is refused, since it would show the token to the network; use https");
+    let request_id = record::request_id().unwrap_or_default();
+    let answer = refusal::answer(Reason::PlainHttp, Effect::Deny, &message, &request_id);
+    let (_, mut stream) = client.into_parts();
+    let sent = async {
+        stream.write_all(&refusal::last_bytes(&answer)).await?;
+        stream.shutdown().await
+    };
+    let detail = sent.await.err().map(|error| error.to_string());
+    Ending { host: Some(host), verdict: Verdict::Refused, detail, ..Ending::closed(Reason::PlainHttp) }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,36 @@
+//! Ties a redirected socket's cookie to the address and port that the kernel chose for it, before its SYN
+//! leaves, so that the flow is there whenever the agent accepts.
+
+use crate::{address, flow};
+use aya_ebpf::{bindings::BPF_SOCK_OPS_TCP_CONNECT_CB, programs::SockOpsContext};
+use aya_log_ebpf::error;
+use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey};
+
+pub(crate) fn join(ctx: &SockOpsContext) {
+    if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
+        return;
+    }
+    let Some(flow) = flow::by_cookie(flow::cookie(ctx)) else {
+        return;
+    };
+    let key = key(ctx, &flow);
+    if flow.flags & FLOW_DIRECT != 0 {
+        flow::unpublish(&key);
+    } else if flow::publish(&key, &flow).is_err() {
+        // This hook cannot refuse; the agent closes the connection, since it finds no flow.
+        error!(ctx, "flow table full: a connection of process {} will be closed", flow.tgid);
+    }
+}
+
+/// The client's end as the accepting side will see it: IPv4 for a mapped address.
+fn key(ctx: &SockOpsContext, flow: &Flow) -> FlowKey {
+    // Both are read before the choice, since the verifier refuses a context pointer that depends on it.
+    let (v4, v6) = (address::local_v4(ctx), address::local_v6(ctx));
+    // The namespace is the connect's: kernels before 5.14 do not tell it to this hook.
+    FlowKey {
+        netns_cookie: flow.netns_cookie,
+        address: if flow.listener_family == 4 { v4 } else { v6 },
+        port: ctx.local_port(),
+        reserved: 0,
+    }
+}

@@ -1,0 +1,194 @@
+//! A network namespace, a cgroup and the attached hooks, with nothing of the proxy.
+
+use nix::sched::{CloneFlags, unshare};
+use std::{
+    cell::RefCell,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tidegate::capture::{
+    Capture, Captured, Options,
+    event::Refused,
+    listener::{self, Listener, SharedFlows},
+};
+
+pub(crate) struct Bench {
+    capture: RefCell<Parts>,
+    listeners: Vec<Listener>,
+    flows: SharedFlows,
+    runtime: tokio::runtime::Runtime,
+    cgroup: TestCgroup,
+    _pins: tempfile::TempDir,
+}
+
+/// What stays of the capture once its flow table is shared.
+struct Parts {
+    events: tidegate::capture::event::Events,
+}
+
+pub(crate) struct Program(Child);
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::start(1024, true)
+    }
+
+    pub(crate) fn with_flows(flows: u32) -> Self {
+        Self::start(flows, true)
+    }
+
+    pub(crate) fn without_listeners() -> Self {
+        Self::start(1024, false)
+    }
+
+    fn start(flows: u32, publish: bool) -> Self {
+        // Only this thread and its children live in the new namespaces.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let pins = tempfile::tempdir().unwrap();
+        shell(&format!(
+            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
+             && ip route add local default dev lo && ip -6 route add local default dev lo",
+            pins.path().display()
+        ));
+        let cgroup = TestCgroup::new("hooks");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let options = Options { cgroup: cgroup.path(), pins: pins.path(), ports: &[443], flows };
+        let mut capture = Capture::start(&options).unwrap();
+        let listeners = listener::bind(&[443]).unwrap();
+        assert_eq!(listeners.len(), 2, "both families have a global route here");
+        if publish {
+            for listener in &listeners {
+                capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
+            }
+        }
+        capture.subjects.add(cgroup.path()).unwrap();
+        drop(_entered);
+        let Capture { events, flows, .. } = capture;
+        Self {
+            capture: RefCell::new(Parts { events }),
+            listeners,
+            flows: SharedFlows::new(flows),
+            runtime,
+            cgroup,
+            _pins: pins,
+        }
+    }
+
+    pub(crate) fn cgroup(&self) -> &Path {
+        self.cgroup.path()
+    }
+
+    pub(crate) fn cgroup_id(&self) -> u64 {
+        std::fs::metadata(self.cgroup()).unwrap().ino()
+    }
+
+    pub(crate) fn listener_port(&self) -> u16 {
+        self.listeners[0].address.port()
+    }
+
+    pub(crate) fn subject(&self, command: &[&str]) -> Program {
+        self.in_cgroup(self.cgroup(), command)
+    }
+
+    pub(crate) fn in_cgroup(&self, cgroup: &Path, command: &[&str]) -> Program {
+        let procs: PathBuf = cgroup.join("cgroup.procs");
+        let mut join = Command::new("sh");
+        join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs).args(command);
+        spawn(join)
+    }
+
+    pub(crate) fn outsider(&self, command: &[&str]) -> Program {
+        let mut program = Command::new(command[0]);
+        program.args(&command[1..]);
+        spawn(program)
+    }
+
+    pub(crate) fn accept(&self) -> Captured {
+        self.accept_any().expect("the connection has a flow")
+    }
+
+    pub(crate) fn accept_without_flow(&self) {
+        assert!(self.accept_any().is_err(), "the connection has a flow");
+    }
+
+    /// A server of the namespace that has nothing to do with capture.
+    pub(crate) fn server(&self) -> (tokio::net::TcpListener, u16) {
+        let server = self.within(tokio::net::TcpListener::bind("0.0.0.0:0")).unwrap();
+        let port = server.local_addr().unwrap().port();
+        (server, port)
+    }
+
+    pub(crate) fn accept_on(&self, server: &tokio::net::TcpListener) {
+        self.within(server.accept()).unwrap();
+    }
+
+    pub(crate) fn refused(&self) -> Refused {
+        let mut first = None;
+        let events = &mut self.capture.borrow_mut().events;
+        self.within(async {
+            while first.is_none() {
+                events.next(|refused| _ = first.get_or_insert(refused)).await.unwrap();
+            }
+        });
+        first.unwrap()
+    }
+
+    pub(crate) fn assert_nothing_arrived(&self) {
+        let arrived = self.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(50), self.listeners[0].accept(&self.flows)).await
+        });
+        assert!(arrived.is_err(), "a connection arrived");
+    }
+
+    fn accept_any(&self) -> Result<Captured, listener::NoFlow> {
+        let [v4, v6] = &self.listeners[..] else { panic!("two listeners") };
+        self.within(async {
+            tokio::select! {
+                accepted = v4.accept(&self.flows) => accepted.unwrap(),
+                accepted = v6.accept(&self.flows) => accepted.unwrap(),
+            }
+        })
+    }
+
+    fn within<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(10), future).await.expect("within 10 s")
+        })
+    }
+}
+
+impl Program {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn output(self) -> String {
+        let output = self.0.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+fn spawn(mut command: Command) -> Program {
+    Program(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+fn shell(script: &str) {
+    assert!(Command::new("sh").args(["-ec", script]).status().unwrap().success(), "{script}");
+}
+
+struct TestCgroup(PathBuf);
+impl TestCgroup {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/unified/tg-{name}-{}-{:?}", std::process::id(), std::thread::current().id()).replace(['(', ')'], ""));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+    fn path(&self) -> &Path { &self.0 }
+}
+impl Drop for TestCgroup {
+    fn drop(&mut self) { let _ = Command::new("find").args([self.0.to_str().unwrap(), "-depth", "-type", "d", "-delete"]).status(); }
+}
