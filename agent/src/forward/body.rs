@@ -212,7 +212,11 @@ impl Body for Answer {
         };
         this.idle.stop();
         Poll::Ready(match next {
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => {
+                // Behind trailers nothing comes, and nobody asks for it.
+                this.ended = frame.is_trailers();
+                Some(Ok(frame))
+            }
             Some(Err(source)) => {
                 this.lease = None;
                 Some(Err(Error::Broken(Arc::new(source))))

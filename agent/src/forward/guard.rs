@@ -1,5 +1,5 @@
-//! The reader under the HTTP/1 server: passes on exactly the bytes that [`Grammar`] found sound, and ends
-//! the stream where it finds the first that is not.
+//! The reader under the HTTP/1 server: passes on exactly the bytes that [`Grammar`] found sound, a head only as
+//! a whole, and ends the stream where it finds the first that is not.
 //!
 //! HTTP libraries are lenient (hyper takes a bare LF, and Content-Length beside Transfer-Encoding), and what
 //! tidegate judges must be what every other reader of the same bytes would see.
@@ -12,7 +12,7 @@ mod tests;
 use grammar::{Grammar, Position, Rule, Violation};
 use std::{
     future::Future,
-    io,
+    io, mem,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -50,6 +50,10 @@ pub struct Guard<S> {
     grammar: Grammar,
     watch: Arc<Watch>,
     patience: Patience,
+    /// What was read of a head that is not complete.
+    held: Vec<u8>,
+    /// What may be passed on, from the position on.
+    sound: (Vec<u8>, usize),
     /// The running timer, with the position in the stream that it was started at.
     timer: Option<(Position, u64, Pin<Box<Sleep>>)>,
     ended: bool,
@@ -63,6 +67,8 @@ impl<S> Guard<S> {
             grammar: Grammar::default(),
             watch: Arc::new(Watch::default()),
             patience,
+            held: Vec::new(),
+            sound: (Vec::new(), 0),
             timer: None,
             ended: false,
         }
@@ -109,26 +115,64 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.ended || buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
+impl<S: AsyncRead + Unpin> Guard<S> {
+    /// Reads into `buf` and leaves there what may be passed on.
+    fn poll_inspected(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buf) else {
-            ready!(this.poll_patience(cx));
-            let late = this.grammar.position() == Position::Head;
-            this.end(late.then(|| this.grammar.violation(Rule::HeadTimeout)));
+        let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) else {
+            ready!(self.poll_patience(cx));
+            let late = self.grammar.position() == Position::Head;
+            self.end(late.then(|| self.grammar.violation(Rule::HeadTimeout)));
             return Poll::Ready(Ok(()));
         };
         read?;
-        let (sound, violation) = this.grammar.inspect(buf.filled().get(before..).unwrap_or_default());
-        buf.set_filled(before + sound);
+        let input = buf.filled().get(before..).unwrap_or_default();
+        if input.is_empty() {
+            self.end(None);
+            return Poll::Ready(Ok(()));
+        }
+        let (sound, violation) = self.grammar.inspect(input);
+        // The end of what is held and new is what belongs to an unfinished head.
+        let passed = (self.held.len() + sound).saturating_sub(self.grammar.unfinished());
+        if self.held.is_empty() {
+            self.held.extend_from_slice(input.get(passed..sound).unwrap_or_default());
+            buf.set_filled(before + passed);
+        } else {
+            self.held.extend_from_slice(input.get(..sound).unwrap_or_default());
+            let unfinished = self.held.split_off(passed);
+            self.sound = (mem::replace(&mut self.held, unfinished), 0);
+            buf.set_filled(before);
+        }
         if violation.is_some() {
-            this.end(violation);
+            self.end(violation);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Passes on what waits for it; false when nothing does.
+    fn pass_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let (bytes, position) = &mut self.sound;
+        let rest = bytes.get(*position..).unwrap_or_default();
+        let passed = rest.get(..buf.remaining()).unwrap_or(rest);
+        buf.put_slice(passed);
+        *position += passed.len();
+        !passed.is_empty()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        loop {
+            if this.pass_on(buf) || this.ended || buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_inspected(cx, buf))?;
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

@@ -205,3 +205,45 @@ fn handshake_error(error: io::Error, host: &HostName, address: SocketAddr) -> Er
         Some(_) | None => Error::failed(host, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use std::fs;
+
+    fn authority() -> rcgen::Certificate {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_file_adds_to_the_systems_roots_and_the_local_ca_never_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("extra.pem");
+        let (extra, local) = (authority(), authority());
+        fs::write(&path, format!("{}{}", local.pem(), extra.pem())).unwrap();
+        let both = load_roots(Some(&path), &[]).unwrap().len();
+        let one = load_roots(Some(&path), &[local.der().clone()]).unwrap().len();
+        assert_eq!(both, one + 1);
+        let only_local = load_roots(Some(&path), &[local.der().clone(), extra.der().clone()]);
+        assert!(matches!(only_local, Err(RootsError::Empty { .. })));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("extra.pem");
+        let message = |path| load_roots(Some(path), &[]).unwrap_err().to_string();
+        assert!(
+            message(&path).contains("extra.pem` is not a file of PEM certificates"),
+            "{}",
+            message(&path)
+        );
+        fs::write(&path, "no certificate").unwrap();
+        assert!(message(&path).contains("extra.pem` holds no certificate"), "{}", message(&path));
+        fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(message(&path).contains("extra.pem` holds an unusable certificate"), "{}", message(&path));
+    }
+}

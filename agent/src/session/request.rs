@@ -234,14 +234,16 @@ async fn drain(head: &request::Parts, body: Option<Incoming>) -> bool {
         return true;
     }
     // Whoever waits for `100 Continue` must get the refusal instead, and sends no body.
-    let small = body.size_hint().upper().is_some_and(|upper| upper <= MAX_DRAINED_BYTES);
-    if !small || head.headers.contains_key(header::EXPECT) {
+    if body.size_hint().lower() > MAX_DRAINED_BYTES || head.headers.contains_key(header::EXPECT) {
         return false;
     }
     let read = async {
+        let mut left = MAX_DRAINED_BYTES;
         while let Some(frame) = body.frame().await {
-            if frame.is_err() {
-                return false;
+            let length = frame.ok().map_or(u64::MAX, |frame| frame.data_ref().map_or(0, Bytes::len) as u64);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return false,
             }
         }
         true

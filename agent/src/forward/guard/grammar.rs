@@ -107,6 +107,8 @@ pub struct Grammar {
     state: State,
     head: Head,
     requests: u64,
+    /// Bytes taken of a head that is not complete.
+    unfinished: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,7 +154,11 @@ impl Grammar {
         let mut position = 0;
         while let Some(rest) = input.get(position..).filter(|rest| !rest.is_empty()) {
             match self.step(rest) {
-                Ok(consumed) => position += consumed,
+                Ok(consumed) => {
+                    position += consumed;
+                    self.unfinished =
+                        if self.position() == Position::Head { self.unfinished + consumed } else { 0 };
+                }
                 Err(rule) => {
                     let violation = self.violation(rule);
                     self.state = State::Broken;
@@ -178,6 +184,11 @@ impl Grammar {
             | State::LastLf
             | State::Broken => Position::Body,
         }
+    }
+
+    /// How many of the sound bytes belong to a head that is not complete, or never will be.
+    pub fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     /// How many heads were complete.

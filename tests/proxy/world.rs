@@ -1,0 +1,301 @@
+//! One upstream, one proxy in this process, and clients on in-memory streams.
+
+use super::{
+    pieces::{Last, Pieces},
+    upstream::{Speaks, Upstream},
+};
+use bytes::Bytes;
+use http::{Request, Response, request};
+use http_body_util::BodyExt;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tidegate::{
+    classify::Catalogue,
+    config::{Config, OnAuditFailure},
+    decide::document,
+    forward::{Forwarder, Offer, upstream},
+    host::HostName,
+    identify::Principal,
+    record::{Subject, fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
+    session::{
+        Connection, Recorder, Services, Treatment,
+        http::{Served, serve},
+    },
+};
+use tidegate_tests::certificates::Authority;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+pub(crate) const HOST: &str = "api.digitalocean.com";
+pub(crate) const TOKEN: &str = "dop_v1_aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd";
+
+/// What differs from test to test.
+pub(crate) struct Setting {
+    pub(crate) speaks: Speaks,
+    pub(crate) policy: &'static str,
+    /// The name on the upstream's certificate.
+    pub(crate) certified: &'static str,
+    pub(crate) upstream_ip: &'static str,
+    pub(crate) treatment: Treatment,
+    /// In place of a file of the test's own.
+    pub(crate) audit_path: Option<&'static str>,
+    pub(crate) on_failure: OnAuditFailure,
+    pub(crate) sync: bool,
+    pub(crate) response_timeout: Duration,
+    pub(crate) body_idle_timeout: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) offer: Offer,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            speaks: Speaks::Http1,
+            policy: r#"allow = ["api:read", "domain:create"]"#,
+            certified: HOST,
+            upstream_ip: "127.0.0.1",
+            treatment: Treatment::Protected,
+            audit_path: None,
+            on_failure: OnAuditFailure::RefuseWrites,
+            sync: false,
+            response_timeout: Duration::from_secs(20),
+            body_idle_timeout: Duration::from_secs(20),
+            head_timeout: Duration::from_secs(20),
+            offer: Offer::Http2OrHttp1,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) upstream: Upstream,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) drain: watch::Sender<bool>,
+    /// Lines of the audit log when a request's head came to the upstream.
+    pub(crate) lines_at_upstream: Arc<Mutex<Vec<usize>>>,
+    directory: TempDir,
+}
+
+impl World {
+    pub(crate) async fn start(setting: Setting) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("the upstream's CA").unwrap();
+        let ca_file = directory.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).unwrap();
+        let audit_path = directory.path().join("audit.jsonl");
+        let lines_at_upstream: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let hook = {
+            let (path, lines) = (audit_path.clone(), lines_at_upstream.clone());
+            Arc::new(move || {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                lines.lock().unwrap().push(text.lines().count());
+            })
+        };
+        let upstream =
+            Upstream::start(&authority, setting.upstream_ip, 0, setting.certified, setting.speaks, hook)
+                .await;
+
+        let mut config = Config::default();
+        config.audit.path = setting.audit_path.map_or(audit_path, Into::into);
+        config.audit.on_failure = setting.on_failure;
+        config.audit.sync = setting.sync;
+        config.upstream.ca_file = Some(ca_file.clone());
+        config.upstream.response_timeout = setting.response_timeout;
+        config.upstream.connect_timeout = Duration::from_secs(2);
+        config.limits.body_idle_timeout = setting.body_idle_timeout;
+        config.limits.head_timeout = setting.head_timeout;
+
+        let fingerprinter = Fingerprinter::ephemeral().unwrap();
+        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone())).unwrap());
+        let roots = upstream::load_roots(Some(&ca_file), &[]).unwrap();
+        let own: IpAddr = setting.upstream_ip.parse().unwrap();
+        let resolve: upstream::Resolve = Arc::new(move |_| Box::pin(async move { Ok(vec![own]) }));
+        let forwarder =
+            Forwarder::start(&config.upstream, config.limits.body_idle_timeout, roots, resolve).unwrap();
+        let (drain, draining) = watch::channel(false);
+        let services = Services {
+            catalogue: Catalogue::embedded(),
+            forwarder,
+            recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limits: config.limits,
+            drain: draining,
+        };
+        let catalogue = Catalogue::embedded();
+        let policy = document::parse("test", setting.policy, Path::new("test.toml"), catalogue).unwrap();
+        let connection = Connection {
+            principal: Principal {
+                workload: "run".into(),
+                policy: Arc::new(policy),
+                subject: Subject { workload: "run".into(), policy: "test".into(), ..Subject::default() },
+            },
+            destination: SocketAddr::new("127.0.0.1".parse().unwrap(), upstream.address.port()),
+            host: HostName::parse(HOST).unwrap(),
+            treatment: setting.treatment,
+            netns_cookie: 1,
+            offer: setting.offer,
+            services: Arc::new(services),
+            accepted_at: Instant::now(),
+        };
+        Self { upstream, connection: Arc::new(connection), drain, lines_at_upstream, directory }
+    }
+
+    /// The same connection, with something else about it.
+    pub(crate) fn connection(&self, change: impl FnOnce(&mut Connection)) -> Arc<Connection> {
+        let old = &self.connection;
+        let mut connection = Connection {
+            principal: old.principal.clone(),
+            destination: old.destination,
+            host: old.host.clone(),
+            treatment: old.treatment,
+            netns_cookie: old.netns_cookie,
+            offer: old.offer,
+            services: Arc::clone(&old.services),
+            accepted_at: old.accepted_at,
+        };
+        change(&mut connection);
+        Arc::new(connection)
+    }
+
+    /// The audit log as it is.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The audit log when it has `count` lines, which must not become more.
+    pub(crate) async fn records(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.audit().len() < count && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let records = self.audit();
+        assert_eq!(records.len(), count, "{records:#?}");
+        records
+    }
+
+    /// A raw stream to the proxy's server.
+    pub(crate) fn raw(&self, is_http2: bool) -> (DuplexStream, JoinHandle<Served>) {
+        raw_for(Arc::clone(&self.connection), is_http2)
+    }
+
+    pub(crate) async fn client(&self, is_http2: bool) -> Client {
+        Client::new(self.raw(is_http2).0, is_http2).await
+    }
+
+    /// Sends these bytes, and returns all that comes back until the proxy closes.
+    pub(crate) async fn exchange(&self, bytes: &[u8]) -> String {
+        let (mut stream, _) = self.raw(false);
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+pub(crate) fn raw_for(connection: Arc<Connection>, is_http2: bool) -> (DuplexStream, JoinHandle<Served>) {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    (client, tokio::spawn(serve(server, is_http2, connection)))
+}
+
+/// A client on one connection to the proxy.
+pub(crate) enum Client {
+    Http1(http1::SendRequest<Pieces>, JoinHandle<hyper::Result<()>>),
+    Http2(http2::SendRequest<Pieces>, JoinHandle<hyper::Result<()>>),
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    pub(crate) async fn new(stream: DuplexStream, is_http2: bool) -> Self {
+        let stream = TokioIo::new(stream);
+        if is_http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            Self::Http2(sender, tokio::spawn(connection))
+        } else {
+            let (sender, connection) = http1::handshake(stream).await.unwrap();
+            Self::Http1(sender, tokio::spawn(connection))
+        }
+    }
+
+    /// Ends the connection wherever it is.
+    pub(crate) fn abort(self) {
+        match self {
+            Self::Http1(_, connection) | Self::Http2(_, connection) => connection.abort(),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Pieces>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender, _) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender, _) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    /// Sends the request and reads the whole answer.
+    pub(crate) async fn ask(&mut self, request: Request<Pieces>) -> Answer {
+        let (head, body) = self.send(request).await.unwrap().into_parts();
+        Answer { head, body: body.collect().await.unwrap().to_bytes() }
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(..))
+    }
+
+    /// A request in this client's form.
+    pub(crate) fn request(&self, method: &str, target: &str) -> request::Builder {
+        let builder = Request::builder().method(method).header("authorization", format!("Bearer {TOKEN}"));
+        if self.is_http2() {
+            builder.uri(format!("https://{HOST}{target}"))
+        } else {
+            builder.uri(target).header("host", HOST)
+        }
+    }
+}
+
+/// No body.
+pub(crate) fn empty() -> Pieces {
+    Pieces::new([], Last::End)
+}
+
+/// A body of one piece, whose length is not told.
+pub(crate) fn body(bytes: &[u8]) -> Pieces {
+    Pieces::new([Bytes::copy_from_slice(bytes)], Last::End)
+}
