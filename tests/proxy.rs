@@ -2,7 +2,6 @@
 //! an upstream of either protocol, and the record of every one of them.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
