@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, command, packages, setup};
+use crate::{cargo, command, packages, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -39,8 +39,9 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
 
 type Check = fn(&Path) -> Result<()>;
 
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("format", |workspace| cargo::run(workspace, &["fmt", "--all", "--check"])),
+    ("the tree's own rules", tidy::run),
     ("lints", |workspace| {
         cargo::run(workspace, &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"])
     }),
