@@ -4,6 +4,7 @@ mod cargo;
 mod catalogue;
 mod command;
 mod demo;
+mod fuzz;
 mod packages;
 mod setup;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     },
     /// Check the rules of the tree that no lint knows.
     Tidy,
+    /// Run the parsers of hostile bytes on made-up input, each for a while.
+    Fuzz(fuzz::Arguments),
     /// Write agent/catalogue/digitalocean.toml from the facts of DigitalOcean's OpenAPI spec.
     Catalogue(catalogue::Arguments),
 }
@@ -53,6 +56,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
+        Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),
     }
 }
