@@ -62,7 +62,8 @@ pub fn check(head: &request::Parts) -> Result<(), Error> {
     connection_options(&head.headers, |name| {
         if is_end_to_end(name) { Err(Error::EndToEnd(name.clone())) } else { Ok(()) }
     })?;
-    for name in [header::HOST, header::CONTENT_LENGTH] {
+    // Of two tokens the record would name the one, and the upstream might take the other.
+    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION] {
         if head.headers.get_all(&name).iter().nth(1).is_some() {
             return Err(Error::Repeated(name));
         }

@@ -104,6 +104,8 @@ fn the_authority_names_other_ports_only(port: u16, expected: &str) {
 #[test_case(&[("host", "a"), ("host", "a")], false; "two hosts")]
 #[test_case(&[("content-length", "1"), ("content-length", "1")], false; "two lengths")]
 #[test_case(&[("content-length", "01")], false; "length with a leading zero")]
+#[test_case(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], false; "two tokens")]
+#[test_case(&[("content-type", "a/b"), ("content-type", "a/b")], false; "two types")]
 fn ambiguous_http1_heads_are_refused(fields: &[(&str, &str)], accepted: bool) {
     assert_eq!(check(&head(Version::HTTP_11, "/", fields)).is_ok(), accepted);
 }
