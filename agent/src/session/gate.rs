@@ -164,7 +164,9 @@ impl Gate {
         host: HostName,
         treatment: Treatment,
     ) -> Option<Ending> {
-        let Ok(permit) = self.handshakes.try_acquire() else {
+        // A burst of connections waits for its turn; only what waits too long is closed.
+        let patience = self.services.limits.head_timeout;
+        let Ok(Ok(permit)) = timeout(patience, self.handshakes.acquire()).await else {
             return Some(Ending::closed(Reason::TooManyHandshakes));
         };
         let connection = Arc::new(Connection {
