@@ -114,6 +114,17 @@ async fn answers_of_every_framing_come_whole(bytes: &[u8]) {
     }
 }
 
+#[tokio::test]
+async fn trailers_come_without_a_decision_that_is_not_tidegates() {
+    let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\nX-Tidegate-Decision: deny\r\nAlt-Svc: h3\r\n\r\n";
+    let world = World::start(Setting { speaks: Speaks::Raw(bytes.to_vec()), ..Setting::default() }).await;
+    let mut client = world.client(true).await;
+    let request = client.request("GET", "/v2/account").body(empty()).unwrap();
+    let answer = client.send(request).await.unwrap().into_body().collect().await.unwrap();
+    let names: Vec<&str> = answer.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["x"]);
+}
+
 #[test_matrix([false, true], [Speaks::Http1, Speaks::Http2])]
 #[tokio::test]
 async fn an_answer_that_breaks_off_breaks_off_for_the_client_too(is_http2: bool, speaks: Speaks) {

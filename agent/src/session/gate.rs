@@ -4,6 +4,7 @@ use super::{
     Connection, Services,
     protected::ProtectedAddresses,
     refusal,
+    reply::chain,
     route::{Names, Place, Route, route},
     splice::{End, Inspection, Spliced, splice},
     watch::HostWatch,
@@ -341,16 +342,4 @@ async fn refuse_plain(client: Rewind<TcpStream>, host: HostName) -> Ending {
         detail,
         ..Ending::closed(Reason::PlainHttp)
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
