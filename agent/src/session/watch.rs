@@ -22,14 +22,16 @@ impl HostWatch {
 
     /// Takes the next bytes; answers the protected host that a line among them asks for.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<HostName> {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = MAX_LINE_LEN.saturating_sub(self.line.len());
-            self.line.extend(piece.iter().take(room));
-            if piece.ends_with(b"\n") {
+        for &byte in bytes {
+            // Blanks count once: a name behind thousands of them is still a name.
+            let is_repeated = is_blank(byte) && self.line.last().copied().is_some_and(is_blank);
+            if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 if let Some(host) = self.asked(&line) {
                     return Some(host);
                 }
+            } else if self.line.len() < MAX_LINE_LEN && !is_repeated {
+                self.line.push(byte);
             }
         }
         None
@@ -49,12 +51,17 @@ impl HostWatch {
     }
 }
 
-/// What follows the scheme in the target of a request line.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// What follows the scheme in the target of a request line. Of a line that was cut the version may be missing.
 fn request_target(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
-    let (_method, target, version) = (words.next()?, words.next()?, words.next()?);
+    let (_method, target) = (words.next()?, words.next()?);
+    let is_request = words.next().map_or(line.len() >= MAX_LINE_LEN, |version| version.starts_with("http/"));
     let target = target.split_once("://").map_or(target, |(_, rest)| rest);
-    version.starts_with("http/").then_some(target)
+    is_request.then_some(target)
 }
 
 #[cfg(test)]
@@ -81,6 +88,20 @@ mod tests {
         assert_eq!(watch().feed(text.as_bytes()).is_some(), found);
         let mut bytewise = watch();
         assert_eq!(text.bytes().any(|byte| bytewise.feed(&[byte]).is_some()), found, "byte by byte");
+    }
+
+    #[test]
+    fn a_long_line_hides_no_name() {
+        let (blanks, path) = (" \t".repeat(MAX_LINE_LEN), "x".repeat(MAX_LINE_LEN));
+        for text in [
+            format!("GET / HTTP/1.1\r\nHost:{blanks}api.digitalocean.com\r\n"),
+            format!("{blanks}GET{blanks}http://api.digitalocean.com/ HTTP/1.1\r\n"),
+            format!("GET http://api.digitalocean.com/{path} HTTP/1.1\r\nHost: example.com\r\n"),
+        ] {
+            assert!(watch().feed(text.as_bytes()).is_some(), "{}", &text[..40]);
+        }
+        let harmless = format!("GET http://example.com/{path} HTTP/1.1\r\nHost: example.com\r\n");
+        assert!(watch().feed(harmless.as_bytes()).is_none());
     }
 
     #[test]

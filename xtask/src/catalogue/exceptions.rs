@@ -11,7 +11,7 @@ pub(crate) struct Hardened {
 }
 
 /// Reads that hand out a secret for a read scope. Writes for a read scope are found by rule.
-pub(crate) const HARDENED_READS: [Hardened; 2] = [
+pub(crate) const HARDENED_READS: [Hardened; 4] = [
     Hardened {
         operation: "partnerAttachments_get_bgp_auth_key",
         scope: "partner_network_connect:view_credentials",
@@ -21,6 +21,16 @@ pub(crate) const HARDENED_READS: [Hardened; 2] = [
         operation: "partnerAttachments_get_service_key",
         scope: "partner_network_connect:view_credentials",
         reason: "answers with a key, yet the spec wants a read scope only",
+    },
+    Hardened {
+        operation: "databases_list_logsink",
+        scope: "database:view_credentials",
+        reason: "answers with the sinks' keys, yet the spec wants a read scope only",
+    },
+    Hardened {
+        operation: "databases_get_logsink",
+        scope: "database:view_credentials",
+        reason: "answers with the sink's keys, yet the spec wants a read scope only",
     },
 ];
 

@@ -139,13 +139,20 @@ fn alternatives(endpoint: &Endpoint, reasons: &mut Vec<String>) -> anyhow::Resul
     Ok(sets)
 }
 
-/// A write that the spec lets pass with read scopes alone also needs `<resource>:update` or `:delete`.
+/// What an operation needs beyond the spec's scopes: that of the credentials that it answers with, or, for a
+/// write that the spec lets pass with read scopes alone, `<resource>:update` or `:delete`.
 fn hardened(endpoint: &Endpoint, sets: &[Vec<String>], reasons: &mut Vec<String>) -> Option<String> {
     if let Some(exception) =
         HARDENED_READS.iter().find(|exception| exception.operation == endpoint.operation_id)
     {
         reasons.push(format!("hardened: {}", exception.reason));
         return Some(exception.scope.to_owned());
+    }
+    // An answer goes to the client as it came, and the token may hold what the policy does not.
+    let shown = endpoint.response_filters.iter().filter(|filter| filter.kind == "credential");
+    if let Some(scope) = shown.flat_map(|filter| &filter.requires).next() {
+        reasons.push("hardened: answers with credentials, which nothing takes out".to_owned());
+        return Some(scope.clone());
     }
     let is_read = endpoint.method == "GET" || READ_POSTS.contains(&endpoint.operation_id.as_str());
     let weak = |scope: &String| scope.ends_with(":read") || scope == "nfs:list";
