@@ -59,13 +59,13 @@ fn a_write_for_a_read_scope_is_hardened() {
 }
 
 #[test]
-fn an_answer_with_credentials_needs_their_scope() {
+fn an_answer_with_credentials_says_so() {
     let filters =
         |kind| format!(r#", "response_filters": [{{"kind": "{kind}", "requires": ["pa:update"]}}]"#);
     let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("credential")))).unwrap();
-    assert!(text.contains(r#"scopes = ["pa:read"], hardened = ["pa:update"] }"#), "{text}");
+    assert!(text.contains(r#"scopes = ["pa:read"], shows = ["pa:update"] }"#), "{text}");
     let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("field")))).unwrap();
-    assert!(!text.contains("hardened ="), "{text}");
+    assert!(!text.contains("shows ="), "{text}");
 }
 
 #[test]
