@@ -18,7 +18,7 @@ pub use scope::Scope;
 
 use crate::reason::Reason;
 use http::{
-    HeaderMap, Method, Uri,
+    HeaderMap, HeaderValue, Method, Uri,
     header::{CONTENT_TYPE, UPGRADE},
 };
 
@@ -49,11 +49,13 @@ pub enum Error {
     #[error("the header `{0}` would override the path")]
     PathOverride(&'static str),
     /// A body in which some servers look for another method.
-    #[error(
-        "a server may look for another method in a POST's body of type `{0}`; send JSON with \
-         `content-type: application/json`"
-    )]
+    #[error("a server may look for another method in a body of type `{0}`; {SEND_JSON}")]
     Form(String),
+    /// A body that some servers take for a form.
+    #[error(
+        "a server may take a body without a type for a form, and look for another method in it; {SEND_JSON}"
+    )]
+    NoType,
     /// A header name that some servers take for one that decides how a request is read.
     #[error("some servers take the header `{0}` for the one with `-` in place of `_`")]
     Underscore(String),
@@ -79,12 +81,14 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
-            Self::MethodOverride(_) | Self::Form(_) => Reason::MethodOverride,
+            Self::MethodOverride(_) | Self::Form(_) | Self::NoType => Reason::MethodOverride,
             Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
             Self::PathOverride(_) | Self::Underscore(_) | Self::Query(_) => Reason::MalformedRequest,
         }
     }
 }
+
+const SEND_JSON: &str = "send JSON with `content-type: application/json`";
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -164,11 +168,14 @@ pub fn check_body_type(method: &Method, headers: &HeaderMap) -> Result<(), Error
     if *method != Method::POST {
         return Ok(());
     }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Err(Error::Form(String::new())) };
-    let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().trim_ascii();
+    if value.is_empty() {
+        return Err(Error::NoType);
+    }
+    let text = String::from_utf8_lossy(value).to_ascii_lowercase();
     let mut types = text.split([';', ',']).map(str::trim);
     let is_form = |kind: &str| kind == "application/x-www-form-urlencoded" || kind.starts_with("multipart/");
-    if text.trim().is_empty() || types.any(is_form) {
+    if types.any(is_form) {
         return Err(Error::Form(text.chars().take(MAX_SHOWN_CHARS).collect()));
     }
     Ok(())

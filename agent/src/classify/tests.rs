@@ -1,5 +1,4 @@
 use super::*;
-use http::HeaderValue;
 use proptest::prelude::*;
 use test_case::test_case;
 

@@ -125,10 +125,6 @@ fn judge_protected(
     let classified = classify::classify(catalogue, &head.method, &head.uri, &head.headers)
         .map_err(|error| Stop::new(error.reason(), &error))?;
     outcome.classified(&classified);
-    if has_body {
-        classify::check_body_type(&head.method, &head.headers)
-            .map_err(|error| Stop::new(error.reason(), &error))?;
-    }
     let target = match &classified.query {
         Some(query) => format!("{}?{query}", classified.path.as_str()),
         None => classified.path.as_str().to_owned(),
@@ -156,6 +152,11 @@ fn judge_protected(
             return Err(Stop { reason: decision.reason, message, is_error: false, arrived: false });
         }
     };
+    // After the decision, whose refusal tells more.
+    if has_body && let Err(error) = classify::check_body_type(&head.method, &head.headers) {
+        outcome.allowed(Effect::Deny, error.reason());
+        return Err(Stop::new(error.reason(), &error));
+    }
     Ok(Passage { verdict, path_and_query })
 }
 
