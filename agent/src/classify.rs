@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod catalogue;
+pub mod form;
 pub mod operation;
 pub mod path;
 pub mod router;
@@ -51,11 +52,6 @@ pub enum Error {
     /// A body in which some servers look for another method.
     #[error("a server may look for another method in a body of type `{0}`; {SEND_JSON}")]
     Form(String),
-    /// A body that some servers take for a form.
-    #[error(
-        "a server may take a body without a type for a form, and look for another method in it; {SEND_JSON}"
-    )]
-    NoType,
     /// A header name that some servers take for one that decides how a request is read.
     #[error("some servers take the header `{0}` for the one with `-` in place of `_`")]
     Underscore(String),
@@ -81,7 +77,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
-            Self::MethodOverride(_) | Self::Form(_) | Self::NoType => Reason::MethodOverride,
+            Self::MethodOverride(_) | Self::Form(_) => Reason::MethodOverride,
             Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
             Self::PathOverride(_) | Self::Underscore(_) | Self::Query(_) => Reason::MalformedRequest,
         }
@@ -159,26 +155,25 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a POST whose body some servers read as a form, in which a field `_method` would make it another
-/// method's request: a body that says so, or that says nothing of its type. The API takes JSON alone.
+/// Whether some servers read the body as a form, in which a field `_method` would make a POST another method's
+/// request: a body that says so, or that says nothing of its type.
 ///
 /// # Errors
-/// When the body could be read as a form.
-pub fn check_body_type(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
+/// When the form is in parts, which are too easy to read in two ways. The API takes JSON alone.
+pub fn is_form(method: &Method, headers: &HeaderMap) -> Result<bool, Error> {
     if *method != Method::POST {
-        return Ok(());
+        return Ok(false);
     }
     let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().trim_ascii();
     if value.is_empty() {
-        return Err(Error::NoType);
+        return Ok(true);
     }
     let text = String::from_utf8_lossy(value).to_ascii_lowercase();
-    let mut types = text.split([';', ',']).map(str::trim);
-    let is_form = |kind: &str| kind == "application/x-www-form-urlencoded" || kind.starts_with("multipart/");
-    if types.any(is_form) {
+    let types = || text.split([';', ',']).map(str::trim);
+    if types().any(|kind| kind.starts_with("multipart/")) {
         return Err(Error::Form(text.chars().take(MAX_SHOWN_CHARS).collect()));
     }
-    Ok(())
+    Ok(types().any(|kind| kind == "application/x-www-form-urlencoded"))
 }
 
 /// Refuses a path that a server with looser habits would take for another operation.

@@ -159,14 +159,20 @@ async fn a_form_that_may_hide_another_method_goes_nowhere(kind: Option<&'static 
     }
     let answer = client.ask(request).await;
     assert_eq!(answer.status(), 400);
-    assert!(answer.json()["message"].as_str().unwrap().contains("`content-type: application/json`"));
     assert_eq!(world.records(1).await[0]["tidegate.reason"], "method_override");
     assert_eq!(world.upstream.connections(), 0);
 
-    // Without a body there is nothing to say the type of.
-    let mut request = client.request("POST", "/v2/domains").body(empty()).unwrap();
-    request.headers_mut().remove("content-type");
-    assert_eq!(client.ask(request).await.status(), 200);
+    // JSON that a client calls a form, or nothing at all, as curl and others do by themselves.
+    let mut client = world.client(is_http2).await;
+    for sent in [&br#"{"name":"example.com"}"#[..], b""] {
+        let request = client.request("POST", "/v2/domains");
+        let mut request = request.body(if sent.is_empty() { empty() } else { body(sent) }).unwrap();
+        match kind.filter(|kind| !kind.starts_with("multipart")) {
+            Some(kind) => drop(request.headers_mut().insert("content-type", HeaderValue::from_static(kind))),
+            None => drop(request.headers_mut().remove("content-type")),
+        }
+        assert_eq!(client.ask(request).await.status(), 200);
+    }
 }
 
 #[test_case(Treatment::Protected)]

@@ -110,16 +110,32 @@ impl IdleTimer {
 /// A request's body on its way to the upstream.
 #[derive(Debug)]
 pub struct Outgoing {
-    inner: Incoming,
+    source: Source,
     progress: Arc<Progress>,
     idle: IdleTimer,
+}
+
+/// Where a request's body comes from.
+#[derive(Debug)]
+enum Source {
+    /// The client, piece by piece.
+    Client(Incoming),
+    /// What was read to its end before, until it is taken.
+    Whole(Option<Bytes>),
 }
 
 impl Outgoing {
     /// The client's body, which may pause for `patience`.
     pub fn new(inner: Incoming, patience: Duration) -> Self {
         let progress = Arc::new(Progress::new(inner.is_end_stream()));
-        Self { inner, progress, idle: IdleTimer::new(patience) }
+        Self { source: Source::Client(inner), progress, idle: IdleTimer::new(patience) }
+    }
+
+    /// A body that was read to its end.
+    pub fn whole(body: Bytes, patience: Duration) -> Self {
+        let progress = Arc::new(Progress::new(body.is_empty()));
+        let body = Some(body).filter(|body| !body.is_empty());
+        Self { source: Source::Whole(body), progress, idle: IdleTimer::new(patience) }
     }
 
     /// What tells how far it came.
@@ -142,7 +158,11 @@ impl Body for Outgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         this.progress.begun.store(true, Relaxed);
-        let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let next = match &mut this.source {
+            Source::Client(inner) => Pin::new(inner).poll_frame(cx),
+            Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+        };
+        let Poll::Ready(next) = next else {
             return this.idle.poll_expired(cx).map(|()| {
                 let patience = this.idle.patience;
                 Some(Err(this.fail(Fault::Timeout(patience))))
@@ -162,18 +182,24 @@ impl Body for Outgoing {
             return Poll::Ready(Some(Err(this.fail(Fault::Trailers))));
         };
         this.progress.bytes.fetch_add(data.len() as u64, Relaxed);
-        if this.inner.is_end_stream() {
+        if this.is_end_stream() {
             this.progress.ended.store(true, Relaxed);
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.source {
+            Source::Client(inner) => inner.is_end_stream(),
+            Source::Whole(body) => body.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.source {
+            Source::Client(inner) => inner.size_hint(),
+            Source::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+        }
     }
 }
 

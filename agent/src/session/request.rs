@@ -8,7 +8,7 @@ use super::{
     waiting::Waiting,
 };
 use crate::{
-    classify::{self, authority},
+    classify::{self, authority, form},
     decide::{self, Effect},
     forward::{
         Outgoing,
@@ -21,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request, uri::PathAndQuery};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use std::{
     error,
@@ -57,6 +57,8 @@ pub(super) struct Context {
 struct Passage {
     verdict: Verdict,
     path_and_query: PathAndQuery,
+    /// Whether the body could be read as a form, so that it is looked at first.
+    is_form: bool,
 }
 
 /// Why a request stops here.
@@ -71,7 +73,11 @@ struct Stop {
 
 impl Stop {
     fn new(reason: Reason, error: &dyn error::Error) -> Self {
-        Self { reason, message: chain(error), is_error: true, arrived: false }
+        Self::because(reason, &chain(error))
+    }
+
+    fn because(reason: Reason, message: &str) -> Self {
+        Self { reason, message: message.to_owned(), is_error: true, arrived: false }
     }
 }
 
@@ -91,10 +97,20 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     };
     let has_body = !body.is_end_stream() && body.size_hint().exact() != Some(0);
     match judge(&context.connection, &head, has_body, &mut outcome) {
-        Ok(passage) => match record_intent(&context.connection, &head.method, &outcome).await {
-            Ok(()) => forward(&context, passage, head, body, outcome, active).await,
-            Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
-        },
+        Ok(passage) => {
+            let patience = context.connection.services.limits.body_idle_timeout;
+            let body = match look_through(passage.is_form, body, patience).await {
+                Ok(body) => body,
+                Err(stop) => {
+                    outcome.allowed(Effect::Deny, stop.reason);
+                    return refuse(stop, outcome, &head, None).await;
+                }
+            };
+            match record_intent(&context.connection, &head.method, &outcome).await {
+                Ok(()) => forward(&context, passage, head, body, outcome, active).await,
+                Err(stop) => refuse(stop, outcome, &head, None).await,
+            }
+        }
         Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
     }
 }
@@ -153,11 +169,15 @@ fn judge_protected(
         }
     };
     // After the decision, whose refusal tells more.
-    if has_body && let Err(error) = classify::check_body_type(&head.method, &head.headers) {
-        outcome.allowed(Effect::Deny, error.reason());
-        return Err(Stop::new(error.reason(), &error));
-    }
-    Ok(Passage { verdict, path_and_query })
+    let is_form = match classify::is_form(&head.method, &head.headers) {
+        Ok(is_form) => has_body && is_form,
+        Err(_) if !has_body => false,
+        Err(error) => {
+            outcome.allowed(Effect::Deny, error.reason());
+            return Err(Stop::new(error.reason(), &error));
+        }
+    };
+    Ok(Passage { verdict, path_and_query, is_form })
 }
 
 /// The name was checked; beyond that only what the proxy cannot carry is refused.
@@ -169,7 +189,28 @@ fn judge_neighbour(head: &request::Parts, outcome: &mut Outcome) -> Result<Passa
         return Err(Stop { reason: Reason::MethodRefused, message, is_error: true, arrived: false });
     };
     outcome.allowed(Effect::Allow, Reason::NeighbourHost);
-    Ok(Passage { verdict: Verdict::Passed, path_and_query })
+    Ok(Passage { verdict: Verdict::Passed, path_and_query, is_form: false })
+}
+
+/// The body for the upstream. One that could be read as a form is read to its end and looked through first; what
+/// was looked through is what is sent.
+async fn look_through(is_form: bool, body: Incoming, patience: Duration) -> Result<Outgoing, Stop> {
+    if !is_form {
+        return Ok(Outgoing::new(body, patience));
+    }
+    let collected = timeout(patience, Limited::new(body, form::MAX_FORM_BYTES).collect()).await;
+    let whole = match collected {
+        Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
+        Ok(Err(error)) => return Err(Stop::new(Reason::MethodOverride, &*error)),
+        Ok(Ok(collected)) if collected.trailers().is_some() => {
+            return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));
+        }
+        Ok(Ok(collected)) => collected.to_bytes(),
+    };
+    if form::overrides_method(&whole) {
+        return Err(Stop::new(Reason::MethodOverride, &classify::Error::MethodOverride("_method")));
+    }
+    Ok(Outgoing::whole(whole, patience))
 }
 
 /// A write is in the log before its first byte goes out.
@@ -187,13 +228,12 @@ async fn forward(
     context: &Context,
     passage: Passage,
     head: request::Parts,
-    body: Incoming,
+    outgoing: Outgoing,
     mut outcome: Outcome,
     active: Arc<()>,
 ) -> Response<Reply> {
     let connection = &context.connection;
     let services = &connection.services;
-    let outgoing = Outgoing::new(body, services.limits.body_idle_timeout);
     let progress = outgoing.progress();
     outcome.sending(passage.verdict, Arc::clone(&progress));
     let refused_head = bare_head(&head);
