@@ -22,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request, uri::PathAndQuery};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body, Incoming};
 use std::{
     error,
     sync::{
@@ -103,12 +103,12 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
                 Ok(body) => body,
                 Err(stop) => {
                     outcome.allowed(Effect::Deny, stop.reason);
-                    return refuse(stop, outcome, &head, None).await;
+                    return refuse(stop, outcome, &head, None::<Incoming>).await;
                 }
             };
             match record_intent(&context.connection, &head.method, &outcome).await {
                 Ok(()) => forward(&context, passage, head, body, outcome, active).await,
-                Err(stop) => refuse(stop, outcome, &head, None).await,
+                Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
             }
         }
         Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
@@ -249,7 +249,7 @@ async fn forward(
         Err(error) => {
             let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));
             let stop = Stop { arrived: error.may_have_arrived(), ..stop };
-            refuse(stop, outcome, &refused_head, None).await
+            refuse(stop, outcome, &refused_head, None::<Incoming>).await
         }
     }
 }
@@ -270,7 +270,7 @@ async fn refuse(
     stop: Stop,
     mut outcome: Outcome,
     head: &request::Parts,
-    body: Option<Incoming>,
+    body: Option<impl Body<Data = Bytes> + Unpin>,
 ) -> Response<Reply> {
     let Stop { reason, message, is_error, arrived } = stop;
     let mut response = refusal::answer(reason, outcome.effect(), &message, outcome.request_id());
@@ -283,7 +283,7 @@ async fn refuse(
 }
 
 /// Reads a small body to its end; false where the connection cannot go on because of what is left.
-async fn drain(head: &request::Parts, body: Option<Incoming>) -> bool {
+async fn drain(head: &request::Parts, body: Option<impl Body<Data = Bytes> + Unpin>) -> bool {
     let Some(mut body) = body else { return false };
     if body.is_end_stream() {
         return true;
