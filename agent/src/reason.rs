@@ -28,7 +28,7 @@ reasons! {
     FlowTableFull = "flow_table_full",
     /// The kernel refused a datagram to a captured port (QUIC), so that the client falls back to TCP.
     QuicRefused = "quic_refused",
-    /// The kernel refused a stream other than TCP (MPTCP, SCTP) to a captured port.
+    /// The kernel refused a way past the redirection: an MPTCP or raw socket, a stream other than TCP.
     ProtocolRefused = "protocol_refused",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
