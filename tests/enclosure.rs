@@ -278,6 +278,60 @@ fn the_command_cannot(script: &str) {
     assert!(matches!(output.status.code(), Some(1..125)), "{output:?}");
 }
 
+/// Takes on the user of a process outside, whose capabilities are then no more than its own, and goes through the
+/// mounts of that process to the cgroups and to the pins, which are not read-only there.
+const THROUGH_A_NEIGHBOUR: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+neighbour, cgroup, run_dir = sys.argv[1:]
+libc.setfsgid(65534)
+libc.setfsuid(65534)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+sets = (ctypes.c_uint32 * 6)()
+libc.capget(header, sets)
+sets[0], sets[3] = sets[1], sets[4]
+assert libc.capset(header, sets) == 0
+def attempt(name, action):
+    try: action(); print(name)
+    except OSError: pass
+root = f"/proc/{neighbour}/root"
+attempt("sees the runs", lambda: os.listdir(f"{root}{run_dir}/runs"))
+attempt("left its cgroup", lambda: open(f"{root}{cgroup}/cgroup.procs", "w").write("0"))
+attempt("reads the memory", lambda: open(f"/proc/{neighbour}/mem", "rb"))
+attempt("killed", lambda: os.kill(int(neighbour), 9))
+print("done")
+"#;
+
+#[test]
+fn the_command_cannot_reach_the_host_through_a_process_outside() {
+    let place = Place::new();
+    let mut neighbour = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "100"])
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    let status = format!("/proc/{}/status", neighbour.id());
+    while !fs::read_to_string(&status).unwrap().contains("Name:\tsleep") {
+        assert!(Instant::now() < end, "the neighbour does not start");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let id = neighbour.id().to_string();
+    let (cgroup, run_dir) = (place.cgroup.to_str().unwrap(), place.run_dir.to_str().unwrap());
+    let output =
+        place.command(&["python3", "-c", THROUGH_A_NEIGHBOUR, &id, cgroup, run_dir]).output().unwrap();
+    neighbour.kill().unwrap();
+    neighbour.wait().unwrap();
+    assert_eq!(stdout(&output), "done", "{output:?}");
+}
+
+#[test]
+fn the_command_still_moves_files_and_mounts_in_a_user_namespace_of_its_own() {
+    let place = Place::new();
+    let script = "mkdir a b && touch a/x && mv a/x b/x && ln b/x a/y && unshare -Urm mount -t tmpfs none a && echo done";
+    let output = place.command(&["sh", "-c", script]).current_dir(&place.scratch).output().unwrap();
+    assert_eq!(stdout(&output), "done", "{output:?}");
+}
+
 #[test]
 fn the_command_sees_only_what_is_its_own() {
     let place = Place::new();

@@ -15,6 +15,7 @@ mod descriptors;
 pub mod directory;
 mod environment;
 mod filesystem;
+mod isolation;
 mod mountinfo;
 mod namespace;
 mod privileges;
