@@ -32,6 +32,8 @@ reasons! {
     ProtocolRefused = "protocol_refused",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
+    /// Refusals came faster than they can be recorded one by one.
+    RefusalFlood = "refusal_flood",
     /// The workload has as many connections open as its limit allows.
     TooManyConnections = "too_many_connections",
     /// The workload has as many TLS handshakes under way as its limit allows.

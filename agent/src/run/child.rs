@@ -7,6 +7,7 @@ use crate::run::{
     descriptors,
     directory::{self, read_json},
     isolation::{self, Isolation},
+    limits::OpenFiles,
     namespace, privileges, trust,
     user::User,
 };
@@ -45,6 +46,8 @@ pub(super) struct Task {
     pub(super) trust_anchor: String,
     /// To become.
     pub(super) user: Option<User>,
+    /// To be held to.
+    pub(super) open_files: OpenFiles,
 }
 
 /// What the child could not do, in `failure`.
@@ -74,6 +77,8 @@ enum Error {
     Trust(#[from] trust::Error),
     #[error("cannot keep the command apart from the processes outside")]
     Isolation(#[from] landlock::RulesetError),
+    #[error("cannot give the command its limit on open files")]
+    Limits(#[source] io::Error),
     #[error("cannot limit the command's capabilities")]
     Privileges(#[source] io::Error),
     #[error("cannot become the user of --user")]
@@ -126,6 +131,7 @@ fn enclose(directory: &Path, command: &[OsString]) -> Result<std::convert::Infal
     }
     let mut command = Command::new(program);
     command.args(arguments).envs(trust.variables);
+    task.open_files.restore().map_err(Error::Limits)?;
     privileges::limit().map_err(Error::Privileges)?;
     if let Some(user) = &task.user {
         command.envs(user.variables());
@@ -148,6 +154,7 @@ impl Error {
             | Self::Namespace(_)
             | Self::Trust(_)
             | Self::Isolation(_)
+            | Self::Limits(_)
             | Self::Privileges(_)
             | Self::User(_)
             | Self::WorkingDirectory { .. } => FAILED,

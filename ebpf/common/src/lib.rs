@@ -21,6 +21,8 @@ pub mod maps {
     pub const FLOWS: &str = "FLOWS";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// One `u64` for each processor: how many events the ring had no room for.
+    pub const LOST: &str = "LOST";
 }
 
 /// The socket called connect on the listener itself, so nothing was redirected.
