@@ -4,6 +4,7 @@ mod capture {
     mod answers;
     mod clients;
     mod families;
+    mod hostile;
     mod lifecycle;
     mod names;
     mod others;

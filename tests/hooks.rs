@@ -11,6 +11,8 @@
 
 #[path = "hooks/bench.rs"]
 mod bench;
+#[path = "hooks/evasion.rs"]
+mod evasion;
 
 use bench::Bench;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
 mod proxy;
+mod refusals;
 
 use crate::{
     capture,
@@ -8,10 +9,11 @@ use crate::{
     config::RUN_DIR,
     forward::upstream::RootsError,
     record::{fingerprint::RandomUnavailable, sink},
-    run::{self, Enclosure, Order, signals::Forwarder, user::User},
+    run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
 };
 use proxy::Proxy;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{consts::SIGXFSZ, flag};
 use std::{
     io,
@@ -77,6 +79,10 @@ pub fn run(prepared: Prepared, args: &RunArgs) -> Result<u8, Error> {
     let user = args.user.as_deref().map(User::lookup).transpose()?;
     // A limit on file sizes then fails a write to the log, instead of killing the agent and so the command.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(system("handle SIGXFSZ"))?;
+    // A dump of its memory would hold the CA's key and what passes through.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| system("forbid dumps of the agent's memory")(errno.into()))?;
+    let open_files = OpenFiles::raise().map_err(system("raise the limit on open files"))?;
     let forwarder = Forwarder::start().map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
 
@@ -89,6 +95,7 @@ pub fn run(prepared: Prepared, args: &RunArgs) -> Result<u8, Error> {
         user,
         hidden: [audit, ca].into_iter().filter_map(existing).collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),
+        open_files,
     };
     let running = enclosure.spawn(order)?;
     forwarder.attach(running.id()).map_err(system("watch the command"))?;

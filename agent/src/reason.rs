@@ -28,10 +28,12 @@ reasons! {
     FlowTableFull = "flow_table_full",
     /// The kernel refused a datagram to a captured port (QUIC), so that the client falls back to TCP.
     QuicRefused = "quic_refused",
-    /// The kernel refused a stream other than TCP (MPTCP, SCTP) to a captured port.
+    /// The kernel refused a way past the redirection: an MPTCP or raw socket, a stream other than TCP.
     ProtocolRefused = "protocol_refused",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
+    /// Refusals came faster than they can be recorded one by one.
+    RefusalFlood = "refusal_flood",
     /// The workload has as many connections open as its limit allows.
     TooManyConnections = "too_many_connections",
     /// The workload has as many TLS handshakes under way as its limit allows.

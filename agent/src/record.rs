@@ -88,6 +88,9 @@ pub struct AuditRecord {
     /// The error's text.
     #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How many equal refusals within a second this record stands for; absent where it is one.
+    #[serde(rename = "tidegate.count", skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// Bytes from the workload: the request's body, or the raw bytes of a connection that was passed on.
     #[serde(rename = "tidegate.bytes.in")]
     pub bytes_in: u64,

@@ -15,6 +15,8 @@ mod descriptors;
 pub mod directory;
 mod environment;
 mod filesystem;
+mod isolation;
+pub mod limits;
 mod mountinfo;
 mod namespace;
 mod privileges;
@@ -28,6 +30,7 @@ use self::{
     cgroup::Cgroup,
     child::{Failure, Task},
     directory::RunDirectory,
+    limits::OpenFiles,
     reaper::Reaper,
     user::User,
 };
@@ -98,6 +101,8 @@ pub struct Order {
     pub hidden: Vec<PathBuf>,
     /// The local CA's certificate, PEM.
     pub trust_anchor: String,
+    /// What limit on open files it is to have.
+    pub open_files: OpenFiles,
 }
 
 /// The place for one command. Dropping it takes it down as [`Enclosure::close`] does, but only logs what fails.
@@ -153,6 +158,7 @@ impl Enclosure {
             hidden: order.hidden,
             trust_anchor: order.trust_anchor,
             user: order.user,
+            open_files: order.open_files,
         };
         let path = self.directory.path();
         directory::write_json(&path.join("child.json"), &task)?;

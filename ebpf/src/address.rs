@@ -2,11 +2,9 @@
 
 use aya_ebpf::{
     bindings::bpf_sock,
-    programs::{SockAddrContext, SockOpsContext},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use tidegate_ebpf_common::mapped;
-
-const AF_INET: u32 = 2;
 
 /// Where a call wants to go.
 #[derive(Clone, Copy)]
@@ -66,20 +64,16 @@ pub(crate) fn socket_type(ctx: &SockAddrContext) -> u32 {
     unsafe { field(&raw const (*ctx.sock_addr).type_) }
 }
 
-/// The other end of a connected socket.
-pub(crate) fn connected_to(socket: &bpf_sock) -> ([u8; 16], u16) {
-    // SAFETY: the kernel passes a valid socket; each field is read as the u32 that the verifier demands.
-    // Kernels before 5.18 hold the port in a field of 32 bits, later ones pad it to that.
-    let (v4, v6, port) = unsafe {
-        let word = (&raw const socket.dst_ip6).cast::<u32>();
-        (
-            field(&raw const socket.dst_ip4),
-            [field(word), field(word.add(1)), field(word.add(2)), field(word.add(3))],
-            field((&raw const socket.dst_port).cast::<u32>()),
-        )
-    };
-    let address = if socket.family == AF_INET { mapped(v4.to_ne_bytes()) } else { bytes(v6) };
-    (address, u16::from_be(port as u16))
+/// The type and protocol of a socket that is being made.
+pub(crate) fn kind(ctx: &SockContext) -> (u32, u32) {
+    // SAFETY: as in `v4`.
+    unsafe { (field(&raw const (*ctx.sock).type_), field(&raw const (*ctx.sock).protocol)) }
+}
+
+/// The socket that sent a packet, or null.
+pub(crate) fn socket_of(ctx: &SkBuffContext) -> *mut bpf_sock {
+    // SAFETY: the kernel passes a valid context.
+    unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk }
 }
 
 /// The IPv4 address of the socket's own end.

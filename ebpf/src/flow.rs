@@ -29,22 +29,45 @@ pub(crate) struct Full;
 
 /// Describes the attempt of the calling thread.
 pub(crate) fn describe(target: &Target, listener: &ListenerKey, cgroup_id: u64) -> Flow {
+    Flow {
+        netns_cookie: listener.netns_cookie,
+        listener_family: listener.family as u16,
+        ..describe_socket(target.address, target.port, cgroup_id)
+    }
+}
+
+/// As [`describe`], where no listener is asked for.
+#[inline(always)]
+pub(crate) fn describe_socket(address: [u8; 16], port: u16, cgroup_id: u64) -> Flow {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid_gid = bpf_get_current_uid_gid();
     Flow {
-        address: target.address,
-        netns_cookie: listener.netns_cookie,
-        cgroup_id,
-        // SAFETY: takes no pointer.
-        time_ns: unsafe { bpf_ktime_get_boot_ns() },
         pid: pid_tgid as u32,
         tgid: (pid_tgid >> 32) as u32,
         uid: uid_gid as u32,
         gid: (uid_gid >> 32) as u32,
-        port: target.port,
-        listener_family: listener.family as u16,
-        flags: 0,
         comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        ..anonymous(address, port, cgroup_id)
+    }
+}
+
+/// Describes an attempt whose process nobody knows.
+#[inline(always)]
+pub(crate) fn anonymous(address: [u8; 16], port: u16, cgroup_id: u64) -> Flow {
+    Flow {
+        address,
+        netns_cookie: 0,
+        cgroup_id,
+        // SAFETY: takes no pointer.
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        pid: 0,
+        tgid: 0,
+        uid: 0,
+        gid: 0,
+        port,
+        listener_family: 0,
+        flags: 0,
+        comm: [0; 16],
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod connect;
+mod create;
 mod egress;
 mod event;
 mod flow;
@@ -61,7 +62,13 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     answer(connect::send(&ctx, address::v6(&ctx)))
 }
 
-/// Packets of connected sockets.
+/// Sockets that are being made.
+#[cgroup_sock(sock_create)]
+pub fn create(ctx: SockContext) -> i32 {
+    if create::create(&ctx).is_ok() { PROCEED } else { REFUSE }
+}
+
+/// Packets, however their socket came about.
 #[cgroup_skb(egress)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
     if egress::egress(&ctx).is_ok() { PROCEED } else { REFUSE }

@@ -33,7 +33,7 @@ find /sys/fs/bpf -mindepth 1 ! -name '*.debug'"#;
 }
 
 /// The processes of this world that run tidegate itself.
-fn agents(scene: &Scene) -> Result<Vec<u32>> {
+pub(super) fn agents(scene: &Scene) -> Result<Vec<u32>> {
     let program = programs::built("tidegate")?;
     let mut found = scene.world.cgroup().processes()?;
     found.retain(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program));

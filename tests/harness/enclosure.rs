@@ -10,7 +10,9 @@ use std::{
     path::Path,
     process::ExitCode,
 };
-use tidegate::run::{self, Enclosure, Order, child, reaper, signals::Forwarder, user::User};
+use tidegate::run::{
+    self, Enclosure, Order, child, limits::OpenFiles, reaper, signals::Forwarder, user::User,
+};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
@@ -54,6 +56,7 @@ fn enclosed(
         // A file and a directory of the test's, beside the anchor.
         hidden: ["hidden-file", "hidden-directory"].map(|name| anchor.with_file_name(name)).to_vec(),
         trust_anchor,
+        open_files: OpenFiles::raise()?,
     })?;
     forwarder.attach(running.id())?;
     let status = running.wait();

@@ -22,7 +22,7 @@ pub(crate) struct Bench {
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
     cgroup: Cgroup,
-    _pins: tempfile::TempDir,
+    pins: tempfile::TempDir,
 }
 
 /// What stays of the capture once its flow table is shared.
@@ -75,7 +75,7 @@ impl Bench {
             flows: SharedFlows::new(flows),
             runtime,
             cgroup,
-            _pins: pins,
+            pins,
         }
     }
 
@@ -85,6 +85,11 @@ impl Bench {
 
     pub(crate) fn cgroup_id(&self) -> u64 {
         std::fs::metadata(self.cgroup()).unwrap().ino()
+    }
+
+    /// Takes one hook away.
+    pub(crate) fn detach(&self, hook: &str) {
+        std::fs::remove_file(self.pins.path().join(hook)).unwrap();
     }
 
     pub(crate) fn listener_port(&self) -> u16 {
@@ -184,8 +189,13 @@ impl Program {
     }
 
     pub(crate) fn output(self) -> String {
+        self.output_of(0)
+    }
+
+    /// What it printed, where it ended with this status.
+    pub(crate) fn output_of(self, status: i32) -> String {
         let output = self.0.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 }

@@ -1,10 +1,9 @@
 //! The proxy of one workload: capture, gate, and the tasks that serve them.
 
-use super::Error;
+use super::{Error, refusals::Refusals};
 use crate::{
     capture::{
         self, Capture, Options,
-        event::Events,
         listener::{self, Listener, SharedFlows},
     },
     classify::Catalogue,
@@ -47,6 +46,8 @@ pub(super) struct Proxy {
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
     sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
+    refusals: Arc<Refusals>,
+    reports: JoinSet<()>,
 }
 
 impl Proxy {
@@ -91,7 +92,15 @@ impl Proxy {
         let gate =
             Arc::new(Gate::new(workload, names, &config, Arc::clone(&addresses), terminator, services));
 
-        let mut proxy = Self { trust_anchor, drain, tasks: JoinSet::new(), sessions: Vec::new() };
+        let refusals = Arc::new(Refusals::new(Arc::clone(&gate)));
+        let mut proxy = Self {
+            trust_anchor,
+            drain,
+            tasks: JoinSet::new(),
+            sessions: Vec::new(),
+            refusals,
+            reports: JoinSet::new(),
+        };
         proxy.capture(&config, &cgroup, &enclosure.pins(), &gate)?;
         proxy.tasks.spawn(async move { addresses.keep_learning().await });
         Ok(proxy)
@@ -115,6 +124,12 @@ impl Proxy {
         let options = Options { cgroup, pins, ports: &ports, flows: capture::DEFAULT_FLOWS };
         let mut capture = Capture::start(&options)?;
         let listeners = listener::bind(&ports)?;
+        if listeners.is_empty() {
+            tracing::warn!(
+                "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \
+                 command to a captured port is refused, to this machine too"
+            );
+        }
         for listener in &listeners {
             capture.listeners.publish(listener.netns_cookie, listener.address)?;
         }
@@ -123,11 +138,12 @@ impl Proxy {
         let Capture { flows, events, log, .. } = capture;
         let flows = SharedFlows::new(flows);
         self.tasks.spawn(logged("the kernel side's log", log.copy()));
-        self.tasks.spawn(logged("the kernel side's events", report(events, Arc::clone(gate))));
+        self.reports.spawn(Arc::clone(&self.refusals).report(events, self.drain.subscribe()));
         self.tasks.spawn(flows.clone().sweep());
         for listener in listeners {
             let (drain, gate) = (self.drain.subscribe(), Arc::clone(gate));
-            self.sessions.push(tokio::spawn(serve(listener, flows.clone(), gate, drain)));
+            let refusals = Arc::clone(&self.refusals);
+            self.sessions.push(tokio::spawn(serve(listener, flows.clone(), gate, refusals, drain)));
         }
         Ok(())
     }
@@ -142,7 +158,9 @@ impl Proxy {
                 sessions.shutdown().await;
             }
         }
+        while self.reports.join_next().await.is_some() {}
         self.tasks.shutdown().await;
+        self.refusals.finish();
     }
 }
 
@@ -151,6 +169,7 @@ async fn serve(
     listener: Listener,
     flows: SharedFlows,
     gate: Arc<Gate>,
+    refusals: Arc<Refusals>,
     mut drain: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut sessions = JoinSet::new();
@@ -165,18 +184,12 @@ async fn serve(
                 let gate = Arc::clone(&gate);
                 sessions.spawn(async move { gate.pass(captured).await });
             }
-            Ok(Err(no_flow)) => gate.no_flow(no_flow.peer),
+            Ok(Err(no_flow)) => refusals.no_flow(no_flow.peer),
             Err(error) => {
                 tracing::error!(%error, "cannot accept; connections wait");
                 sleep(ACCEPT_REST).await;
             }
         }
-    }
-}
-
-async fn report(mut events: Events, gate: Arc<Gate>) -> std::io::Result<()> {
-    loop {
-        events.next(|refused| gate.refused(&refused)).await?;
     }
 }
 

@@ -4,9 +4,12 @@ use super::{Error, OriginalDestination, destination, maps, readable};
 use crate::reason::Reason;
 use aya::{
     Ebpf,
-    maps::{MapData, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf},
 };
-use tidegate_ebpf_common::{Event, Flow, Refusal, maps::EVENTS};
+use tidegate_ebpf_common::{
+    Event, Flow, Refusal,
+    maps::{EVENTS, LOST},
+};
 use tokio::io::unix::AsyncFd;
 
 /// A refusal of the kernel side.
@@ -18,17 +21,26 @@ pub struct Refused {
     pub destination: OriginalDestination,
     /// Why.
     pub reason: Reason,
+    /// The IP protocol.
+    pub protocol: u32,
 }
 
+/// As many are read in one go: a flood must not keep the other tasks of its thread waiting.
+const BATCH: usize = 256;
+
 /// The ring buffer of refusals.
-pub struct Events(AsyncFd<RingBuf<MapData>>);
+pub struct Events {
+    ring: AsyncFd<RingBuf<MapData>>,
+    lost: PerCpuArray<MapData, u64>,
+}
 
 impl Events {
     pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
         let ring = RingBuf::try_from(maps::take(programs, EVENTS)?).map_err(maps::used(EVENTS))?;
         let ring = readable::watch(ring)
             .map_err(|source| Error::Io { action: "watch the event ring".to_owned(), source })?;
-        Ok(Self(ring))
+        let lost = PerCpuArray::try_from(maps::take(programs, LOST)?).map_err(maps::used(LOST))?;
+        Ok(Self { ring, lost })
     }
 
     /// Waits for refusals and hands each to `each`.
@@ -36,15 +48,43 @@ impl Events {
     /// # Errors
     /// When the ring cannot be watched any more.
     pub async fn next(&mut self, mut each: impl FnMut(Refused)) -> std::io::Result<()> {
-        let mut guard = self.0.readable_mut().await?;
-        while let Some(item) = guard.get_inner_mut().next() {
-            match parse(&item) {
-                Some(refused) => each(refused),
-                None => tracing::error!(bytes = item.len(), "event of unknown form from the kernel side"),
+        let mut guard = self.ring.readable_mut().await?;
+        for _ in 0..BATCH {
+            let Some(item) = guard.get_inner_mut().next() else {
+                guard.clear_ready();
+                return Ok(());
+            };
+            tell(&item, &mut each);
+        }
+        guard.retain_ready();
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Hands on what is there, when no more can come.
+    pub fn drain(&mut self, mut each: impl FnMut(Refused)) {
+        let ring = self.ring.get_mut();
+        while let Some(item) = ring.next() {
+            tell(&item, &mut each);
+        }
+    }
+
+    /// How many refusals the ring had no room for, since the programs were loaded.
+    pub fn lost(&self) -> u64 {
+        match self.lost.get(&0, 0) {
+            Ok(counts) => counts.iter().sum(),
+            Err(error) => {
+                tracing::error!(%error, "cannot read how many refusals were lost");
+                0
             }
         }
-        guard.clear_ready();
-        Ok(())
+    }
+}
+
+fn tell(item: &[u8], each: &mut impl FnMut(Refused)) {
+    match parse(item) {
+        Some(refused) => each(refused),
+        None => tracing::error!(bytes = item.len(), "event of unknown form from the kernel side"),
     }
 }
 
@@ -56,7 +96,12 @@ fn parse(bytes: &[u8]) -> Option<Refused> {
         Refusal::Datagram => Reason::QuicRefused,
         Refusal::Protocol => Reason::ProtocolRefused,
     };
-    Some(Refused { flow: event.flow, destination: destination(&event.flow), reason })
+    Some(Refused {
+        flow: event.flow,
+        destination: destination(&event.flow),
+        reason,
+        protocol: event.protocol,
+    })
 }
 
 /// Reads the fields one by one in their `repr(C)` order, so that no byte needs to be trusted as a value.

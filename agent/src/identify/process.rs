@@ -3,15 +3,19 @@
 
 use crate::record::Subject;
 use std::{
+    collections::VecDeque,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use tidegate_ebpf_common::Flow;
 
+/// How many cgroups are looked at for one that its process no longer names.
+const SEARCHED: usize = 256;
+
 /// The facts of a flow's process. `mount` is the cgroup2 mount, `top` the subject's cgroup below it.
 pub fn facts(flow: &Flow, workload: &str, policy: &str, mount: &Path, top: &Path) -> Subject {
-    let cgroup = find(top, flow.cgroup_id);
+    let cgroup = find(mount, top, flow);
     let cgroup = cgroup.as_deref().and_then(|path| path.strip_prefix(mount).ok());
     let executable = fs::read_link(format!("/proc/{}/exe", flow.tgid)).ok();
     // The kernel side names no process for a packet.
@@ -27,19 +31,32 @@ pub fn facts(flow: &Flow, workload: &str, policy: &str, mount: &Path, top: &Path
     }
 }
 
-/// The directory in or below `top` that is the cgroup `id`: a cgroup's id is its directory's inode.
-fn find(top: &Path, id: u64) -> Option<PathBuf> {
-    let mut rest = vec![top.to_owned()];
-    while let Some(directory) = rest.pop() {
-        if fs::metadata(&directory).is_ok_and(|metadata| metadata.ino() == id) {
+/// The directory in or below `top` that is the cgroup `id`: a cgroup's id is its directory's inode. The process
+/// itself is asked first, since a workload can make any number of cgroups.
+fn find(mount: &Path, top: &Path, flow: &Flow) -> Option<PathBuf> {
+    let is_it = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == flow.cgroup_id);
+    let told = told(flow.tgid).map(|below| mount.join(below));
+    told.filter(|path| is_it(path)).or_else(|| search(top, is_it))
+}
+
+/// The process's cgroup as `/proc` has it, below the mount.
+fn told(tgid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{tgid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(path.into())
+}
+
+/// Looks at no more than [`SEARCHED`] directories: a record without its cgroup is better than a late answer.
+fn search(top: &Path, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let mut rest = VecDeque::from([top.to_owned()]);
+    for _ in 0..SEARCHED {
+        let directory = rest.pop_front()?;
+        if is_it(&directory) {
             return Some(directory);
         }
         let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
-        rest.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        rest.extend(below.take(SEARCHED - rest.len().min(SEARCHED)).map(|entry| entry.path()));
     }
     None
 }
@@ -85,6 +102,20 @@ mod tests {
         assert_eq!(facts.uid, Some(1000));
         let own = std::env::current_exe().unwrap();
         assert_eq!(facts.executable, Some(own.to_string_lossy().into_owned()));
+    }
+
+    #[test]
+    fn the_search_for_a_cgroup_has_an_end() {
+        let top = tempfile::tempdir().unwrap();
+        for number in 0..2 * SEARCHED {
+            fs::create_dir(top.path().join(number.to_string())).unwrap();
+        }
+        let looked_at = std::cell::Cell::new(0);
+        let found = search(top.path(), |_| {
+            looked_at.set(looked_at.get() + 1);
+            false
+        });
+        assert_eq!((found, looked_at.get()), (None, SEARCHED));
     }
 
     #[test]

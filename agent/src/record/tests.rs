@@ -43,6 +43,7 @@ pub(super) fn record() -> AuditRecord {
         verdict: Some(Verdict::Refused),
         status: Some(403),
         detail: Some("because".to_owned()),
+        count: None,
         bytes_in: 1,
         bytes_out: 2,
         durations: Durations { total: 3, decide: Some(1), upstream: Some(2) },

@@ -1,11 +1,14 @@
 //! The cgroup2 directory of one command: found, made, killed, waited for, removed.
 
+mod nested;
+
 use crate::run::{
     filesystem,
     mountinfo::{self, Mount},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use std::{
@@ -190,17 +193,17 @@ impl Cgroup {
     /// It is not empty.
     pub fn remove(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
-        for directory in self.tree().iter().rev() {
-            while let Err(error) = fs::remove_dir(directory) {
-                if error.kind() == io::ErrorKind::NotFound {
-                    break;
-                }
-                // The last process has left, but its exit may not have come to the end.
-                if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() >= deadline {
-                    return Err(failed("remove cgroup", directory)(error));
-                }
-                thread::sleep(Duration::from_millis(5));
+        nested::remove(&self.path).map_err(failed("remove the cgroups below", &self.path))?;
+        while let Err(error) = fs::remove_dir(&self.path) {
+            if error.kind() == io::ErrorKind::NotFound {
+                break;
             }
+            // The last process has left, but its exit may not have come to the end.
+            if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() >= deadline {
+                return Err(failed("remove cgroup", &self.path)(error));
+            }
+            thread::sleep(Duration::from_millis(5));
+            nested::remove(&self.path).map_err(failed("remove the cgroups below", &self.path))?;
         }
         Ok(())
     }
@@ -226,7 +229,7 @@ impl Cgroup {
         let members = self.processes();
         for (_, handle) in handles.iter().filter(|(pid, _)| members.contains(pid)) {
             match pidfd_send_signal(handle, Signal::KILL) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => return Err(failed("kill the processes of", &self.path)(error.into())),
             }
         }
@@ -237,8 +240,8 @@ impl Cgroup {
     fn wait_until_empty(&self, deadline: Instant) -> Result<bool, Error> {
         let path = self.path.join("cgroup.events");
         let gone = |error: &io::Error| {
-            matches!(error.raw_os_error().map(rustix::io::Errno::from_raw_os_error), Some(errno)
-                if errno == rustix::io::Errno::NODEV || errno == rustix::io::Errno::NOENT)
+            matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(errno)
+                if errno == Errno::NODEV || errno == Errno::NOENT)
         };
         let mut file = match fs::File::open(&path) {
             Ok(file) => file,
@@ -257,7 +260,7 @@ impl Cgroup {
             let Ok(timeout) = Timespec::try_from(remaining) else { return Ok(false) };
             match poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&timeout)) {
                 Ok(0) => return Ok(false),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(failed("wait for", &path)(error.into())),
             }
         }
@@ -340,6 +343,18 @@ mod tests {
             scratch.0.remove(Duration::from_secs(1)).unwrap();
             assert!(!scratch.0.path.exists(), "{name}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn cgroups_nested_deeper_than_a_path_is_long_are_removed() {
+        let scratch = Scratch::new("deep");
+        let script = "cd \"$1\"; mkdir -p sibling/of/it; n=$(printf %0200d 0); \
+                      for i in $(seq 40); do mkdir $n beside && cd -P $n || exit 1; done";
+        let made = Command::new("bash").args(["-c", script, "bash"]).arg(&scratch.0.path).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        scratch.0.remove(Duration::from_secs(1)).unwrap();
+        assert!(!scratch.0.path.exists());
     }
 
     #[test]

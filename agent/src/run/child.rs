@@ -6,6 +6,8 @@ use crate::run::{
     cgroup::{self, Cgroup},
     descriptors,
     directory::{self, read_json},
+    isolation::{self, Isolation},
+    limits::OpenFiles,
     namespace, privileges, trust,
     user::User,
 };
@@ -44,6 +46,8 @@ pub(super) struct Task {
     pub(super) trust_anchor: String,
     /// To become.
     pub(super) user: Option<User>,
+    /// To be held to.
+    pub(super) open_files: OpenFiles,
 }
 
 /// What the child could not do, in `failure`.
@@ -71,6 +75,10 @@ enum Error {
     Namespace(#[from] namespace::Error),
     #[error(transparent)]
     Trust(#[from] trust::Error),
+    #[error("cannot keep the command apart from the processes outside")]
+    Isolation(#[from] landlock::RulesetError),
+    #[error("cannot give the command its limit on open files")]
+    Limits(#[source] io::Error),
     #[error("cannot limit the command's capabilities")]
     Privileges(#[source] io::Error),
     #[error("cannot become the user of --user")]
@@ -115,8 +123,15 @@ fn enclose(directory: &Path, command: &[OsString]) -> Result<std::convert::Infal
     // By its path again, since the directory that the process is in may be under a cover.
     env::set_current_dir(&working_directory).map_err(Error::working_directory(&working_directory))?;
 
+    if isolation::enter()? == Isolation::None && task.user.is_none() {
+        say(
+            "warning: this kernel has no Landlock, so that a command that runs as root can reach the host through \
+             other processes: use --user NAME, or a kernel from 5.19 on with `landlock` in its list of LSMs",
+        );
+    }
     let mut command = Command::new(program);
     command.args(arguments).envs(trust.variables);
+    task.open_files.restore().map_err(Error::Limits)?;
     privileges::limit().map_err(Error::Privileges)?;
     if let Some(user) = &task.user {
         command.envs(user.variables());
@@ -138,6 +153,8 @@ impl Error {
             | Self::Cgroup(_)
             | Self::Namespace(_)
             | Self::Trust(_)
+            | Self::Isolation(_)
+            | Self::Limits(_)
             | Self::Privileges(_)
             | Self::User(_)
             | Self::WorkingDirectory { .. } => FAILED,

@@ -63,6 +63,8 @@ struct Ending {
     status: Option<u16>,
     detail: Option<String>,
     bytes: (u64, u64),
+    /// For how many of its kind it stands.
+    count: u64,
 }
 
 impl Ending {
@@ -75,6 +77,7 @@ impl Ending {
             status: None,
             detail: None,
             bytes: (0, 0),
+            count: 1,
         }
     }
 
@@ -134,8 +137,8 @@ impl Gate {
         }
     }
 
-    /// Records what the kernel side refused.
-    pub fn refused(&self, refused: &crate::capture::event::Refused) {
+    /// Records what the kernel side refused, `count` times.
+    pub fn refused(&self, refused: &crate::capture::event::Refused, count: u64) {
         let passage = Passage {
             principal: self.workload.identify(&refused.flow),
             destination: refused.destination.0,
@@ -143,17 +146,27 @@ impl Gate {
             accepted_at: Instant::now(),
             accepted: SystemTime::now(),
         };
-        let ending = Ending { verdict: Verdict::Refused, ..Ending::closed(refused.reason) };
+        let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(refused.reason) };
+        let protocol = refused.protocol;
+        let names_protocol = refused.reason == Reason::ProtocolRefused;
+        let ending = if names_protocol { ending.detail(format!("IP protocol {protocol}")) } else { ending };
         self.record(&passage, ending);
     }
 
-    /// Records a connection that reached the listener without a flow.
-    pub fn no_flow(&self, peer: SocketAddr) {
-        let record = self.line(
-            SystemTime::now(),
-            Instant::now(),
-            Ending::closed(Reason::NoFlow).detail(format!("from {peer}")),
-        );
+    /// Records `count` connections that reached the listener without a flow, the first of them from `peer`.
+    pub fn no_flow(&self, peer: SocketAddr, count: u64) {
+        let ending = Ending { count, ..Ending::closed(Reason::NoFlow) };
+        self.write(self.line(SystemTime::now(), Instant::now(), ending.detail(format!("from {peer}"))));
+    }
+
+    /// Records that `count` refusals have no records of their own.
+    pub fn unnamed(&self, count: u64) {
+        let ending = Ending { count, verdict: Verdict::Refused, ..Ending::closed(Reason::RefusalFlood) };
+        let mut record = self.line(SystemTime::now(), Instant::now(), ending);
+        if let Some(record) = &mut record {
+            record.subject.workload = self.workload.name.to_string();
+            record.subject.policy.clone_from(&self.workload.policy.name);
+        }
         self.write(record);
     }
 
@@ -298,6 +311,7 @@ impl Gate {
             verdict: Some(ending.verdict),
             status: ending.status,
             detail: ending.detail,
+            count: (ending.count > 1).then_some(ending.count),
             bytes_in: ending.bytes.0,
             bytes_out: ending.bytes.1,
             durations: Durations { total, ..Durations::default() },

@@ -86,6 +86,7 @@ impl Outcome {
             verdict: Some(Verdict::Closed),
             status: None,
             detail: None,
+            count: None,
             bytes_in: 0,
             bytes_out: 0,
             durations: Durations::default(),

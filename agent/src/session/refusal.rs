@@ -147,6 +147,7 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::QuicRefused
         | Reason::ProtocolRefused
         | Reason::NoFlow
+        | Reason::RefusalFlood
         | Reason::OtherHost
         | Reason::PassthroughHost
         | Reason::NotTls

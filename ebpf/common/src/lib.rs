@@ -21,6 +21,8 @@ pub mod maps {
     pub const FLOWS: &str = "FLOWS";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// One `u64` for each processor: how many events the ring had no room for.
+    pub const LOST: &str = "LOST";
 }
 
 /// The socket called connect on the listener itself, so nothing was redirected.
@@ -106,7 +108,7 @@ pub enum Refusal {
     FlowTableFull = 2,
     /// A datagram to a captured port.
     Datagram = 3,
-    /// A stream that is not plain TCP (MPTCP, SCTP) to a captured port.
+    /// A socket or packet that would pass the redirection: MPTCP, raw, SCTP.
     Protocol = 4,
 }
 
@@ -117,7 +119,7 @@ impl Refusal {
             Self::NoListener => "no listener",
             Self::FlowTableFull => "flow table full",
             Self::Datagram => "datagram to a captured port",
-            Self::Protocol => "stream other than TCP to a captured port",
+            Self::Protocol => "a way past the redirection",
         }
     }
 }
