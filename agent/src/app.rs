@@ -5,8 +5,8 @@ mod refusals;
 
 use crate::{
     capture,
-    cli::run::{Prepared, RunArgs},
-    config::RUN_DIR,
+    config::{Config, RUN_DIR},
+    decide::Policy,
     forward::upstream::RootsError,
     record::{fingerprint::RandomUnavailable, sink},
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
@@ -16,11 +16,23 @@ use proxy::Proxy;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{consts::SIGXFSZ, flag};
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 use tokio::runtime::Runtime;
+
+/// Under which rules a command runs, loaded and checked.
+#[derive(Debug)]
+pub struct Job {
+    /// The configuration, with what the command line sets.
+    pub config: Config,
+    /// The workload's name.
+    pub workload: String,
+    /// Its policy.
+    pub policy: Policy,
+}
 
 /// Why a command could not be run as a workload.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +86,9 @@ impl Error {
 ///
 /// # Errors
 /// Says which part could not be started; nothing has run then, and nothing is left.
-pub fn run(prepared: Prepared, args: &RunArgs) -> Result<u8, Error> {
+pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, Error> {
     let system = |action| move |source| Error::System { action, source };
-    let user = args.user.as_deref().map(User::lookup).transpose()?;
+    let user = user.map(User::lookup).transpose()?;
     // A limit on file sizes then fails a write to the log, instead of killing the agent and so the command.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(system("handle SIGXFSZ"))?;
     // A dump of its memory would hold the CA's key and what passes through.
@@ -86,12 +98,12 @@ pub fn run(prepared: Prepared, args: &RunArgs) -> Result<u8, Error> {
     let forwarder = Forwarder::start().map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
 
-    let enclosure = Enclosure::open(Path::new(RUN_DIR), prepared.config.capture.cgroup_root.as_deref())?;
-    let audit = prepared.config.audit.path.clone();
-    let ca = prepared.config.ca.dir.clone();
-    let proxy = runtime.block_on(Proxy::start(&enclosure, prepared))?;
+    let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
+    let audit = job.config.audit.path.clone();
+    let ca = job.config.ca.dir.clone();
+    let proxy = runtime.block_on(Proxy::start(&enclosure, job))?;
     let order = Order {
-        command: args.command.clone(),
+        command,
         user,
         hidden: [audit, ca].into_iter().filter_map(existing).collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),

@@ -86,9 +86,6 @@ pub enum Error {
     /// `run` could not run the command.
     #[error(transparent)]
     App(#[from] app::Error),
-    /// A part of the program is missing.
-    #[error("`tidegate {0}` is not built into this tree yet")]
-    NotBuilt(&'static str),
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -102,7 +99,7 @@ impl Error {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } => 2,
             Self::App(error) => error.exit_status(),
-            Self::NotBuilt(_) | Self::Output(_) => 1,
+            Self::Output(_) => 1,
         }
     }
 }

@@ -6,7 +6,7 @@ pub mod redact;
 pub mod sink;
 mod token;
 
-use crate::{decide::Effect, reason::Reason};
+use crate::{decide::Effect, identify::Subject, reason::Reason};
 use aws_lc_rs::rand;
 use fingerprint::RandomUnavailable;
 use serde::Serialize;
@@ -100,32 +100,6 @@ pub struct AuditRecord {
     /// Times: see [`Durations`].
     #[serde(flatten)]
     pub durations: Durations,
-}
-
-/// Who made the connection. Process facts are what /proc said at accept, as far as it still could.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Subject {
-    /// The workload's name; empty only where nobody knows whose connection it was.
-    #[serde(rename = "tidegate.workload")]
-    pub workload: String,
-    /// The policy's name.
-    #[serde(rename = "tidegate.policy")]
-    pub policy: String,
-    /// The cgroup's path below the cgroup2 mount.
-    #[serde(rename = "tidegate.cgroup", skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
-    /// The process that called connect (its thread group id).
-    #[serde(rename = "process.pid", skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// Its executable.
-    #[serde(rename = "process.executable.path", skip_serializing_if = "Option::is_none")]
-    pub executable: Option<String>,
-    /// The name that the kernel keeps for the thread; a program can choose it.
-    #[serde(rename = "process.executable.name", skip_serializing_if = "Option::is_none")]
-    pub comm: Option<String>,
-    /// Its user id.
-    #[serde(rename = "process.user.id", skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
 }
 
 /// Where the workload meant to go.

@@ -26,8 +26,8 @@ use tidegate::{
     decide::document,
     forward::{Forwarder, Offer, upstream},
     host::HostName,
-    identify::Principal,
-    record::{Subject, fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
+    identify::{Principal, Subject},
+    record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     session::{
         Connection, Recorder, Services, Treatment,
         http::{Served, serve},
@@ -138,9 +138,9 @@ impl World {
         let connection = Connection {
             principal: Principal {
                 workload: "run".into(),
-                policy: Arc::new(policy),
                 subject: Subject { workload: "run".into(), policy: "test".into(), ..Subject::default() },
             },
+            policy: Arc::new(policy),
             destination: SocketAddr::new("127.0.0.1".parse().unwrap(), upstream.address.port()),
             host: HostName::parse(HOST).unwrap(),
             treatment: setting.treatment,
@@ -157,6 +157,7 @@ impl World {
         let old = &self.connection;
         let mut connection = Connection {
             principal: old.principal.clone(),
+            policy: Arc::clone(&old.policy),
             destination: old.destination,
             host: old.host.clone(),
             treatment: old.treatment,

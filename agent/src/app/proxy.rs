@@ -1,13 +1,12 @@
 //! The proxy of one workload: capture, gate, and the tasks that serve them.
 
-use super::{Error, refusals::Refusals};
+use super::{Error, Job, refusals::Refusals};
 use crate::{
     capture::{
         self, Capture, Options,
         listener::{self, Listener, SharedFlows},
     },
     classify::Catalogue,
-    cli::run::Prepared,
     config::Config,
     forward::{
         Forwarder,
@@ -52,8 +51,8 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
-    pub(super) async fn start(enclosure: &Enclosure, prepared: Prepared) -> Result<Self, Error> {
-        let Prepared { config, workload, policy } = prepared;
+    pub(super) async fn start(enclosure: &Enclosure, job: Job) -> Result<Self, Error> {
+        let Job { config, workload, policy } = job;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
@@ -83,14 +82,15 @@ impl Proxy {
         let cgroup = enclosure.cgroup().path().to_owned();
         let workload = Workload {
             name: workload.into(),
-            policy: Arc::new(policy),
+            policy: policy.name.as_str().into(),
             mount: mount_of(&cgroup),
             cgroup: cgroup.clone(),
         };
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
-        let gate =
-            Arc::new(Gate::new(workload, names, &config, Arc::clone(&addresses), terminator, services));
+        let policy = Arc::new(policy);
+        let gate = Gate::new(workload, policy, names, &config, Arc::clone(&addresses), terminator, services);
+        let gate = Arc::new(gate);
 
         let refusals = Arc::new(Refusals::new(Arc::clone(&gate)));
         let mut proxy = Self {

@@ -2,10 +2,10 @@
 
 use super::Error;
 use crate::{
-    app,
+    app::{self, Job},
     classify::Catalogue,
     config::{Config, file},
-    decide::{Policy, document},
+    decide::document,
     toml_file,
 };
 use clap::Args;
@@ -37,22 +37,11 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// What the arguments stand for, loaded and checked.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The configuration, with what the command line sets.
-    pub config: Config,
-    /// The workload's name.
-    pub workload: String,
-    /// Its policy.
-    pub policy: Policy,
-}
-
 /// Loads what the arguments name.
 ///
 /// # Errors
 /// When a file is wrong or missing, or the workload is not in the configuration.
-pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Prepared, Error> {
+pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Job, Error> {
     let (mut config, config_path) = configuration(args.config.as_ref())?;
     if let Some(audit) = &args.audit {
         config.audit.path.clone_from(audit);
@@ -71,7 +60,7 @@ pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Prepared, Error>
         (None, Some(path)) => (UNNAMED_WORKLOAD.to_owned(), document::load(path, catalogue)?),
         (None, None) => (UNNAMED_WORKLOAD.to_owned(), document::read_only(catalogue)?),
     };
-    Ok(Prepared { config, workload, policy })
+    Ok(Job { config, workload, policy })
 }
 
 /// The configuration that is named, or the installed one, or the default where none is installed.
@@ -92,8 +81,8 @@ fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf), Error> {
 /// # Errors
 /// When the arguments are wrong, or tidegate could not run the command.
 pub fn run(args: &RunArgs) -> Result<u8, Error> {
-    let prepared = prepare(args, Catalogue::embedded())?;
-    Ok(app::run(prepared, args)?)
+    let job = prepare(args, Catalogue::embedded())?;
+    Ok(app::run(job, args.command.clone(), args.user.as_deref())?)
 }
 
 #[cfg(test)]
@@ -129,16 +118,16 @@ mod tests {
     fn a_workload_has_the_policy_of_the_configuration() {
         let dir = installed();
         let args = RunArgs { workload: Some("w".to_owned()), audit: Some("-".into()), ..args(dir.path()) };
-        let prepared = prepare(&args, Catalogue::embedded()).unwrap();
-        assert_eq!((prepared.workload.as_str(), prepared.policy.name.as_str()), ("w", "p"));
-        assert_eq!(prepared.config.audit.path, Path::new("-"));
+        let job = prepare(&args, Catalogue::embedded()).unwrap();
+        assert_eq!((job.workload.as_str(), job.policy.name.as_str()), ("w", "p"));
+        assert_eq!(job.config.audit.path, Path::new("-"));
     }
 
     #[test]
     fn a_command_without_a_policy_may_only_read() {
         let dir = installed();
-        let prepared = prepare(&args(dir.path()), Catalogue::embedded()).unwrap();
-        assert_eq!((prepared.workload.as_str(), prepared.policy.name.as_str()), ("run", "read-only"));
+        let job = prepare(&args(dir.path()), Catalogue::embedded()).unwrap();
+        assert_eq!((job.workload.as_str(), job.policy.name.as_str()), ("run", "read-only"));
     }
 
     #[test_case(Some("other"), None, "no workload `other`"; "unknown workload")]

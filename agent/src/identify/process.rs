@@ -1,7 +1,7 @@
 //! Facts of the process that connected, as far as the kernel still tells them. They go into records; nothing
 //! is decided by what a program can choose.
 
-use crate::record::Subject;
+use super::Subject;
 use std::{
     collections::VecDeque,
     fs,

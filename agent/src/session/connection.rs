@@ -4,6 +4,7 @@ use super::Recorder;
 use crate::{
     classify::Catalogue,
     config,
+    decide::Policy,
     forward::{Forwarder, Key, Offer},
     host::HostName,
     identify::Principal,
@@ -25,6 +26,8 @@ pub enum Treatment {
 pub struct Connection {
     /// Whose it is.
     pub principal: Principal,
+    /// What governs it.
+    pub policy: Arc<Policy>,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
     /// The name that it asked for, and that the leaf was issued for.

@@ -12,10 +12,10 @@ use super::{
 use crate::{
     capture::Captured,
     config,
-    decide::Effect,
+    decide::{Effect, Policy},
     forward::Offer,
     host::HostName,
-    identify::{Principal, Workload},
+    identify::{Principal, Subject, Workload},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
     record::{self, AuditRecord, Destination, Durations, Phase, SCHEMA, Verdict},
@@ -35,6 +35,7 @@ const MAX_PLAIN_HEAD: usize = 16 << 10;
 /// What every captured connection goes through.
 pub struct Gate {
     workload: Workload,
+    policy: Arc<Policy>,
     names: Names,
     rules: config::Capture,
     upstream: config::Upstream,
@@ -90,6 +91,7 @@ impl Gate {
     /// A gate for one workload.
     pub fn new(
         workload: Workload,
+        policy: Arc<Policy>,
         names: Names,
         config: &config::Config,
         addresses: Arc<ProtectedAddresses>,
@@ -98,6 +100,7 @@ impl Gate {
     ) -> Self {
         Self {
             workload,
+            policy,
             names,
             rules: config.capture.clone(),
             upstream: config.upstream.clone(),
@@ -185,6 +188,7 @@ impl Gate {
         };
         let connection = Arc::new(Connection {
             principal: passage.principal.clone(),
+            policy: Arc::clone(&self.policy),
             destination: passage.destination,
             host: host.clone(),
             treatment,
@@ -299,7 +303,7 @@ impl Gate {
             schema: SCHEMA,
             phase: Phase::Outcome,
             request_id,
-            subject: record::Subject::default(),
+            subject: Subject::default(),
             destination: Destination {
                 host: ending.host.map(|host| host.to_string()),
                 ..Destination::default()

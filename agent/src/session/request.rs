@@ -148,7 +148,7 @@ fn judge_protected(
     let path_and_query =
         PathAndQuery::try_from(target).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
     let operation = classified.route.as_ref().map(|route| route.operation);
-    let policy = &connection.principal.policy;
+    let policy = &connection.policy;
     let decision = decide::decide(policy, &head.method, operation);
     outcome.decided(&decision);
     let verdict = match (decision.effect, decision.dry_run) {
