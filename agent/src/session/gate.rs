@@ -168,7 +168,7 @@ impl Gate {
         let mut record = self.line(SystemTime::now(), Instant::now(), ending);
         if let Some(record) = &mut record {
             record.subject.workload = self.workload.name.to_string();
-            record.subject.policy.clone_from(&self.workload.policy.name);
+            record.subject.policy = self.workload.policy.to_string();
         }
         self.write(record);
     }
