@@ -142,6 +142,7 @@ impl World {
                 subject: Subject { workload: "run".into(), policy: "test".into(), ..Subject::default() },
             },
             destination: SocketAddr::new("127.0.0.1".parse().unwrap(), upstream.address.port()),
+            via: None,
             host: HostName::parse(HOST).unwrap(),
             treatment: setting.treatment,
             netns_cookie: 1,
@@ -158,6 +159,7 @@ impl World {
         let mut connection = Connection {
             principal: old.principal.clone(),
             destination: old.destination,
+            via: old.via.clone(),
             host: old.host.clone(),
             treatment: old.treatment,
             netns_cookie: old.netns_cookie,

@@ -1,7 +1,7 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
 use super::{
-    Capture, Config, Limits, OnAuditFailure, Treatment, Workload, duration,
+    Capture, Config, ForwardProxies, ForwardProxy, Limits, OnAuditFailure, Treatment, Workload, duration,
     matching::{self, MatchTable},
 };
 use crate::{
@@ -70,6 +70,7 @@ struct CaptureTable {
     foreign_sni: Option<TreatmentWord>,
     passthrough_hosts: Option<Words>,
     edge_prefixes: Option<Words>,
+    forward_proxies: Option<Words>,
     peek_timeout: Option<Spanned<String>>,
 }
 
@@ -289,6 +290,10 @@ impl Reader<'_> {
         if let Some(words) = &table.edge_prefixes {
             capture.edge_prefixes = words.iter().filter_map(|word| self.prefix(word)).collect();
         }
+        if let Some(words) = &table.forward_proxies {
+            let proxies = words.iter().filter_map(|word| self.forward_proxy(word));
+            capture.forward_proxies = ForwardProxies::Listed(proxies.collect());
+        }
         self.duration(table.peek_timeout.as_ref(), &mut capture.peek_timeout);
     }
 
@@ -313,6 +318,11 @@ impl Reader<'_> {
             let message = format!("port {port} stands in both `tls_ports` and `plain_ports`");
             self.findings.add(span.unwrap_or(0..0), message);
         }
+    }
+
+    fn forward_proxy(&mut self, word: &Spanned<String>) -> Option<ForwardProxy> {
+        let parsed = ForwardProxy::parse(word.as_ref());
+        parsed.map_err(|error| self.findings.add(word.span(), error)).ok()
     }
 
     fn prefix(&mut self, word: &Spanned<String>) -> Option<IpNet> {

@@ -1,18 +1,21 @@
 //! One captured connection: peek, choose, then terminate, pass on or close; recorded in every case.
 
+mod proxied;
+
 use super::{
     Connection, Services,
     protected::ProtectedAddresses,
+    proxies::ProxyAddresses,
     refusal,
-    route::{Names, Place, Route, route},
+    route::{Names, Place, Route, confine, route},
     splice::{End, Inspection, Spliced, splice},
-    watch::HostWatch,
+    watch::{Alarm, HostWatch},
 };
 use crate::{
     capture::Captured,
     config,
     decide::Effect,
-    forward::Offer,
+    forward::{Offer, Via},
     host::HostName,
     identify::{Principal, Workload},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
@@ -22,7 +25,7 @@ use crate::{
     terminate::Terminator,
 };
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -38,6 +41,7 @@ pub struct Gate {
     rules: config::Capture,
     upstream: config::Upstream,
     addresses: Arc<ProtectedAddresses>,
+    proxies: Arc<ProxyAddresses>,
     terminator: Terminator,
     services: Arc<Services>,
     connections: Arc<Semaphore>,
@@ -51,6 +55,24 @@ struct Passage {
     netns_cookie: u64,
     accepted_at: Instant,
     accepted: SystemTime,
+}
+
+/// Where a connection leads, as far as that is known.
+struct Far {
+    ip: Option<IpAddr>,
+    port: u16,
+    place: Place,
+    /// Open already, where a forward proxy lies between.
+    tunnel: Option<Tunnel>,
+}
+
+/// A tunnel that a forward proxy has opened.
+struct Tunnel {
+    stream: Rewind<TcpStream>,
+    /// How it was asked for.
+    via: Arc<Via>,
+    /// The name that it was asked for by.
+    host: Option<HostName>,
 }
 
 /// What a connection without requests came to.
@@ -88,7 +110,7 @@ impl Gate {
         workload: Workload,
         names: Names,
         config: &config::Config,
-        addresses: Arc<ProtectedAddresses>,
+        (addresses, proxies): (Arc<ProtectedAddresses>, Arc<ProxyAddresses>),
         terminator: Terminator,
         services: Arc<Services>,
     ) -> Self {
@@ -98,6 +120,7 @@ impl Gate {
             rules: config.capture.clone(),
             upstream: config.upstream.clone(),
             addresses,
+            proxies,
             terminator,
             services,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
@@ -119,18 +142,41 @@ impl Gate {
             return self.record(&passage, Ending::closed(Reason::TooManyConnections));
         };
         let (peeked, client) = peek::peek(stream, self.rules.peek_timeout).await;
-        let host = asked(&peeked).cloned();
-        let ending =
-            match route(&peeked, self.addresses.place(passage.destination.ip()), &self.names, &self.rules) {
-                Route::Terminate(host, treatment) => self.terminate(&passage, client, host, treatment).await,
-                Route::Pass(reason) => Some(self.forward(&passage, client, reason, Inspection::None).await),
-                Route::Watch(reason) => Some(self.watch(&passage, client, reason).await),
-                Route::Close(reason) => Some(Ending::closed(reason)),
-            };
-        if let Some(mut ending) = ending {
-            ending.host = ending.host.or(host);
+        let (ip, port) = (passage.destination.ip(), passage.destination.port());
+        let place = self.addresses.place(ip);
+        let may_ask_proxy = matches!(peeked, Peeked::NotTls | Peeked::Silence) && !place.protected;
+        let ending = if may_ask_proxy && self.proxies.contains(passage.destination) {
+            self.proxied(&passage, client).await
+        } else {
+            self.lead(&passage, peeked, client, Far { ip: Some(ip), port, place, tunnel: None }).await
+        };
+        if let Some(ending) = ending {
             self.record(&passage, ending);
         }
+    }
+
+    /// Leads a connection on by how it began.
+    async fn lead(
+        &self,
+        passage: &Passage,
+        peeked: Peeked,
+        client: Rewind<TcpStream>,
+        far: Far,
+    ) -> Option<Ending> {
+        let mut chosen = route(&peeked, far.place, &self.names, &self.rules);
+        if let Some(tunnel) = &far.tunnel {
+            chosen = confine(chosen, tunnel.host.as_ref(), &self.names);
+        }
+        let ending = match chosen {
+            Route::Terminate(host, treatment) => {
+                self.terminate(passage, client, host, treatment, far.tunnel).await
+            }
+            Route::Pass(reason) => Some(self.forward(passage, client, reason, Inspection::None, far).await),
+            Route::Watch(reason) => Some(self.watch(passage, client, reason, far).await),
+            Route::Close(reason) => Some(Ending::closed(reason)),
+        };
+        let host = asked(&peeked).cloned();
+        ending.map(|ending| Ending { host: ending.host.or(host), ..ending })
     }
 
     /// Records what the kernel side refused.
@@ -163,6 +209,7 @@ impl Gate {
         client: Rewind<TcpStream>,
         host: HostName,
         treatment: Treatment,
+        tunnel: Option<Tunnel>,
     ) -> Option<Ending> {
         let Ok(permit) = self.handshakes.try_acquire() else {
             return Some(Ending::closed(Reason::TooManyHandshakes));
@@ -170,6 +217,7 @@ impl Gate {
         let connection = Arc::new(Connection {
             principal: passage.principal.clone(),
             destination: passage.destination,
+            via: tunnel.as_ref().map(|tunnel| Arc::clone(&tunnel.via)),
             host: host.clone(),
             treatment,
             netns_cookie: passage.netns_cookie,
@@ -178,7 +226,13 @@ impl Gate {
             accepted_at: passage.accepted_at,
         });
         // A failure is not the end: the requests that are allowed get it as their answer.
-        if let Err(error) = self.services.forwarder.prepare(&connection.key()).await {
+        let prepared = match tunnel.map(|tunnel| tunnel.stream.into_parts()) {
+            Some((early, stream)) if early.is_empty() => {
+                self.services.forwarder.adopt(&connection.key(), stream).await
+            }
+            _ => self.services.forwarder.prepare(&connection.key()).await,
+        };
+        if let Err(error) = prepared {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
         }
         let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
@@ -197,30 +251,37 @@ impl Gate {
     }
 
     /// Passes on what is no TLS, unless it asks for a protected host after all.
-    async fn watch(&self, passage: &Passage, mut client: Rewind<TcpStream>, reason: Reason) -> Ending {
+    async fn watch(
+        &self,
+        passage: &Passage,
+        mut client: Rewind<TcpStream>,
+        reason: Reason,
+        far: Far,
+    ) -> Ending {
         let watch = || HostWatch::new(self.names.clone());
         if reason == Reason::Silence {
-            let judge = self.judge(passage.destination);
-            return self.forward(passage, client, reason, Inspection::Late(Box::new(judge), watch())).await;
+            let late = Inspection::Late(Box::new(self.judge(&far)), watch());
+            return self.forward(passage, client, reason, late, far).await;
         }
         // At a protected address nothing passes; it is read only to say why in HTTP.
-        let protected = self.addresses.place(passage.destination.ip()).protected;
         let ends_head = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r");
-        if self.rules.plain_ports.contains(&passage.destination.port()) {
+        if self.rules.plain_ports.contains(&far.port) {
             peek::more(&mut client, ends_head, MAX_PLAIN_HEAD, self.rules.peek_timeout).await;
         }
         match watch().feed(client.buffered()) {
-            Some(host) => refuse_plain(client, host).await,
-            None if protected => Ending::closed(reason),
-            None => self.forward(passage, client, reason, Inspection::Http(watch())).await,
+            Some(Alarm::Host(host)) => refuse_plain(client, host).await,
+            Some(Alarm::Tunnel) => Ending::closed(Reason::MethodRefused),
+            None if far.place.protected => Ending::closed(reason),
+            None => self.forward(passage, client, reason, Inspection::Http(watch()), far).await,
         }
     }
 
     /// Says why a ClientHello that came late must not pass, if so.
-    fn judge(&self, destination: SocketAddr) -> impl Fn(&ClientHello) -> Option<Reason> + Send + use<> {
+    fn judge(&self, far: &Far) -> impl Fn(&ClientHello) -> Option<Reason> + Send + use<> {
         let (names, rules, addresses) = (self.names.clone(), self.rules.clone(), Arc::clone(&self.addresses));
+        let Far { ip, place, .. } = *far;
         move |hello| {
-            let place: Place = addresses.place(destination.ip());
+            let place = ip.map_or(place, |ip| addresses.place(ip));
             match route(&Peeked::Tls(hello.clone()), place, &names, &rules) {
                 // Its server may have spoken already, so it is too late to stand in for it.
                 Route::Terminate(..) => Some(Reason::Silence),
@@ -230,24 +291,24 @@ impl Gate {
         }
     }
 
-    /// Passes the bytes on to the original destination.
+    /// Passes the bytes on to the original destination, or through the tunnel.
     async fn forward(
         &self,
         passage: &Passage,
         client: Rewind<TcpStream>,
         reason: Reason,
         inspection: Inspection,
+        far: Far,
     ) -> Ending {
-        let connected = timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await;
-        let mut upstream = match connected {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => {
-                return Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string());
-            }
-            Err(_) => return Ending::closed(Reason::UpstreamTimeout),
+        let mut upstream = match far.tunnel {
+            Some(tunnel) => tunnel.stream,
+            None => match self.dial(passage).await {
+                Ok(upstream) => upstream,
+                Err(ending) => return ending,
+            },
         };
         // Small pieces of somebody else's protocol are not held up.
-        let _best_effort = (upstream.set_nodelay(true), client.stream().set_nodelay(true));
+        let _best_effort = (upstream.stream().set_nodelay(true), client.stream().set_nodelay(true));
         let Spliced { bytes_in, bytes_out, end } = splice(client, &mut upstream, inspection).await;
         let bytes = (bytes_in, bytes_out);
         let passed =
@@ -256,6 +317,14 @@ impl Gate {
             End::Done => passed,
             End::Broken(error) => passed.detail(error.to_string()),
             End::Cut(reason) => Ending { bytes, ..Ending::closed(reason) },
+        }
+    }
+
+    async fn dial(&self, passage: &Passage) -> Result<Rewind<TcpStream>, Ending> {
+        match timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await {
+            Ok(Ok(upstream)) => Ok(Rewind::new(upstream)),
+            Ok(Err(error)) => Err(Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string())),
+            Err(_) => Err(Ending::closed(Reason::UpstreamTimeout)),
         }
     }
 

@@ -97,7 +97,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
 
 fn judge(connection: &Connection, head: &request::Parts, outcome: &mut Outcome) -> Result<Passage, Stop> {
     headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
-    let port = connection.destination.port();
+    let port = connection.port();
     authority::check(&connection.host, port, head.version, &head.uri, &head.headers)
         .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
     match connection.treatment {
