@@ -8,6 +8,7 @@ mod capture {
     mod names;
     mod others;
     mod processes;
+    mod proxies;
     mod remains;
     mod upstream;
 }
