@@ -14,6 +14,8 @@ mod body;
 mod decision;
 #[path = "proxy/failure.rs"]
 mod failure;
+#[path = "proxy/frames.rs"]
+mod frames;
 #[path = "proxy/grammar.rs"]
 mod grammar;
 #[path = "proxy/matrix.rs"]

@@ -17,7 +17,10 @@ pub use router::Route;
 pub use scope::Scope;
 
 use crate::reason::Reason;
-use http::{HeaderMap, Method, Uri, header::UPGRADE};
+use http::{
+    HeaderMap, HeaderValue, Method, Uri,
+    header::{CONTENT_TYPE, UPGRADE},
+};
 
 /// What a request head says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,17 @@ pub enum Error {
     /// A header that makes some servers take the request for another path.
     #[error("the header `{0}` would override the path")]
     PathOverride(&'static str),
+    /// A body in which some servers look for another method.
+    #[error("a server may look for another method in a body of type `{0}`; {SEND_JSON}")]
+    Form(String),
+    /// A body that some servers take for a form.
+    #[error(
+        "a server may take a body without a type for a form, and look for another method in it; {SEND_JSON}"
+    )]
+    NoType,
+    /// A header name that some servers take for one that decides how a request is read.
+    #[error("some servers take the header `{0}` for the one with `-` in place of `_`")]
+    Underscore(String),
     /// The path is not canonical.
     #[error("the path is not in canonical form")]
     Path(#[from] path::Error),
@@ -67,19 +81,39 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
-            Self::MethodOverride(_) => Reason::MethodOverride,
+            Self::MethodOverride(_) | Self::Form(_) | Self::NoType => Reason::MethodOverride,
             Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
-            Self::PathOverride(_) | Self::Query(_) => Reason::MalformedRequest,
+            Self::PathOverride(_) | Self::Underscore(_) | Self::Query(_) => Reason::MalformedRequest,
         }
     }
 }
 
+const SEND_JSON: &str = "send JSON with `content-type: application/json`";
+
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
-const PATH_HEADERS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+const OVERRIDE_HEADERS: [&str; 5] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+    "x-forwarded-method",
+];
+const PATH_HEADERS: [&str; 6] = [
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+    "x-envoy-original-path",
+    "x-envoy-original-method",
+];
+/// Headers that decide where a request ends, whom it is for or whose it is.
+const FRAMING_HEADERS: [&str; 5] =
+    ["content-length", "transfer-encoding", "content-type", "host", "authorization"];
 const OVERRIDE_PARAMETER: &str = "_method";
+/// As much of an offending value as a message repeats.
+const MAX_SHOWN_CHARS: usize = 64;
 
 /// Classifies the head of a request to the API's host.
 ///
@@ -103,16 +137,48 @@ pub fn classify<'a>(
     Ok(Classified { path, query, route })
 }
 
-/// Refuses headers that change what the request line says.
+/// Refuses headers that change what the request line says, also as CGI and its heirs spell them: to those
+/// `_` and `-` are the same.
 fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
-    let present = |names: &[&'static str]| names.iter().copied().find(|name| headers.contains_key(*name));
     if headers.contains_key(UPGRADE) {
         return Err(Error::Upgrade);
     }
-    if let Some(header) = present(&OVERRIDE_HEADERS) {
-        return Err(Error::MethodOverride(header));
+    for name in headers.keys() {
+        let dashed = name.as_str().replace('_', "-");
+        let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == dashed);
+        if let Some(header) = among(&OVERRIDE_HEADERS) {
+            return Err(Error::MethodOverride(header));
+        }
+        if let Some(header) = among(&PATH_HEADERS) {
+            return Err(Error::PathOverride(header));
+        }
+        if dashed != name.as_str() && among(&FRAMING_HEADERS).is_some() {
+            return Err(Error::Underscore(name.to_string()));
+        }
     }
-    present(&PATH_HEADERS).map_or(Ok(()), |header| Err(Error::PathOverride(header)))
+    Ok(())
+}
+
+/// Refuses a POST whose body some servers read as a form, in which a field `_method` would make it another
+/// method's request: a body that says so, or that says nothing of its type. The API takes JSON alone.
+///
+/// # Errors
+/// When the body could be read as a form.
+pub fn check_body_type(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
+    if *method != Method::POST {
+        return Ok(());
+    }
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().trim_ascii();
+    if value.is_empty() {
+        return Err(Error::NoType);
+    }
+    let text = String::from_utf8_lossy(value).to_ascii_lowercase();
+    let mut types = text.split([';', ',']).map(str::trim);
+    let is_form = |kind: &str| kind == "application/x-www-form-urlencoded" || kind.starts_with("multipart/");
+    if types.any(is_form) {
+        return Err(Error::Form(text.chars().take(MAX_SHOWN_CHARS).collect()));
+    }
+    Ok(())
 }
 
 /// Refuses a path that a server with looser habits would take for another operation.

@@ -36,7 +36,11 @@ pub fn decide(policy: &Policy, method: &Method, operation: Option<&Operation>) -
         }
     });
     let (required, denial_of_set) = closest.unwrap_or((&NOTHING, None));
-    let denials = question.denials_by_narrowed_rules().chain(denial_of_set).collect();
+    let denials = question
+        .denials_by_narrowed_rules()
+        .chain(denial_of_set)
+        .chain(question.denial_of_answer())
+        .collect();
     match deciding(denials) {
         Some(denial) => question.denied(denial, required),
         None => question.allowed(required),
@@ -84,12 +88,7 @@ impl<'a> Question<'a> {
     fn denial_of_set(&self, set: &[Scope]) -> Option<Denial<'a>> {
         let by_default = self.not_allowed(set);
         let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
-        let by_list = by_list.map(|index| Denial {
-            reason: Reason::DeniedScope,
-            rule: format!("deny[{index}]"),
-            note: None,
-            dry_run: self.policy.mode == Mode::DryRun,
-        });
+        let by_list = by_list.map(|index| self.denial_by_list(index));
         let by_rules = self.deny_rules().filter(|(_, rule)| {
             rule.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(set, grant))
         });
@@ -101,9 +100,33 @@ impl<'a> Question<'a> {
         deciding(by_list.into_iter().chain(by_rules).chain(by_default).collect())
     }
 
+    /// What speaks against the credentials that the answer holds. It goes to the client as it came, and the
+    /// token may hold what the policy denies.
+    fn denial_of_answer(&self) -> Option<Denial<'a>> {
+        let shows = self.shows();
+        if shows.is_empty() {
+            return None;
+        }
+        let by_list = self.policy.deny.iter().position(|grant| self.is_hit(shows, grant));
+        let by_list = by_list.map(|index| self.denial_by_list(index));
+        let by_rules = self.deny_rules().filter(|(_, rule)| {
+            rule.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(shows, grant))
+        });
+        let by_rules = by_rules.map(|(index, rule)| self.denial_by(index, rule));
+        deciding(by_list.into_iter().chain(by_rules).collect())
+    }
+
+    /// The scopes of the credentials in the answer.
+    fn shows(&self) -> &'a [Scope] {
+        self.operation.map_or(&[], |operation| &operation.shows)
+    }
+
     /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
     fn denials_by_narrowed_rules(&self) -> impl Iterator<Item = Denial<'a>> {
-        let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
+        let is_hit = |grant: &Grant| {
+            self.sets.iter().any(|set| self.is_hit(set, grant))
+                || self.shows().iter().any(|scope| grant.takes(scope, self.access))
+        };
         self.deny_rules()
             .filter(|(_, rule)| rule.operations.is_some() && self.concerns(rule))
             .filter(move |(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit))
@@ -112,6 +135,15 @@ impl<'a> Question<'a> {
 
     fn deny_rules(&self) -> impl Iterator<Item = (usize, &'a Rule)> {
         self.policy.rules.iter().enumerate().filter(|(_, rule)| rule.effect == Effect::Deny)
+    }
+
+    fn denial_by_list(&self, index: usize) -> Denial<'a> {
+        Denial {
+            reason: Reason::DeniedScope,
+            rule: format!("deny[{index}]"),
+            note: None,
+            dry_run: self.policy.mode == Mode::DryRun,
+        }
     }
 
     fn denial_by(&self, index: usize, rule: &'a Rule) -> Denial<'a> {
@@ -179,7 +211,7 @@ impl<'a> Question<'a> {
         set.iter().any(|scope| grant.takes(scope, self.access))
     }
 
-    /// The scopes of a set that the policy does not allow, or denies.
+    /// The scopes of a set that the policy does not allow or denies, and those of the answer that it denies.
     fn missing(&self, set: &[Scope]) -> Vec<Scope> {
         let by_rules = self.deny_rules().filter(|(_, rule)| self.concerns(rule));
         let denied: Vec<&Grant> =
@@ -187,7 +219,11 @@ impl<'a> Question<'a> {
         let is_missing = |scope: &&Scope| {
             self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
         };
-        set.iter().filter(is_missing).cloned().collect()
+        let shown =
+            self.shows().iter().filter(|scope| denied.iter().any(|grant| grant.takes(scope, self.access)));
+        let mut missing: Vec<Scope> = set.iter().filter(is_missing).chain(shown).cloned().collect();
+        missing.dedup();
+        missing
     }
 
     fn allowed(&self, required: &[Scope]) -> Decision {

@@ -28,4 +28,5 @@ pub mod session;
 
 pub mod app;
 pub mod cli;
+pub mod doctor;
 pub mod run;

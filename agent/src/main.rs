@@ -11,7 +11,11 @@ use tidegate::{
     cli::{self, Cli},
     run::{child, reaper},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::{Layer, SubscriberExt},
+    util::SubscriberInitExt,
+};
 
 fn main() -> ExitCode {
     if let Some(code) = internal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
@@ -21,8 +25,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(filter());
+    tracing_subscriber::registry().with(log).init();
     match cli::dispatch(cli, &mut io::stdout().lock()) {
         Ok(status) => ExitCode::from(status),
         // Whoever read the output has seen enough of it, as `head` does, and wants no message about that.
@@ -32,6 +36,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.status())
         }
     }
+}
+
+/// What the log shows: `TIDEGATE_LOG` is a level, or a list of `module=level`.
+fn filter() -> Targets {
+    let wanted = std::env::var("TIDEGATE_LOG").ok().and_then(|text| text.parse().ok());
+    wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN))
 }
 
 /// The processes that `run` makes of this program: the one that becomes the command, and the reaper.

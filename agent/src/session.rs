@@ -14,6 +14,7 @@ mod recorder;
 pub mod refusal;
 mod reply;
 mod request;
+mod waiting;
 
 pub use connection::{Connection, Services, Treatment};
 pub use recorder::Recorder;

@@ -90,7 +90,7 @@ import socket, ssl, sys
 connection = ssl.create_default_context().wrap_socket(
     socket.create_connection(("api.digitalocean.com", 443), timeout=20), server_hostname="api.digitalocean.com")
 connection.sendall(b"POST /v2/droplets?standin_echo=1 HTTP/1.1\r\nHost: api.digitalocean.com\r\n"
-                   b"Authorization: Bearer some-token\r\nContent-Length: 30\r\n\r\n")
+                   b"Authorization: Bearer some-token\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n")
 received = b""
 for index in range(3):
     connection.sendall(b"piece %04d" % index)

@@ -63,12 +63,12 @@ received = b""
 while len(received) < len(greeting):
     received += connection.recv(1)
 sent = bytes(range(256)) * 2000
-connection.sendall(sent)
-connection.shutdown(socket.SHUT_WR)
 try:
+    connection.sendall(sent)
+    connection.shutdown(socket.SHUT_WR)
     while piece := connection.recv(65536):
         received += piece
-except ConnectionError:
+except OSError:
     pass
 print("same" if received == greeting + sent else f"{len(received)} bytes")
 "#;

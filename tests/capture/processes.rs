@@ -127,7 +127,8 @@ for child in children: os.waitpid(child, 0)
 #[test]
 fn two_hundred_connections_at_once_each_get_the_right_record() -> Result<()> {
     let scene = Scene::new()?;
-    let tidegate = scene.tidegate("processes")?.set("limits.handshakes", "256")?;
+    // More than there may be handshakes at once: the others wait for their turn.
+    let tidegate = scene.tidegate("processes")?;
     let ran = tidegate.run(&["python3", "-c", CROWD])?;
     let text = printed(&ran)?;
     let mut expected = BTreeMap::new();

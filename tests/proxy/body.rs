@@ -3,9 +3,10 @@
 use super::{
     pieces::{Last, Pieces},
     upstream::{Speaks, content},
-    world::{HOST, Setting, World},
+    world::{Client, HOST, Setting, World, empty},
 };
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use std::time::Duration;
 use test_case::test_matrix;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +35,9 @@ async fn a_body_that_breaks_off_never_seems_whole_to_the_upstream(speaks: Speaks
     let world = World::start(Setting { speaks, ..Setting::default() }).await;
     for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
         let (mut stream, served) = world.raw(false);
-        let request = format!("POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nX-Test: echo\r\n{framing}");
+        let request = format!(
+            "POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-Test: echo\r\n{framing}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(stream);
@@ -94,4 +97,20 @@ async fn a_client_that_does_not_read_its_answer_loses_it() {
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.len() < 2_000_000);
     assert_eq!(world.records(1).await[0]["tidegate.reason"], "client_gone");
+}
+
+#[test_matrix([false, true])]
+#[tokio::test]
+async fn an_answer_that_http2_holds_back_is_lost_as_well(is_begun: bool) {
+    let body_idle_timeout = Duration::from_millis(300);
+    let world = World::start(Setting { body_idle_timeout, ..Setting::default() }).await;
+    let (stream, served) = world.raw(true);
+    let mut client = Client::with_window(stream, if is_begun { 1000 } else { 0 }).await;
+    let request = client.request("GET", "/v2/account").header("x-test", "bytes=2000000");
+    // Held and not read, so that the client never makes room.
+    let answer = client.send(request.body(empty()).unwrap()).await.unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(10), served).await.unwrap().unwrap();
+    assert_eq!(served.requests, 1);
+    assert_eq!(world.records(1).await[0]["tidegate.reason"], "client_gone");
+    assert!(answer.into_body().collect().await.is_err());
 }

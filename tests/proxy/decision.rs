@@ -146,6 +146,29 @@ async fn what_cannot_be_judged_is_refused(method: &str, target: &str, fields: &[
     assert_eq!(world.upstream.connections(), 0);
 }
 
+/// `_method` in a form's body would make a POST that is allowed a DELETE that is not.
+#[test_matrix([Some("application/x-www-form-urlencoded"), Some("multipart/form-data; boundary=x"), None], [false, true])]
+#[tokio::test]
+async fn a_form_that_may_hide_another_method_goes_nowhere(kind: Option<&'static str>, is_http2: bool) {
+    let world = World::start(Setting::default()).await;
+    let mut client = world.client(is_http2).await;
+    let mut request = client.request("POST", "/v2/domains").body(body(b"_method=DELETE&name=a")).unwrap();
+    match kind {
+        Some(kind) => drop(request.headers_mut().insert("content-type", HeaderValue::from_static(kind))),
+        None => drop(request.headers_mut().remove("content-type")),
+    }
+    let answer = client.ask(request).await;
+    assert_eq!(answer.status(), 400);
+    assert!(answer.json()["message"].as_str().unwrap().contains("`content-type: application/json`"));
+    assert_eq!(world.records(1).await[0]["tidegate.reason"], "method_override");
+    assert_eq!(world.upstream.connections(), 0);
+
+    // Without a body there is nothing to say the type of.
+    let mut request = client.request("POST", "/v2/domains").body(empty()).unwrap();
+    request.headers_mut().remove("content-type");
+    assert_eq!(client.ask(request).await.status(), 200);
+}
+
 #[test_case(Treatment::Protected)]
 #[test_case(Treatment::Neighbour)]
 #[tokio::test]
@@ -218,7 +241,7 @@ async fn an_allowed_body_is_asked_for_after_the_decision() {
     let world = World::start(Setting::default()).await;
     let (mut stream, _) = world.raw(false);
     let head = format!(
-        "POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nX-Test: echo\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        "POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-Test: echo\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut interim = [0; 25];

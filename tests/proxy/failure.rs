@@ -91,6 +91,8 @@ async fn an_upstream_that_breaks_the_grammar_is_a_bad_gateway(bytes: &[u8], stat
 #[test_case(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nto the end"; "http 1.1 to the end of the stream")]
 #[test_case(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\nto the end"; "interim answer first")]
 #[test_case(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\na\r\nto the end\r\n0\r\nx: y\r\n\r\n"; "chunks and trailers")]
+#[test_case(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\na\r\nto the end\r\n0\r\n\r\n"; "chunks beside a length")]
+#[test_case(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\nContent-Length: 10\r\n\r\nto the end"; "length twice")]
 #[tokio::test]
 async fn answers_of_every_framing_come_whole(bytes: &[u8]) {
     let setting = Setting { speaks: Speaks::Raw(bytes.to_vec()), ..Setting::default() };
@@ -100,6 +102,8 @@ async fn answers_of_every_framing_come_whole(bytes: &[u8]) {
         for _ in 0..2 {
             let answer = client.ask(client.request("GET", "/v2/account").body(empty()).unwrap()).await;
             assert_eq!((answer.status(), &answer.body[..]), (200, &b"to the end"[..]));
+            let lengths: Vec<_> = answer.head.headers.get_all("content-length").iter().collect();
+            assert!(lengths.is_empty() || lengths == ["10"], "{lengths:?}");
         }
     }
     for record in world.records(4).await {
@@ -108,6 +112,17 @@ async fn answers_of_every_framing_come_whole(bytes: &[u8]) {
             (&"scopes_allowed".into(), &10.into())
         );
     }
+}
+
+#[tokio::test]
+async fn trailers_come_without_a_decision_that_is_not_tidegates() {
+    let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\nX-Tidegate-Decision: deny\r\nAlt-Svc: h3\r\n\r\n";
+    let world = World::start(Setting { speaks: Speaks::Raw(bytes.to_vec()), ..Setting::default() }).await;
+    let mut client = world.client(true).await;
+    let request = client.request("GET", "/v2/account").body(empty()).unwrap();
+    let answer = client.send(request).await.unwrap().into_body().collect().await.unwrap();
+    let names: Vec<&str> = answer.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["x"]);
 }
 
 #[test_matrix([false, true], [Speaks::Http1, Speaks::Http2])]

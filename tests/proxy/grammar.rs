@@ -63,7 +63,7 @@ async fn a_violation_names_the_request_where_its_line_was_sound() {
 async fn an_ambiguous_body_is_refused_as_its_request(chunks: &str) {
     let world = World::start(Setting::default()).await;
     let head = format!(
-        "POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nX-Test: echo\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "POST /v2/domains HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-Test: echo\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let answer = world.exchange(format!("{head}{chunks}").as_bytes()).await;
     assert_eq!(parse(&answer).0, "400");

@@ -251,6 +251,16 @@ impl Client {
         }
     }
 
+    /// An HTTP/2 client that lets answers send so many bytes before it reads them.
+    pub(crate) async fn with_window(stream: DuplexStream, bytes: u32) -> Self {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(bytes)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        Self::Http2(sender, tokio::spawn(connection))
+    }
+
     /// Ends the connection wherever it is.
     pub(crate) fn abort(self) {
         match self {
@@ -283,7 +293,11 @@ impl Client {
 
     /// A request in this client's form.
     pub(crate) fn request(&self, method: &str, target: &str) -> request::Builder {
-        let builder = Request::builder().method(method).header("authorization", format!("Bearer {TOKEN}"));
+        let mut builder =
+            Request::builder().method(method).header("authorization", format!("Bearer {TOKEN}"));
+        if method == "POST" {
+            builder = builder.header("content-type", "application/json");
+        }
         if self.is_http2() {
             builder.uri(format!("https://{HOST}{target}"))
         } else {

@@ -18,21 +18,7 @@ pub(crate) fn command(workspace: &Path, arguments: &[&str]) -> Command {
 
 /// Runs cargo, and fails as it fails.
 pub(crate) fn run(workspace: &Path, arguments: &[&str]) -> Result<()> {
-    finish(&mut command(workspace, arguments))
-}
-
-/// Runs a command, and fails as it fails.
-pub(crate) fn finish(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("starting {}", shown(command)))?;
-    ensure!(status.success(), "{} failed ({status})", shown(command));
-    Ok(())
-}
-
-/// A command as one would type it.
-pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    crate::command::run(&mut command(workspace, arguments))
 }
 
 /// Where cargo builds.

@@ -4,12 +4,18 @@ mod cargo;
 mod catalogue;
 mod command;
 mod demo;
+mod fuzz;
 mod packages;
 mod setup;
 mod test;
+mod tidy;
 
 use clap::Parser;
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// tidegate's build, test and maintenance tasks.
 #[derive(Parser)]
@@ -25,15 +31,32 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         filters: Vec<String>,
     },
+    /// Check the rules of the tree that no lint knows.
+    Tidy,
+    /// Run the parsers of hostile bytes on made-up input, each for a while.
+    Fuzz(fuzz::Arguments),
     /// Write agent/catalogue/digitalocean.toml from the facts of DigitalOcean's OpenAPI spec.
     Catalogue(catalogue::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
+fn main() -> ExitCode {
+    match perform(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody left to tell when standard error is closed.
+            let _ = writeln!(io::stderr(), "xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::Setup => setup::ensure(),
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
+        Task::Tidy => tidy::run(&workspace()),
+        Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),
     }
 }

@@ -90,7 +90,8 @@ fn install_bpf_linker(toolchain: &Toolchain, prefix: &Path) -> Result<()> {
     symlink(toolchain.libllvm()?, lib.join("libLLVM.so")).context("cannot link to the toolchain's LLVM")?;
     let rpath = format!("-C link-arg=-Wl,-rpath,{}", toolchain.sysroot.join("lib").display());
     run(Command::new("cargo")
-        .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--quiet"])
+        // Nearly all of its time passes in LLVM, which is optimised in any case.
+        .args(["install", "--debug", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--quiet"])
         .args(["--no-default-features", "--features", &format!("llvm-{}", toolchain.llvm)])
         .env("LLVM_PREFIX", prefix)
         .env("RUSTFLAGS", rpath)

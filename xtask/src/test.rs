@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, packages, setup};
+use crate::{cargo, command, packages, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -34,13 +34,14 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
     } else {
         &["test", "--quiet", "--workspace", "--exclude", "tidegate-ebpf", "--no-fail-fast", "--"]
     };
-    cargo::finish(cargo::command(workspace, runner).args(filters))
+    command::run(cargo::command(workspace, runner).args(filters))
 }
 
 type Check = fn(&Path) -> Result<()>;
 
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("format", |workspace| cargo::run(workspace, &["fmt", "--all", "--check"])),
+    ("the tree's own rules", tidy::run),
     ("lints", |workspace| {
         cargo::run(workspace, &["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"])
     }),
@@ -48,7 +49,7 @@ const CHECKS: [(&str, Check); 5] = [
     ("documentation", |workspace| {
         let mut command =
             cargo::command(workspace, &["doc", "--quiet", "--no-deps", "--document-private-items"]);
-        cargo::finish(command.env("RUSTDOCFLAGS", "--deny warnings"))
+        command::run(command.env("RUSTDOCFLAGS", "--deny warnings"))
     }),
     ("catalogue", catalogue),
 ];
@@ -60,13 +61,13 @@ fn ebpf_lints(workspace: &Path) -> Result<()> {
     let mut command = cargo::command(workspace, &arguments);
     command.args(["--target", "bpfel-unknown-none", "--target-dir"]).arg(directory);
     command.args(["--", "--deny", "warnings"]);
-    cargo::finish(command.env("RUSTC_BOOTSTRAP", "1"))
+    command::run(command.env("RUSTC_BOOTSTRAP", "1"))
 }
 
 /// The generated catalogue must be what the API's spec says; where the spec is absent, the task says so.
 fn catalogue(_workspace: &Path) -> Result<()> {
     let task = env::current_exe().context("finding this program's own path")?;
-    cargo::finish(Command::new(task).args(["catalogue", "--check"]))
+    command::run(Command::new(task).args(["catalogue", "--check"]))
 }
 
 /// A Python environment of the tests' own, whose packages bring their own certificates as users' do.
@@ -82,9 +83,9 @@ fn python(workspace: &Path) -> Result<()> {
     if !has_venv.is_ok_and(|status| status.success()) {
         packages::install(&["python3-venv"])?;
     }
-    cargo::finish(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+    command::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
     let mut pip = Command::new(&program);
-    cargo::finish(
+    command::run(
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES),
     )
 }

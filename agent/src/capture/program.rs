@@ -12,7 +12,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 
 /// In the order in which they are attached: whatever finds, refuses or forgets flows comes before the
 /// connect hooks, which make them.
-const PROGRAMS: [&str; 9] = [
+pub const PROGRAMS: [&str; 9] = [
     "release",
     "join",
     "getpeername4",
@@ -23,6 +23,9 @@ const PROGRAMS: [&str; 9] = [
     "connect4",
     "connect6",
 ];
+
+/// A program's name, and what the kernel said to it.
+pub type Answer = (&'static str, Result<(), ProgramError>);
 
 /// Loads the object with flow tables of `flows` entries.
 pub(super) fn load(flows: u32) -> Result<Ebpf, Error> {
@@ -46,31 +49,54 @@ pub(super) fn attach(programs: &mut Ebpf, cgroup: &Path, pins: &Path) -> Result<
     Ok(())
 }
 
+/// Loads every program as [`super::Capture::start`] does, attaches none, and answers what the kernel said to each.
+/// All of it ends with this call.
+///
+/// # Errors
+/// When the maps cannot be made, or the object lacks a program.
+pub fn probe(flows: u32) -> Result<Vec<Answer>, Error> {
+    let mut programs = load(flows)?;
+    let mut answers = Vec::with_capacity(PROGRAMS.len());
+    for name in PROGRAMS {
+        let program = programs.program_mut(name).ok_or(Error::Missing { kind: "program", name })?;
+        answers.push((name, load_one(program)));
+    }
+    Ok(answers)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of four types only")]
+fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
 /// Links take no flags on the kernels in use: `Single` is flags 0, and links are multi-attach by nature.
 fn attach_one(
     program: &mut Program,
     cgroup: &File,
 ) -> Result<FdLink, Box<dyn std::error::Error + Send + Sync>> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    load_one(program)?;
     #[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of four types only")]
     match program {
         Program::CgroupSockAddr(program) => {
-            program.load()?;
             let id = program.attach(cgroup, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         Program::CgroupSock(program) => {
-            program.load()?;
             let id = program.attach(cgroup, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         Program::CgroupSkb(program) => {
-            program.load()?;
             let id = program.attach(cgroup, CgroupSkbAttachType::Egress, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }
         Program::SockOps(program) => {
-            program.load()?;
             let id = program.attach(cgroup, MODE)?;
             Ok(program.take_link(id)?.try_into()?)
         }

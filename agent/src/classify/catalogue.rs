@@ -160,6 +160,7 @@ impl Catalogue {
             scopes: sets,
             conditional: self.known(&entry.name, &entry.conditional)?,
             hardened: self.known(&entry.name, &entry.hardened)?,
+            shows: self.known(&entry.name, &entry.shows)?,
             method: method.ok_or_else(|| fail(format!("has the unknown method `{}`", entry.method)))?,
             parameters: parameters(&template, &entry.resources, resources).map_err(&fail)?,
             name: entry.name,
@@ -229,6 +230,8 @@ struct Entry {
     conditional: Vec<String>,
     #[serde(default)]
     hardened: Vec<String>,
+    #[serde(default)]
+    shows: Vec<String>,
     #[serde(default)]
     read: bool,
     destructive: Option<String>,

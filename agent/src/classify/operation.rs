@@ -23,6 +23,8 @@ pub struct Operation {
     pub conditional: Vec<Scope>,
     /// Scopes that tidegate demands beyond the spec, whose own are too weak for the effect.
     pub hardened: Vec<Scope>,
+    /// The scopes of the credentials that its answer holds: the API shows them only with these scopes, or should.
+    pub shows: Vec<Scope>,
     /// Whether it is a read that the API spells as another method, so that `api:read` covers it.
     pub read_post: bool,
     /// What it destroys, if anything (`destroy`, `detach` …).

@@ -1,5 +1,4 @@
 use super::*;
-use http::HeaderValue;
 use proptest::prelude::*;
 use test_case::test_case;
 
@@ -73,6 +72,12 @@ fn requests_with_two_readings_are_refused(method: &str, target: &str, expected: 
 #[test_case("Upgrade", Reason::MethodRefused)]
 #[test_case("X-Original-URL", Reason::MalformedRequest)]
 #[test_case("X-Rewrite-URL", Reason::MalformedRequest)]
+#[test_case("X_HTTP_Method_Override", Reason::MethodOverride; "as CGI spells it")]
+#[test_case("x-http_method-override", Reason::MethodOverride; "partly as CGI spells it")]
+#[test_case("X-Original-URI", Reason::MalformedRequest)]
+#[test_case("x_rewrite_url", Reason::MalformedRequest; "path override as CGI spells it")]
+#[test_case("Content_Length", Reason::MalformedRequest)]
+#[test_case("transfer_encoding", Reason::MalformedRequest)]
 fn headers_that_change_the_meaning_are_refused(header: &'static str, expected: Reason) {
     assert_eq!(classified("GET", "/v2/account", &[(header, "")]).unwrap_err().reason(), expected);
 }
@@ -83,6 +88,24 @@ fn headers_that_change_the_meaning_are_refused(header: &'static str, expected: R
 #[test_case("/v2/droplets?a[]={b}|c"; "printable characters")]
 fn ordinary_queries_pass(target: &str) {
     assert!(classified("GET", target, &[]).unwrap().route.is_some());
+}
+
+#[test_case("POST", Some("application/json"), true)]
+#[test_case("POST", Some("application/json; charset=utf-8"), true; "json with a parameter")]
+#[test_case("POST", Some("text/plain;charset=UTF-8"), true; "what fetch says of a text")]
+#[test_case("POST", Some("application/x-www-form-urlencoded"), false; "form")]
+#[test_case("POST", Some("Application/X-WWW-Form-Urlencoded ; charset=utf-8"), false; "form in capitals")]
+#[test_case("POST", Some("application/json, application/x-www-form-urlencoded"), false; "list")]
+#[test_case("POST", Some("multipart/form-data; boundary=x"), false; "multipart")]
+#[test_case("POST", Some(" "), false; "empty")]
+#[test_case("POST", None, false; "none")]
+#[test_case("PUT", Some("application/x-www-form-urlencoded"), true; "forms override POST alone")]
+#[test_case("GET", None, true; "read")]
+fn a_body_in_which_a_method_may_hide_is_refused(method: &str, value: Option<&'static str>, expected: bool) {
+    let value = value.map(|value| (CONTENT_TYPE, HeaderValue::from_static(value)));
+    let checked = check_body_type(&method.parse().unwrap(), &value.into_iter().collect());
+    assert_eq!(checked.is_ok(), expected);
+    assert!(checked.err().is_none_or(|error| error.reason() == Reason::MethodOverride));
 }
 
 #[test]

@@ -19,6 +19,9 @@ use toml::Spanned;
 
 pub use crate::toml_file::Error;
 
+/// Where every host that is protected answers, whatever other ports it has.
+const HTTPS: u16 = 443;
+
 type Words = Vec<Spanned<String>>;
 
 /// Where the configuration is read from where no `--config` is given.
@@ -69,7 +72,7 @@ struct CaptureTable {
     ech: Option<TreatmentWord>,
     foreign_sni: Option<TreatmentWord>,
     passthrough_hosts: Option<Words>,
-    edge_prefixes: Option<Words>,
+    edge_prefixes: Option<Spanned<Words>>,
     forward_proxies: Option<Words>,
     peek_timeout: Option<Spanned<String>>,
 }
@@ -288,7 +291,12 @@ impl Reader<'_> {
             capture.passthrough_hosts = passed.into_iter().map(|(_, host)| host).collect();
         }
         if let Some(words) = &table.edge_prefixes {
-            capture.edge_prefixes = words.iter().filter_map(|word| self.prefix(word)).collect();
+            if words.as_ref().is_empty() {
+                let message =
+                    "`edge_prefixes = []` would let hidden names pass; name ranges, or remove the key";
+                self.findings.add(words.span(), message);
+            }
+            capture.edge_prefixes = words.as_ref().iter().filter_map(|word| self.prefix(word)).collect();
         }
         if let Some(words) = &table.forward_proxies {
             let proxies = words.iter().filter_map(|word| self.forward_proxy(word));
@@ -309,9 +317,9 @@ impl Reader<'_> {
             }
             *ports = words.as_ref().iter().map(|port| *port.as_ref()).collect();
         }
-        if let Some(words) = table.tls_ports.as_ref().filter(|words| words.as_ref().is_empty()) {
-            self.findings
-                .add(words.span(), "`tls_ports = []` would capture no TLS; name some, or remove the key");
+        if let Some(words) = table.tls_ports.as_ref().filter(|_| !capture.tls_ports.contains(&HTTPS)) {
+            let message = "`tls_ports` without 443 would leave the API open at its own port; add 443";
+            self.findings.add(words.span(), message);
         }
         if let Some(port) = capture.tls_ports.iter().find(|port| capture.plain_ports.contains(port)) {
             let span = table.tls_ports.as_ref().or(table.plain_ports.as_ref()).map(Spanned::span);

@@ -130,6 +130,21 @@ fn conditional_and_hardened_scopes_are_needed_too() {
     assert_eq!(answer(&policy("a:read a:delete tag:create", ""), &extra).0, "scopes_allowed allow[1]");
 }
 
+#[test_case("api:read", "", "scopes_allowed allow[0]", ""; "nobody denies them")]
+#[test_case("a:read", "b:view", "denied_scope deny[0]", "b:view"; "the list denies them")]
+#[test_case("a:*", "b:*", "denied_scope deny[0]", "b:view"; "the list denies their resource")]
+#[test_case("a:read", "b:read", "scopes_allowed allow[0]", ""; "the list denies something else")]
+#[test_case("", "b:view", "missing_scope default", "a:read b:view"; "and nothing is allowed")]
+fn an_answer_with_credentials(allow: &str, deny: &str, expected: &str, missing: &str) {
+    let showing = Operation { shows: vec![scope("b:view")], ..operation(Method::GET, &["a:read"]) };
+    let (told, lacks) = answer(&policy(allow, deny), &showing);
+    assert_eq!((told.as_str(), lacks.as_str()), (expected, missing));
+    if !deny.is_empty() {
+        let by_rule = Policy { rules: vec![rule(Effect::Deny, deny, Some("op"))], ..policy(allow, "") };
+        assert_eq!(passes(&by_rule, &(Method::GET, Some(showing))), missing.is_empty(), "by a narrowed rule");
+    }
+}
+
 #[test]
 fn operations_allows_by_name_what_has_no_scope_and_nothing_else() {
     let named = Policy { operations: vec!["other".to_owned(), "op".to_owned()], ..Policy::default() };

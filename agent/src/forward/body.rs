@@ -212,7 +212,8 @@ impl Body for Answer {
         };
         this.idle.stop();
         Poll::Ready(match next {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                frame.trailers_mut().map(super::headers::remove_claims);
                 // Behind trailers nothing comes, and nobody asks for it.
                 this.ended = frame.is_trailers();
                 Some(Ok(frame))

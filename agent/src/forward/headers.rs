@@ -62,7 +62,8 @@ pub fn check(head: &request::Parts) -> Result<(), Error> {
     connection_options(&head.headers, |name| {
         if is_end_to_end(name) { Err(Error::EndToEnd(name.clone())) } else { Ok(()) }
     })?;
-    for name in [header::HOST, header::CONTENT_LENGTH] {
+    // Of two tokens the record would name the one, and the upstream might take the other.
+    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION] {
         if head.headers.get_all(&name).iter().nth(1).is_some() {
             return Err(Error::Repeated(name));
         }
@@ -142,14 +143,30 @@ pub fn authority(host: &HostName, port: u16) -> Result<Authority, InvalidUri> {
 
 /// Makes the upstream's head one for the client.
 pub fn to_client(head: &mut response::Parts) {
+    one_length(&mut head.headers);
     // A broken Connection field in an answer costs nothing but itself.
     if remove_hop_by_hop(&mut head.headers).is_err() {
         HOP_BY_HOP.iter().for_each(|name| drop(head.headers.remove(name)));
     }
-    // No move to HTTP/3, which the proxy does not carry, and no decision but tidegate's own.
-    head.headers.remove(header::ALT_SVC);
-    head.headers.remove(DECISION);
+    remove_claims(&mut head.headers);
     head.version = Version::HTTP_11;
+}
+
+/// Takes from an answer's fields or trailers the move to HTTP/3, which the proxy does not carry, and every
+/// decision but tidegate's own.
+pub(super) fn remove_claims(headers: &mut HeaderMap) {
+    headers.remove(header::ALT_SVC);
+    headers.remove(DECISION);
+}
+
+/// Chunks overrule a length, and a length that was given twice is one: a server takes the fields at their word,
+/// and would cut the answer at the one or repeat the other.
+fn one_length(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    } else if let Some(length) = headers.get(header::CONTENT_LENGTH).cloned() {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
 }
 
 /// Whether the answer is a page of the CDN in front of the API, not the API's own.

@@ -12,11 +12,11 @@
 use super::{AuditRecord, redact::Redactor};
 use crate::config;
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Seek, Write},
     os::{
         fd::AsFd,
-        unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::{
@@ -86,6 +86,17 @@ pub enum Error {
         /// The log.
         path: PathBuf,
     },
+    /// Somebody else could change what is written, or chose where it goes.
+    #[error(
+        "the audit log `{path}`, or the link to it, belongs to user {owner}, who could alter it: remove it, or \
+         give it to the user that tidegate runs as"
+    )]
+    Foreign {
+        /// The log.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// A record cannot be written.
     #[error("cannot write to the audit log `{path}`")]
     Write {
@@ -103,15 +114,24 @@ impl Sink {
     /// A last line that a crash left without an end is ended, and reported.
     ///
     /// # Errors
-    /// When it cannot be opened, or is writable for everybody.
+    /// When it cannot be opened, is writable for everybody, or belongs to somebody else than root and the agent.
     pub fn open(audit: &config::Audit, redactor: Redactor) -> Result<Self, Error> {
         let path = audit.path.clone();
+        // In a directory that others can write to, a link would lead the agent's records to a file of their choice.
+        if let Ok(link) = path.symlink_metadata()
+            && link.is_symlink()
+        {
+            check_owner(&path, &link)?;
+        }
         let file = if path == Path::new("-") { standard_error() } else { open(&path)? };
         let opened = file.and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = opened.map_err(|source| Error::Open { path: path.clone(), source })?;
         let is_regular = metadata.is_file() && path != Path::new("-");
         if is_regular && metadata.permissions().mode() & 0o002 != 0 {
             return Err(Error::WorldWritable { path });
+        }
+        if is_regular {
+            check_owner(&path, &metadata)?;
         }
         let tail = Mutex::default();
         let sink = Self {
@@ -233,6 +253,12 @@ impl Sink {
 
 fn standard_error() -> io::Result<File> {
     Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+    let owner = metadata.uid();
+    let is_trusted = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if is_trusted { Ok(()) } else { Err(Error::Foreign { path: path.to_owned(), owner }) }
 }
 
 fn open(path: &Path) -> Result<io::Result<File>, Error> {

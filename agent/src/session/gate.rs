@@ -7,6 +7,7 @@ use super::{
     protected::ProtectedAddresses,
     proxies::ProxyAddresses,
     refusal,
+    reply::chain,
     route::{Names, Place, Route, confine, route},
     splice::{End, Inspection, Spliced, splice},
     watch::{Alarm, HostWatch},
@@ -211,7 +212,9 @@ impl Gate {
         treatment: Treatment,
         tunnel: Option<Tunnel>,
     ) -> Option<Ending> {
-        let Ok(permit) = self.handshakes.try_acquire() else {
+        // A burst of connections waits for its turn; only what waits too long is closed.
+        let patience = self.services.limits.head_timeout;
+        let Ok(Ok(permit)) = timeout(patience, self.handshakes.acquire()).await else {
             return Some(Ending::closed(Reason::TooManyHandshakes));
         };
         let connection = Arc::new(Connection {
@@ -408,16 +411,4 @@ async fn refuse_plain(client: Rewind<TcpStream>, host: HostName) -> Ending {
         detail,
         ..Ending::closed(Reason::PlainHttp)
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -71,7 +71,13 @@ where
 }
 
 fn context(connection: Arc<Connection>, watch: Option<Arc<Watch>>) -> Arc<Context> {
-    Arc::new(Context { connection, watch, requests: AtomicU64::new(0), active: Arc::new(()) })
+    Arc::new(Context {
+        connection,
+        watch,
+        requests: AtomicU64::new(0),
+        active: Arc::new(()),
+        waiting: Arc::default(),
+    })
 }
 
 async fn serve_http1<S>(stream: S, connection: Arc<Connection>) -> u64
@@ -165,15 +171,19 @@ where
             .max_header_list_size(MAX_HEAD_BYTES as u32)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(STREAM_WINDOW as usize)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service)
     );
+    let patience = context.connection.services.limits.body_idle_timeout;
     let served = tokio::select! {
         served = server.as_mut() => Some(served),
         () = draining(&context.connection) => None,
         () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
+        // The answers that are cut off with it have records of their own.
+        () = stalled(&context, patience) => return context.requests.load(Relaxed),
     };
     let served = match served {
         Some(served) => served,
@@ -183,6 +193,7 @@ where
             tokio::select! {
                 served = server => served,
                 () = idleness(&context, LINGER, LINGER) => Ok(()),
+                () = stalled(&context, patience) => Ok(()),
             }
         }
     };
@@ -198,6 +209,14 @@ async fn draining(connection: &Connection) {
     if drain.wait_for(|drain| *drain).await.is_err() {
         // Whoever could ask for it is gone.
         pending().await
+    }
+}
+
+/// Returns when the client has left an answer waiting for its patience.
+async fn stalled(context: &Context, patience: Duration) {
+    let mut check = interval(IDLE_CHECK.min(patience));
+    while context.waiting.longest() < patience {
+        check.tick().await;
     }
 }
 

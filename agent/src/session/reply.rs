@@ -1,6 +1,9 @@
 //! The body that the client gets: tidegate's own, or the upstream's, whose end completes the record.
 
-use super::outcome::Outcome;
+use super::{
+    outcome::Outcome,
+    waiting::{Turn, Waiting},
+};
 use crate::forward::{Answer, Error};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -25,23 +28,32 @@ pub(super) enum Reply {
 pub(super) struct Forwarded {
     answer: Answer,
     outcome: Outcome,
+    turn: Turn,
     /// Marks the request as under way.
     _active: Arc<()>,
 }
 
 impl Reply {
     /// The upstream's answer. An answer without a body is complete at once.
-    pub(super) fn upstream(answer: Answer, mut outcome: Outcome, active: Arc<()>) -> Self {
+    pub(super) fn upstream(
+        answer: Answer,
+        mut outcome: Outcome,
+        waiting: &Arc<Waiting>,
+        active: Arc<()>,
+    ) -> Self {
         if answer.is_complete() {
             outcome.complete();
         }
-        Self::Upstream(Box::new(Forwarded { answer, outcome, _active: active }))
+        let turn = Turn::of_client(waiting);
+        Self::Upstream(Box::new(Forwarded { answer, outcome, turn, _active: active }))
     }
 }
 
 impl Forwarded {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.turn.to_upstream();
         let next = ready!(Pin::new(&mut self.answer).poll_frame(cx));
+        self.turn.to_client();
         match &next {
             Some(Ok(frame)) => self.outcome.sent(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(error)) => self.outcome.failed(error.reason(), chain(error)),

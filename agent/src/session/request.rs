@@ -5,6 +5,7 @@ use super::{
     outcome::Outcome,
     refusal::{self, Denied},
     reply::{Reply, chain},
+    waiting::Waiting,
 };
 use crate::{
     classify::{self, authority},
@@ -48,6 +49,8 @@ pub(super) struct Context {
     pub(super) requests: AtomicU64,
     /// Its count is that of the requests under way, and one.
     pub(super) active: Arc<()>,
+    /// The answers that wait for the client.
+    pub(super) waiting: Arc<Waiting>,
 }
 
 /// How a request that may go on does.
@@ -86,7 +89,8 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
             return refusal.map(|body| Reply::Own(Some(body)));
         }
     };
-    match judge(&context.connection, &head, &mut outcome) {
+    let has_body = !body.is_end_stream() && body.size_hint().exact() != Some(0);
+    match judge(&context.connection, &head, has_body, &mut outcome) {
         Ok(passage) => match record_intent(&context.connection, &head.method, &outcome).await {
             Ok(()) => forward(&context, passage, head, body, outcome, active).await,
             Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
@@ -95,13 +99,18 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     }
 }
 
-fn judge(connection: &Connection, head: &request::Parts, outcome: &mut Outcome) -> Result<Passage, Stop> {
+fn judge(
+    connection: &Connection,
+    head: &request::Parts,
+    has_body: bool,
+    outcome: &mut Outcome,
+) -> Result<Passage, Stop> {
     headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
     let port = connection.port();
     authority::check(&connection.host, port, head.version, &head.uri, &head.headers)
         .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
     match connection.treatment {
-        Treatment::Protected => judge_protected(connection, head, outcome),
+        Treatment::Protected => judge_protected(connection, head, has_body, outcome),
         Treatment::Neighbour => judge_neighbour(head, outcome),
     }
 }
@@ -109,6 +118,7 @@ fn judge(connection: &Connection, head: &request::Parts, outcome: &mut Outcome) 
 fn judge_protected(
     connection: &Connection,
     head: &request::Parts,
+    has_body: bool,
     outcome: &mut Outcome,
 ) -> Result<Passage, Stop> {
     let catalogue = connection.services.catalogue;
@@ -142,6 +152,11 @@ fn judge_protected(
             return Err(Stop { reason: decision.reason, message, is_error: false, arrived: false });
         }
     };
+    // After the decision, whose refusal tells more.
+    if has_body && let Err(error) = classify::check_body_type(&head.method, &head.headers) {
+        outcome.allowed(Effect::Deny, error.reason());
+        return Err(Stop::new(error.reason(), &error));
+    }
     Ok(Passage { verdict, path_and_query })
 }
 
@@ -189,7 +204,7 @@ async fn forward(
             let (head, answer) = answered.response.into_parts();
             let edge = headers::is_edge_answer(head.status, &head.headers).then_some(Reason::EdgeRefused);
             outcome.answered(head.status, answered.waited, edge);
-            Response::from_parts(head, Reply::upstream(answer, outcome, active))
+            Response::from_parts(head, Reply::upstream(answer, outcome, &context.waiting, active))
         }
         Err(error) => {
             let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));

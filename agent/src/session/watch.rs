@@ -38,33 +38,34 @@ impl HostWatch {
 
     /// Takes the next bytes; answers what a line among them asks for, if that must not pass.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<Alarm> {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = MAX_LINE_LEN.saturating_sub(self.line.len());
-            self.line.extend(piece.iter().take(room));
-            if piece.ends_with(b"\n") {
+        for &byte in bytes {
+            // Blanks count once: a name behind thousands of them is still a name.
+            let is_repeated = is_blank(byte) && self.line.last().copied().is_some_and(is_blank);
+            if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
                 if let Some(alarm) = self.judge(&line) {
                     return Some(alarm);
                 }
+            } else if self.line.len() < MAX_LINE_LEN && !is_repeated {
+                self.line.push(byte);
             }
         }
         None
     }
 
     fn judge(&self, line: &[u8]) -> Option<Alarm> {
-        let is_cut = line.len() >= MAX_LINE_LEN;
         let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-        if self.is_proxy && is_tunnel(&line, is_cut) {
+        if self.is_proxy && is_tunnel(&line) {
             return Some(Alarm::Tunnel);
         }
-        self.asked(&line, is_cut).map(Alarm::Host)
+        self.asked(&line).map(Alarm::Host)
     }
 
-    fn asked(&self, line: &str, is_cut: bool) -> Option<HostName> {
+    fn asked(&self, line: &str) -> Option<HostName> {
         let authority = match line.trim_start().strip_prefix("host") {
             Some(rest) => rest.trim_start().strip_prefix(':')?,
             // The absolute form of a request's target, or CONNECT's.
-            None => request_target(line, is_cut)?,
+            None => request_target(line)?,
         };
         let authority = authority.trim().split(['/', '?', '#']).next()?;
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -73,19 +74,23 @@ impl HostWatch {
     }
 }
 
-/// What follows the scheme in the target of a request line. The version of a line that was cut is not known.
-fn request_target(line: &str, is_cut: bool) -> Option<&str> {
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// What follows the scheme in the target of a request line. Of a line that was cut the version may be missing.
+fn request_target(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let (_method, target) = (words.next()?, words.next()?);
-    let has_version = words.next().is_some_and(|version| version.starts_with("http/"));
+    let is_request = words.next().map_or(line.len() >= MAX_LINE_LEN, |version| version.starts_with("http/"));
     let target = target.split_once("://").map_or(target, |(_, rest)| rest);
-    (is_cut || has_version).then_some(target)
+    is_request.then_some(target)
 }
 
 /// Whether the line begins a tunnel or HTTP/2.
-fn is_tunnel(line: &str, is_cut: bool) -> bool {
+fn is_tunnel(line: &str) -> bool {
     let method = line.split_whitespace().next().unwrap_or_default();
-    let is_method = matches!(method, "connect" | "pri") && request_target(line, is_cut).is_some();
+    let is_method = matches!(method, "connect" | "pri") && request_target(line).is_some();
     let upgrade = line.strip_prefix("upgrade").map(str::trim_start).and_then(|rest| rest.strip_prefix(':'));
     is_method || upgrade.is_some_and(|protocols| protocols.contains("h2c"))
 }
@@ -129,9 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_found_in_a_line_that_is_longer_than_what_is_kept() {
-        let line = format!("GET http://api.digitalocean.com/{} HTTP/1.1\r\n", "x".repeat(2 * MAX_LINE_LEN));
-        assert!(watch().feed(line.as_bytes()).is_some());
+    fn a_long_line_hides_no_name() {
+        let (blanks, path) = (" \t".repeat(MAX_LINE_LEN), "x".repeat(MAX_LINE_LEN));
+        for text in [
+            format!("GET / HTTP/1.1\r\nHost:{blanks}api.digitalocean.com\r\n"),
+            format!("{blanks}GET{blanks}http://api.digitalocean.com/ HTTP/1.1\r\n"),
+            format!("GET http://api.digitalocean.com/{path} HTTP/1.1\r\nHost: example.com\r\n"),
+        ] {
+            assert!(watch().feed(text.as_bytes()).is_some(), "{}", &text[..40]);
+        }
+        let harmless = format!("GET http://example.com/{path} HTTP/1.1\r\nHost: example.com\r\n");
+        assert!(watch().feed(harmless.as_bytes()).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the facts to the catalogue's text.
 
 use super::{
-    exceptions::{HARDENED_READS, PRESIGNED_HOST, READ_POSTS, SLASH_RESOURCES, is_unclear},
+    exceptions::{PRESIGNED_HOST, READ_POSTS, SHOWING_READS, SLASH_RESOURCES, is_unclear},
     source::{Endpoint, Parameter, Scope, Source},
 };
 use anyhow::{Context, bail};
@@ -49,6 +49,7 @@ struct Entry {
     alternatives: Vec<Vec<String>>,
     conditional: BTreeSet<String>,
     hardened: Option<String>,
+    shows: BTreeSet<String>,
     reasons: Vec<String>,
 }
 
@@ -57,9 +58,12 @@ impl Entry {
         let mut reasons = Vec::new();
         let alternatives = alternatives(endpoint, &mut reasons)?;
         let hardened = hardened(endpoint, &alternatives, &mut reasons);
+        let shows = shows(endpoint, &mut reasons);
         let conditions = endpoint.conditional_scopes.iter().flat_map(|condition| &condition.requires);
-        let entry = Self { alternatives, conditional: conditions.cloned().collect(), hardened, reasons };
-        let named = entry.alternatives.iter().flatten().chain(&entry.conditional).chain(&entry.hardened);
+        let entry =
+            Self { alternatives, conditional: conditions.cloned().collect(), hardened, shows, reasons };
+        let sets = entry.alternatives.iter().flatten().chain(&entry.conditional);
+        let named = sets.chain(&entry.hardened).chain(&entry.shows);
         if let Some(unknown) = named.into_iter().find(|scope| !known.contains(scope.as_str())) {
             bail!("its scope `{unknown}` is not in scopes.json");
         }
@@ -90,6 +94,9 @@ impl Entry {
         }
         if let Some(scope) = &self.hardened {
             write!(text, ", hardened = {}", list([scope]))?;
+        }
+        if !self.shows.is_empty() {
+            write!(text, ", shows = {}", list(&self.shows))?;
         }
         if READ_POSTS.contains(&endpoint.operation_id.as_str()) {
             text.push_str(", read = true");
@@ -139,14 +146,21 @@ fn alternatives(endpoint: &Endpoint, reasons: &mut Vec<String>) -> anyhow::Resul
     Ok(sets)
 }
 
+/// The scopes of the credentials that an operation answers with.
+fn shows(endpoint: &Endpoint, reasons: &mut Vec<String>) -> BTreeSet<String> {
+    let exceptions = SHOWING_READS.iter().filter(|exception| exception.operation == endpoint.operation_id);
+    let mut shown = BTreeSet::new();
+    for exception in exceptions {
+        reasons.push(format!("shows: {}", exception.reason));
+        shown.insert(exception.scope.to_owned());
+    }
+    let filters = endpoint.response_filters.iter().filter(|filter| filter.kind == "credential");
+    shown.extend(filters.flat_map(|filter| &filter.requires).cloned());
+    shown
+}
+
 /// A write that the spec lets pass with read scopes alone also needs `<resource>:update` or `:delete`.
 fn hardened(endpoint: &Endpoint, sets: &[Vec<String>], reasons: &mut Vec<String>) -> Option<String> {
-    if let Some(exception) =
-        HARDENED_READS.iter().find(|exception| exception.operation == endpoint.operation_id)
-    {
-        reasons.push(format!("hardened: {}", exception.reason));
-        return Some(exception.scope.to_owned());
-    }
     let is_read = endpoint.method == "GET" || READ_POSTS.contains(&endpoint.operation_id.as_str());
     let weak = |scope: &String| scope.ends_with(":read") || scope == "nfs:list";
     let set = sets.iter().find(|set| set.iter().all(weak))?;

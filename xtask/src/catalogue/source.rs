@@ -28,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) scope_implied_by: BTreeMap<String, Vec<String>>,
     pub(crate) path_params: Vec<Parameter>,
     pub(crate) conditional_scopes: Vec<Condition>,
+    #[serde(default)]
+    pub(crate) response_filters: Vec<Filter>,
     pub(crate) destructive_kind: Option<String>,
     pub(crate) server: Option<Server>,
 }
@@ -53,6 +55,13 @@ pub(crate) struct Parameter {
 /// Scopes that some requests of an operation need.
 #[derive(Deserialize)]
 pub(crate) struct Condition {
+    pub(crate) requires: Vec<String>,
+}
+
+/// A part of an answer that the API shows only with further scopes.
+#[derive(Deserialize)]
+pub(crate) struct Filter {
+    pub(crate) kind: String,
     pub(crate) requires: Vec<String>,
 }
 

@@ -59,6 +59,16 @@ fn a_write_for_a_read_scope_is_hardened() {
 }
 
 #[test]
+fn an_answer_with_credentials_says_so() {
+    let filters =
+        |kind| format!(r#", "response_filters": [{{"kind": "{kind}", "requires": ["pa:update"]}}]"#);
+    let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("credential")))).unwrap();
+    assert!(text.contains(r#"scopes = ["pa:read"], shows = ["pa:update"] }"#), "{text}");
+    let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("field")))).unwrap();
+    assert!(!text.contains("shows ="), "{text}");
+}
+
+#[test]
 fn aliases_are_dropped_and_implications_become_alternatives() {
     let more = r#", "alias_scopes": ["api:read"], "scope_implied_by": {"pa:read": ["pa:update"]}"#;
     let text = render::render(&source(&endpoint("GET", r#"["api:read", "pa:read"]"#, more))).unwrap();

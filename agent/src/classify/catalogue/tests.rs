@@ -51,13 +51,23 @@ fn exceptions_are_the_known_ones() {
     );
     assert_eq!(
         names(|operation| !operation.hardened.is_empty()),
-        [
-            "partnerAttachments_patch",
-            "partnerAttachments_delete",
-            "partnerAttachments_get_bgp_auth_key",
-            "partnerAttachments_get_service_key",
-        ]
+        ["partnerAttachments_patch", "partnerAttachments_delete"]
     );
+    assert_eq!(names(|operation| !operation.shows.is_empty()).len(), 18);
+}
+
+#[test]
+fn every_answer_with_a_databases_password_says_so() {
+    let names = names(|operation| {
+        let shows = ["/replicas", "/users", "/pools", "/logsink", "/v2/databases"];
+        let is_shown = shows.iter().any(|end| operation.path.ends_with(end))
+            || operation.path == "/v2/databases/{database_cluster_uuid}";
+        operation.method == Method::GET
+            && operation.path.starts_with("/v2/databases")
+            && is_shown
+            && !operation.shows.iter().any(|scope| scope.as_str() == "database:view_credentials")
+    });
+    assert_eq!(names, [""; 0]);
 }
 
 #[test]

@@ -104,6 +104,8 @@ fn the_authority_names_other_ports_only(port: u16, expected: &str) {
 #[test_case(&[("host", "a"), ("host", "a")], false; "two hosts")]
 #[test_case(&[("content-length", "1"), ("content-length", "1")], false; "two lengths")]
 #[test_case(&[("content-length", "01")], false; "length with a leading zero")]
+#[test_case(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], false; "two tokens")]
+#[test_case(&[("content-type", "a/b"), ("content-type", "a/b")], false; "two types")]
 fn ambiguous_http1_heads_are_refused(fields: &[(&str, &str)], accepted: bool) {
     assert_eq!(check(&head(Version::HTTP_11, "/", fields)).is_ok(), accepted);
 }
@@ -130,7 +132,6 @@ fn answers_lose_connection_fields_alt_svc_and_foreign_decisions() {
         .version(Version::HTTP_10)
         .header("connection", "close, x-hop")
         .header("x-hop", "1")
-        .header("transfer-encoding", "chunked")
         .header("alt-svc", "h3=\":443\"")
         .header("x-tidegate-decision", "allow")
         .header("content-length", "3")
@@ -146,6 +147,16 @@ fn answers_lose_connection_fields_alt_svc_and_foreign_decisions() {
         [("content-length", "3"), ("ratelimit-remaining", "7"), ("server", "cloudflare")]
     );
     assert_eq!(head.version, Version::HTTP_11);
+}
+
+#[test_case(&[("content-length", "3"), ("transfer-encoding", "chunked")], &[]; "chunks overrule a length")]
+#[test_case(&[("content-length", "3"), ("content-length", "3")], &[("content-length", "3")]; "twice the same length")]
+fn an_answer_has_one_length(given: &[(&str, &str)], expected: &[(&str, &str)]) {
+    let builder =
+        given.iter().fold(Response::builder(), |builder, (name, value)| builder.header(*name, *value));
+    let mut head = builder.body(()).unwrap().into_parts().0;
+    to_client(&mut head);
+    assert_eq!(fields(&head.headers), expected);
 }
 
 #[test]

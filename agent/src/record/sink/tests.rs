@@ -107,6 +107,26 @@ fn a_log_that_everybody_can_write_is_refused() {
 }
 
 #[test]
+fn a_log_or_a_link_to_it_that_is_somebody_elses_is_refused() {
+    let log = Log::new();
+    let target = log.folder.path().join("target");
+    fs::write(&target, "").unwrap();
+    std::os::unix::fs::symlink(&target, &log.path).unwrap();
+    log.open().unwrap().write(&record()).unwrap();
+    // Only root can give a file away; whoever runs the tests as another user tests the rest.
+    if std::os::unix::fs::lchown(&log.path, Some(65_534), None).is_err() {
+        return;
+    }
+    assert!(matches!(log.open(), Err(Error::Foreign { owner: 65_534, .. })), "link");
+    fs::remove_file(&log.path).unwrap();
+    fs::write(&log.path, "").unwrap();
+    std::os::unix::fs::chown(&log.path, Some(65_534), None).unwrap();
+    let error = log.open().unwrap_err();
+    assert!(error.to_string().contains("belongs to user 65534"), "{error}");
+    assert_eq!(log.text(), "");
+}
+
+#[test]
 fn what_cannot_be_opened_is_an_error_that_names_it() {
     let log = Log::new();
     fs::write(&log.path, "").unwrap();

@@ -1,0 +1,168 @@
+//! The kernel side: a bpffs for its pins, its maps, and each of its programs, loaded and let go.
+
+use super::{Check, told};
+use crate::capture::{
+    self,
+    program::{self, Answer},
+};
+use aya::programs::ProgramError;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use std::{error::Error as _, io};
+
+const MAPS: &str = "bpf_maps";
+
+const PRIVILEGES: &str = "run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN";
+const NEWER_KERNEL: &str =
+    "boot Linux 5.14 or later; if it is that, report this line and the kernel's release";
+
+pub(super) fn examine() -> Vec<Check> {
+    let mut checks = vec![bpffs(mount_bpffs())];
+    checks.extend(programs(program::probe(capture::DEFAULT_FLOWS)));
+    checks
+}
+
+/// Mounts a bpffs that has no place in the tree and ends with its descriptor. `run` mounts one of its own too,
+/// so that none needs to be at `/sys/fs/bpf`.
+fn mount_bpffs() -> io::Result<()> {
+    let filesystem = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&filesystem)?;
+    fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    Ok(())
+}
+
+fn bpffs(result: io::Result<()>) -> Check {
+    const NAME: &str = "bpffs";
+    match result {
+        Ok(()) => Check::ok(NAME, "mounted one and let it go"),
+        Err(error) => {
+            let is_forbidden = error.kind() == io::ErrorKind::PermissionDenied;
+            let advice = if is_forbidden {
+                "run as root with CAP_SYS_ADMIN"
+            } else {
+                "boot a kernel with CONFIG_BPF_SYSCALL"
+            };
+            Check::failed(NAME, format!("cannot mount one: {}", told(&error)), advice)
+        }
+    }
+}
+
+fn programs(answers: Result<Vec<Answer>, capture::Error>) -> Vec<Check> {
+    let name = |program: &str| format!("program_{program}");
+    match answers {
+        Ok(answers) => {
+            let maps = Check::ok(MAPS, "hash tables and ring buffers made");
+            let programs = answers.into_iter().map(|(program, answer)| match answer {
+                Ok(()) => Check::ok(name(program), "loads"),
+                Err(error) => failed(name(program), &error),
+            });
+            std::iter::once(maps).chain(programs).collect()
+        }
+        Err(error) => {
+            let advice = "run as root with CAP_SYS_ADMIN on Linux 5.14 or later with CONFIG_BPF_SYSCALL";
+            let maps = Check::failed(MAPS, refused_maps(&error), advice);
+            // Every name is there in any case, for those who look for one.
+            let programs = program::PROGRAMS.iter().map(|program| {
+                Check::failed(name(program), "not tried without maps", format!("see `{MAPS}`"))
+            });
+            std::iter::once(maps).chain(programs).collect()
+        }
+    }
+}
+
+/// The message itself sends to the doctor; here its cause is what counts.
+fn refused_maps(error: &capture::Error) -> String {
+    match error.source() {
+        Some(cause) => told(cause),
+        None => told(error),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other errors come from aya, not from the kernel")]
+fn failed(name: String, error: &ProgramError) -> Check {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            refused(name, io_error, &verifier_log.to_string())
+        }
+        other => Check::failed(name, told(other), NEWER_KERNEL),
+    }
+}
+
+fn refused(name: String, error: &io::Error, log: &str) -> Check {
+    let seen = match verdict(log) {
+        Some(line) => format!("refused: {error}; the verifier: {line}"),
+        None => format!("refused: {error}"),
+    };
+    // The verifier says EACCES too, but never without a log.
+    let is_forbidden = error.kind() == io::ErrorKind::PermissionDenied && verdict(log).is_none();
+    Check::failed(name, seen, if is_forbidden { PRIVILEGES } else { NEWER_KERNEL })
+}
+
+/// The line of a verifier's log that tells the reason: the first ones list instructions, the last ones count.
+fn verdict(log: &str) -> Option<&str> {
+    const COUNTS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let lines = log.lines().map(str::trim).rev();
+    lines.filter(|line| !line.is_empty()).find(|line| !COUNTS.iter().any(|count| line.starts_with(count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::Status::{Failed, Ok},
+        *,
+    };
+    use std::collections::BTreeSet;
+    use test_case::test_case;
+
+    const LOG: &str = "\
+func#0 @0
+0: R1=ctx() R10=fp0
+; fn connect4(ctx: SockAddrContext) -> i32 {
+0: (b4) w0 = 1                        ; R0=1
+1: (61) r2 = *(u32 *)(r1 +60)
+invalid bpf_context access off=60 size=4
+verification time 41 usec
+stack depth 0
+processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+
+";
+
+    #[test_case(LOG, Some("invalid bpf_context access off=60 size=4"); "a whole log")]
+    #[test_case("unknown func bpf_sk_storage_get#107\n", Some("unknown func bpf_sk_storage_get#107"); "one line")]
+    #[test_case("", None; "empty")]
+    #[test_case("processed 2 insns (limit 1000000)\n", None; "counts only")]
+    fn the_verifiers_reason_is_found(log: &str, expected: Option<&str>) {
+        assert_eq!(verdict(log), expected);
+    }
+
+    #[test_case(13, LOG, "refused: Permission denied (os error 13); the verifier: invalid bpf_context access off=60 size=4", NEWER_KERNEL; "by the verifier")]
+    #[test_case(1, "", "refused: Operation not permitted (os error 1)", PRIVILEGES; "for want of privileges")]
+    #[test_case(22, "", "refused: Invalid argument (os error 22)", NEWER_KERNEL; "for want of a feature")]
+    fn a_refusal_is_told_with_its_reason(errno: i32, log: &str, seen: &str, advice: &str) {
+        let check = refused("program_x".to_owned(), &io::Error::from_raw_os_error(errno), log);
+        assert_eq!(
+            (check.status, check.seen.as_str(), check.advice.as_deref()),
+            (Failed, seen, Some(advice))
+        );
+    }
+
+    #[test]
+    fn all_programs_are_named_whether_or_not_they_were_tried() {
+        let loaded: Vec<Answer> = program::PROGRAMS.iter().map(|name| (*name, Result::Ok(()))).collect();
+        let loaded = programs(Result::Ok(loaded));
+        let untried = programs(Err(capture::Error::Missing { kind: "map", name: "FLOWS" }));
+        let names = |checks: &[Check]| checks.iter().map(|check| check.name.clone()).collect::<BTreeSet<_>>();
+        assert_eq!(names(&loaded), names(&untried));
+        assert_eq!(loaded.len(), program::PROGRAMS.len() + 1);
+        assert!(loaded.iter().all(|check| check.status == Ok));
+        assert!(untried.iter().all(|check| check.status == Failed));
+    }
+
+    #[test]
+    fn a_filesystem_that_is_refused_tells_why() {
+        let check = bpffs(Err(io::Error::from_raw_os_error(1)));
+        assert_eq!(check.seen, "cannot mount one: Operation not permitted (os error 1)");
+        assert_eq!(check.advice.as_deref(), Some("run as root with CAP_SYS_ADMIN"));
+        let check = bpffs(Err(io::Error::from_raw_os_error(19)));
+        assert_eq!(check.advice.as_deref(), Some("boot a kernel with CONFIG_BPF_SYSCALL"));
+    }
+}
