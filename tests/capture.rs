@@ -9,6 +9,7 @@ mod capture {
     mod names;
     mod others;
     mod processes;
+    mod proxies;
     mod remains;
     mod upstream;
 }

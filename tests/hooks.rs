@@ -14,7 +14,7 @@ mod bench;
 #[path = "hooks/evasion.rs"]
 mod evasion;
 
-use bench::Bench;
+use bench::{Bench, PROXIES};
 use std::net::SocketAddr;
 use test_case::test_case;
 use tidegate::reason::Reason;
@@ -49,6 +49,55 @@ fn a_subjects_connect_lands_on_the_listener_and_keeps_its_name(to: &str, seen: &
     assert_eq!(captured.destination.0, original.parse::<SocketAddr>().unwrap());
     assert_eq!(captured.flow.cgroup_id, bench.cgroup_id());
     assert!(captured.flow.comm.starts_with(b"python3"));
+}
+
+#[test_case(PROXIES[0], "192.0.2.8 3128", PROXIES[0]; "ipv4")]
+#[test_case(PROXIES[1], "2001:db8::8 3128", PROXIES[1]; "ipv6")]
+#[test_case("[::ffff:192.0.2.8]:3128", "::ffff:192.0.2.8 3128", PROXIES[0]; "mapped ipv6")]
+fn a_connect_to_a_forward_proxy_is_captured_at_its_port(to: &str, seen: &str, original: &str) {
+    let bench = Bench::new();
+    let program = bench.subject(&["python3", "-c", CONNECT, to]);
+    let captured = bench.accept();
+    assert_eq!(program.output(), format!("peer {seen}"));
+    assert_eq!(captured.destination.0, original.parse::<SocketAddr>().unwrap());
+}
+
+#[test_case("192.0.2.8", 3129; "another port of its address")]
+#[test_case("192.0.2.7", 3128; "its port at another address")]
+fn a_neighbour_of_a_forward_proxy_is_not_captured(address: &str, port: u16) {
+    let bench = Bench::new();
+    let (server, port) = bench.server_at(address, port);
+    let program = bench.subject(&["python3", "-c", CONNECT, &format!("{address}:{port}")]);
+    bench.accept_on(&server);
+    assert_eq!(program.output(), format!("peer {address} {port}"));
+    bench.assert_nothing_arrived();
+}
+
+#[test]
+fn datagrams_to_a_forward_proxy_pass() {
+    let bench = Bench::new();
+    let datagrams = r#"
+import socket
+proxy = ("192.0.2.8", 3128)
+socket.socket(type=socket.SOCK_DGRAM).sendto(b"unconnected", proxy)
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.connect(proxy)
+s.send(b"connected")
+print("sent")
+"#;
+    assert_eq!(bench.subject(&["python3", "-c", datagrams]).output(), "sent");
+}
+
+#[test]
+fn more_forward_proxies_than_the_kernel_side_holds_are_an_error() {
+    let mut bench = Bench::new();
+    let address = |number: u16| SocketAddr::new("192.0.2.9".parse().unwrap(), number);
+    let room = 1024 - u16::try_from(PROXIES.len()).unwrap();
+    for number in 1..=room {
+        bench.forward_proxies().add(address(number)).unwrap();
+    }
+    let error = bench.forward_proxies().add(address(room + 1)).unwrap_err();
+    assert!(error.to_string().contains("FORWARD_PROXIES"), "{error}");
 }
 
 #[test]

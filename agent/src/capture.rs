@@ -8,7 +8,7 @@ pub mod netns;
 pub mod program;
 mod readable;
 
-use maps::{FlowTable, Listeners, Subjects};
+use maps::{FlowTable, ForwardProxies, Listeners, Subjects};
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
@@ -100,6 +100,8 @@ pub struct Options<'a> {
     pub pins: &'a Path,
     /// The captured ports.
     pub ports: &'a [u16],
+    /// The forward proxies that are known so far.
+    pub forward_proxies: &'a [SocketAddr],
     /// Room for this many redirected sockets.
     pub flows: u32,
 }
@@ -108,6 +110,8 @@ pub struct Options<'a> {
 pub struct Capture {
     /// The list of subjects.
     pub subjects: Subjects,
+    /// The list of captured forward proxies.
+    pub forward_proxies: ForwardProxies,
     /// Where the agent listens.
     pub listeners: Listeners,
     /// The flows of connections not yet accepted.
@@ -130,7 +134,12 @@ impl Capture {
         for port in options.ports {
             ports.add(*port)?;
         }
+        let mut forward_proxies = ForwardProxies::take(&mut programs)?;
+        for proxy in options.forward_proxies {
+            forward_proxies.add(*proxy)?;
+        }
         let capture = Self {
+            forward_proxies,
             subjects: Subjects::take(&mut programs)?,
             listeners: Listeners::take(&mut programs)?,
             flows: FlowTable::take(&mut programs)?,

@@ -2,7 +2,10 @@
 
 mod duration;
 pub mod file;
+pub mod forward_proxy;
 mod matching;
+
+pub use forward_proxy::{ForwardProxies, ForwardProxy};
 
 use crate::host::HostName;
 use ipnet::IpNet;
@@ -73,6 +76,8 @@ pub struct Capture {
     pub passthrough_hosts: Vec<HostName>,
     /// The published ranges of the CDN in front of the API.
     pub edge_prefixes: Vec<IpNet>,
+    /// The HTTP proxies through which protected hosts may be reached.
+    pub forward_proxies: ForwardProxies,
     /// How long a first byte, and a whole ClientHello, may take.
     pub peek_timeout: Duration,
 }
@@ -169,6 +174,7 @@ impl Default for Capture {
             foreign_sni: Treatment::DenyAtEdge,
             passthrough_hosts: Vec::new(),
             edge_prefixes: EDGE_PREFIXES.iter().filter_map(|prefix| prefix.parse().ok()).collect(),
+            forward_proxies: ForwardProxies::FromEnvironment,
             peek_timeout: Duration::from_secs(3),
         }
     }

@@ -9,9 +9,11 @@ pub mod headers;
 mod pool;
 pub mod stall;
 pub mod upstream;
+pub mod via;
 
 pub use body::{Answer, Outgoing};
 pub use upstream::Offer;
+pub use via::Via;
 
 use crate::{config, host::HostName, reason::Reason};
 use body::Progress;
@@ -19,7 +21,10 @@ use http::{Request, Response, StatusCode, uri::PathAndQuery};
 use hyper::body::{Body as _, Incoming};
 use pool::{Lease, Pool};
 use std::{error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
 
 /// How often a request that never reached the upstream is sent again; the last time on a new connection.
 const MAX_ATTEMPTS: u32 = 3;
@@ -31,12 +36,20 @@ pub struct Key {
     pub netns_cookie: u64,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
+    /// The tunnel to ask for there, where that is a forward proxy.
+    pub via: Option<Arc<Via>>,
     /// The name that the certificate must prove.
     pub host: HostName,
     /// The protocols to offer.
     pub offer: Offer,
     /// The workload's name.
     pub workload: Arc<str>,
+}
+
+impl Key {
+    fn port(&self) -> u16 {
+        self.via.as_ref().map_or(self.destination.port(), |via| via.port)
+    }
 }
 
 /// Why no answer, or not all of one, came from the upstream.
@@ -78,6 +91,14 @@ pub enum Error {
         /// How long it had.
         after: Duration,
     },
+    /// The forward proxy did not open the tunnel.
+    #[error("the forward proxy at {address} answered {status} instead of opening a tunnel")]
+    Proxy {
+        /// The proxy.
+        address: SocketAddr,
+        /// The status of its answer.
+        status: u16,
+    },
     /// The connection could not be set up.
     #[error("the connection to `{host}` failed")]
     Failed {
@@ -108,6 +129,7 @@ impl Error {
             Self::Unreachable { .. } => Reason::UpstreamUnreachable,
             Self::NotHost { .. } => Reason::UpstreamNotHost,
             Self::SlowToConnect { .. } | Self::SlowToAnswer { .. } => Reason::UpstreamTimeout,
+            Self::Proxy { .. } => Reason::ProxyRefused,
             Self::Failed { .. } | Self::Broken(_) | Self::Switched => Reason::UpstreamFailed,
             Self::Head(_) => Reason::MalformedRequest,
         }
@@ -120,6 +142,7 @@ impl Error {
             Self::Unreachable { .. }
             | Self::NotHost { .. }
             | Self::SlowToConnect { .. }
+            | Self::Proxy { .. }
             | Self::Failed { .. }
             | Self::Head(_) => false,
         }
@@ -164,6 +187,16 @@ impl Forwarder {
     /// When no connection can be had.
     pub async fn prepare(&self, key: &Key) -> Result<(), Error> {
         self.pool.lease(key).await?.give_back();
+        Ok(())
+    }
+
+    /// As [`Forwarder::prepare`], on a stream that leads to the key's host already: the tunnel that its
+    /// forward proxy has just opened.
+    ///
+    /// # Errors
+    /// When the host is not there.
+    pub async fn adopt(&self, key: &Key, stream: TcpStream) -> Result<(), Error> {
+        self.pool.adopt(key, stream).await?.give_back();
         Ok(())
     }
 
@@ -254,7 +287,7 @@ fn for_upstream(
     path_and_query: PathAndQuery,
 ) -> Result<Request<Outgoing>, headers::Error> {
     let (mut head, body) = request.into_parts();
-    let authority = headers::authority(&key.host, key.destination.port())?;
+    let authority = headers::authority(&key.host, key.port())?;
     let has_body = !body.is_end_stream();
     headers::to_upstream(&mut head, lease.version(), &authority, path_and_query, has_body)?;
     Ok(Request::from_parts(head, body))

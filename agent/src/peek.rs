@@ -1,6 +1,7 @@
 //! Stage 3: the first bytes of a connection, read without consuming them.
 
 pub mod client_hello;
+pub mod proxy_request;
 pub mod rewind;
 
 use crate::reason::Reason;
@@ -65,12 +66,17 @@ pub enum More {
 /// The first byte may take `patience`, and the rest of the ClientHello once more.
 pub async fn peek<S: AsyncRead + Unpin>(stream: S, patience: Duration) -> (Peeked, Rewind<S>) {
     let mut rewind = Rewind::new(stream);
-    let peeked = match more(&mut rewind, |bytes| !bytes.is_empty(), MAX_PEEK_LEN, patience).await {
-        More::Found => hello(&mut rewind, patience).await,
+    let peeked = peek_on(&mut rewind, patience).await;
+    (peeked, rewind)
+}
+
+/// As [`peek`], of a stream of which something was read already, such as the request for a tunnel.
+pub async fn peek_on<S: AsyncRead + Unpin>(rewind: &mut Rewind<S>, patience: Duration) -> Peeked {
+    match more(rewind, |bytes| !bytes.is_empty(), MAX_PEEK_LEN, patience).await {
+        More::Found => hello(rewind, patience).await,
         More::Timeout => Peeked::Silence,
         More::TooLarge | More::Closed => Peeked::Closed,
-    };
-    (peeked, rewind)
+    }
 }
 
 /// Reads on, without consuming, until `found` says so of all that is buffered; such as the head of a request in

@@ -84,7 +84,7 @@ reasons! {
     PathNotCanonical = "path_not_canonical",
     /// A header or parameter that overrides the method.
     MethodOverride = "method_override",
-    /// CONNECT, TRACE or an upgrade, which the API does not have.
+    /// CONNECT, TRACE or an upgrade, which the API does not have, or a tunnel that would not be looked at.
     MethodRefused = "method_refused",
 
     // decide
@@ -116,6 +116,8 @@ reasons! {
     UpstreamTimeout = "upstream_timeout",
     /// The upstream broke the connection or HTTP's grammar.
     UpstreamFailed = "upstream_failed",
+    /// The forward proxy did not open the tunnel that it was asked for.
+    ProxyRefused = "proxy_refused",
     /// The edge in front of the API answered instead of the API.
     EdgeRefused = "edge_refused",
     /// The request body stopped arriving.

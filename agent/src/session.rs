@@ -2,6 +2,7 @@
 
 pub mod gate;
 pub mod protected;
+pub mod proxies;
 pub mod route;
 pub mod splice;
 pub mod watch;

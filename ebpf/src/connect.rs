@@ -42,7 +42,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, target: Target) -> Verdict {
     let Some(cgroup_id) = subject::current() else {
         return Verdict::NotCaptured;
     };
-    if !port::captured(target.port) {
+    if !port::captured(target.port) && !port::is_forward_proxy(&target) {
         // The socket may have been redirected by an earlier connect that failed.
         flow::release(ctx);
         return Verdict::NotCaptured;

@@ -40,6 +40,7 @@ pub struct Tidegate<'w> {
     settings: String,
     policy: PathBuf,
     audit: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 /// What a run left.
@@ -63,6 +64,7 @@ impl<'w> Tidegate<'w> {
             settings: String::new(),
             policy: PathBuf::new(),
             audit: world.directory().join(format!("{name}.audit.jsonl")),
+            environment: Vec::new(),
         }
         .policy("test-read-only", READ_ONLY)?;
         let (root, ca_file) = (tidegate.root.path().to_owned(), standin.ca_file());
@@ -96,6 +98,13 @@ impl<'w> Tidegate<'w> {
         Ok(self)
     }
 
+    /// With this variable in the environment of tidegate, and so of the command.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The cgroup that `run` attaches at and makes its own below.
     pub fn root(&self) -> &Cgroup {
         &self.root
@@ -112,6 +121,7 @@ impl<'w> Tidegate<'w> {
         let mut command = self.world.command(&[program.as_os_str(), OsStr::new("run")]);
         command.args(["--config".as_ref(), config.as_os_str(), "--policy".as_ref(), self.policy.as_os_str()]);
         command.args(["--audit".as_ref(), self.audit.as_os_str(), "--".as_ref()]).args(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 

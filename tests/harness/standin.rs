@@ -18,6 +18,7 @@ mod body;
 mod connection;
 mod log;
 mod process;
+mod proxy;
 
 pub use body::pattern;
 pub use log::{Entry, Log, Request};
@@ -69,6 +70,11 @@ pub enum Service {
     Banner,
     /// Reads and never answers.
     Mute,
+    /// An HTTP proxy that makes tunnels and passes requests in absolute form on.
+    Proxy {
+        /// What `Proxy-Authorization` must say; without it the answer is 407.
+        authorization: Option<String>,
+    },
 }
 
 /// How a listener does TLS.

@@ -3,6 +3,7 @@
 use nix::sched::{CloneFlags, unshare};
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,11 +14,16 @@ use tidegate::capture::{
     Capture, Captured, Options,
     event::Refused,
     listener::{self, Listener, SharedFlows},
+    maps::ForwardProxies,
 };
 use tidegate_tests::cgroup::Cgroup;
 
+/// The forward proxies that every bench captures.
+pub(crate) const PROXIES: [&str; 2] = ["192.0.2.8:3128", "[2001:db8::8]:3128"];
+
 pub(crate) struct Bench {
     capture: RefCell<Parts>,
+    forward_proxies: ForwardProxies,
     listeners: Vec<Listener>,
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
@@ -57,7 +63,14 @@ impl Bench {
         let cgroup = own_cgroup();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
-        let options = Options { cgroup: cgroup.path(), pins: pins.path(), ports: &[443], flows };
+        let forward_proxies = proxies();
+        let options = Options {
+            cgroup: cgroup.path(),
+            pins: pins.path(),
+            ports: &[443],
+            forward_proxies: &forward_proxies,
+            flows,
+        };
         let mut capture = Capture::start(&options).unwrap();
         let listeners = listener::bind(&[443]).unwrap();
         assert_eq!(listeners.len(), 2, "both families have a global route here");
@@ -68,15 +81,20 @@ impl Bench {
         }
         capture.subjects.add(cgroup.path()).unwrap();
         drop(_entered);
-        let Capture { events, flows, .. } = capture;
+        let Capture { events, flows, forward_proxies, .. } = capture;
         Self {
             capture: RefCell::new(Parts { events }),
+            forward_proxies,
             listeners,
             flows: SharedFlows::new(flows),
             runtime,
             cgroup,
             pins,
         }
+    }
+
+    pub(crate) fn forward_proxies(&mut self) -> &mut ForwardProxies {
+        &mut self.forward_proxies
     }
 
     pub(crate) fn cgroup(&self) -> &Path {
@@ -123,7 +141,11 @@ impl Bench {
 
     /// A server of the namespace that has nothing to do with capture.
     pub(crate) fn server(&self) -> (tokio::net::TcpListener, u16) {
-        let server = self.within(tokio::net::TcpListener::bind("0.0.0.0:0")).unwrap();
+        self.server_at("0.0.0.0", 0)
+    }
+
+    pub(crate) fn server_at(&self, address: &str, port: u16) -> (tokio::net::TcpListener, u16) {
+        let server = self.within(tokio::net::TcpListener::bind((address, port))).unwrap();
         let port = server.local_addr().unwrap().port();
         (server, port)
     }
@@ -198,6 +220,10 @@ impl Program {
         assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
+}
+
+fn proxies() -> Vec<SocketAddr> {
+    PROXIES.iter().map(|proxy| proxy.parse().unwrap()).collect()
 }
 
 fn spawn(mut command: Command) -> Program {

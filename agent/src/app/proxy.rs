@@ -7,7 +7,7 @@ use crate::{
         listener::{self, Listener, SharedFlows},
     },
     classify::Catalogue,
-    config::Config,
+    config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
     forward::{
         Forwarder,
         upstream::{Resolve, load_roots},
@@ -16,7 +16,9 @@ use crate::{
     identify::Workload,
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     run::Enclosure,
-    session::{Recorder, Services, gate::Gate, protected::ProtectedAddresses, route::Names},
+    session::{
+        Recorder, Services, gate::Gate, protected::ProtectedAddresses, proxies::ProxyAddresses, route::Names,
+    },
     terminate::{Terminator, ca::Authority},
 };
 use std::{
@@ -64,6 +66,9 @@ impl Proxy {
             Arc::clone(&resolve),
         ));
         addresses.learn_first().await;
+        let proxies = forward_proxies(&config.capture.forward_proxies);
+        let proxies = Arc::new(ProxyAddresses::new(proxies, Arc::clone(&resolve)));
+        let captured = proxies.learn_first().await;
 
         let (drain, draining) = watch::channel(false);
         let services = Arc::new(Services {
@@ -89,8 +94,8 @@ impl Proxy {
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
         let policy = Arc::new(policy);
-        let gate = Gate::new(workload, policy, names, &config, Arc::clone(&addresses), terminator, services);
-        let gate = Arc::new(gate);
+        let known = (Arc::clone(&addresses), Arc::clone(&proxies));
+        let gate = Arc::new(Gate::new(workload, policy, names, &config, known, terminator, services));
 
         let refusals = Arc::new(Refusals::new(Arc::clone(&gate)));
         let mut proxy = Self {
@@ -101,7 +106,14 @@ impl Proxy {
             refusals,
             reports: JoinSet::new(),
         };
-        proxy.capture(&config, &cgroup, &enclosure.pins(), &gate)?;
+        let options = Options {
+            cgroup: &cgroup,
+            pins: &enclosure.pins(),
+            ports: &ports(&config),
+            forward_proxies: &captured,
+            flows: capture::DEFAULT_FLOWS,
+        };
+        proxy.capture(&options, proxies, &gate)?;
         proxy.tasks.spawn(async move { addresses.keep_learning().await });
         Ok(proxy)
     }
@@ -113,17 +125,12 @@ impl Proxy {
 
     fn capture(
         &mut self,
-        config: &Config,
-        cgroup: &Path,
-        pins: &Path,
+        options: &Options<'_>,
+        proxies: Arc<ProxyAddresses>,
         gate: &Arc<Gate>,
     ) -> Result<(), capture::Error> {
-        let ports: BTreeSet<u16> =
-            config.capture.tls_ports.iter().chain(&config.capture.plain_ports).copied().collect();
-        let ports: Vec<u16> = ports.into_iter().collect();
-        let options = Options { cgroup, pins, ports: &ports, flows: capture::DEFAULT_FLOWS };
-        let mut capture = Capture::start(&options)?;
-        let listeners = listener::bind(&ports)?;
+        let mut capture = Capture::start(options)?;
+        let listeners = listener::bind(&[options.ports, proxies.ports()].concat())?;
         if listeners.is_empty() {
             tracing::warn!(
                 "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \
@@ -133,13 +140,14 @@ impl Proxy {
         for listener in &listeners {
             capture.listeners.publish(listener.netns_cookie, listener.address)?;
         }
-        capture.subjects.add(cgroup)?;
+        capture.subjects.add(options.cgroup)?;
 
-        let Capture { flows, events, log, .. } = capture;
+        let Capture { flows, events, log, forward_proxies, .. } = capture;
         let flows = SharedFlows::new(flows);
         self.tasks.spawn(logged("the kernel side's log", log.copy()));
         self.reports.spawn(Arc::clone(&self.refusals).report(events, self.drain.subscribe()));
         self.tasks.spawn(flows.clone().sweep());
+        self.tasks.spawn(keep_capturing(proxies, forward_proxies));
         for listener in listeners {
             let (drain, gate) = (self.drain.subscribe(), Arc::clone(gate));
             let refusals = Arc::clone(&self.refusals);
@@ -193,10 +201,41 @@ async fn serve(
     }
 }
 
+/// Captures what the names of forward proxies come to resolve to.
+async fn keep_capturing(proxies: Arc<ProxyAddresses>, mut captured: capture::maps::ForwardProxies) {
+    let capture = |address| {
+        if let Err(error) = captured.add(address) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%address, error, "a new address of a forward proxy is not captured");
+        }
+    };
+    proxies.keep_learning(capture).await;
+}
+
 /// A task that ends only by failing.
 async fn logged(what: &'static str, task: impl Future<Output = std::io::Result<()>>) {
     if let Err(error) = task.await {
         tracing::error!(%error, "{what} cannot be read any more");
+    }
+}
+
+fn ports(config: &Config) -> Vec<u16> {
+    let ports = config.capture.tls_ports.iter().chain(&config.capture.plain_ports).copied();
+    ports.collect::<BTreeSet<u16>>().into_iter().collect()
+}
+
+fn forward_proxies(configured: &ForwardProxies) -> Vec<ForwardProxy> {
+    match configured {
+        ForwardProxies::Listed(proxies) => proxies.clone(),
+        ForwardProxies::FromEnvironment => {
+            let lookup =
+                |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+            let (proxies, unusable) = forward_proxy::from_environment(lookup);
+            for (variable, error) in unusable {
+                tracing::warn!(variable, %error, "this proxy is not captured; see `capture.forward_proxies`");
+            }
+            proxies
+        }
     }
 }
 

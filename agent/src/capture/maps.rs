@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
 };
-use tidegate_ebpf_common::{Flow, FlowKey, ListenerKey, mapped, maps};
+use tidegate_ebpf_common::{Endpoint, Flow, FlowKey, ListenerKey, mapped, maps};
 
 type Hash<K, V> = HashMap<MapData, K, V>;
 
@@ -54,6 +54,24 @@ impl Ports {
     }
 }
 
+/// The forward proxies whose connections are captured.
+pub struct ForwardProxies(Hash<Endpoint, u32>);
+
+impl ForwardProxies {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        hash(programs, maps::FORWARD_PROXIES).map(Self)
+    }
+
+    /// Captures the connections to this address, from their next connect on.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn add(&mut self, proxy: SocketAddr) -> Result<(), Error> {
+        let key = Endpoint { address: shared_form(proxy.ip()), port: u32::from(proxy.port()) };
+        self.0.insert(key, 1, 0).map_err(used(maps::FORWARD_PROXIES))
+    }
+}
+
 /// Where the kernel side sends redirected connects.
 pub struct Listeners(Hash<ListenerKey, u32>);
 
@@ -86,10 +104,7 @@ impl FlowTable {
     /// # Errors
     /// When the kernel refuses the look-up; a missing entry is `None`.
     pub fn take_flow(&mut self, netns_cookie: u64, peer: SocketAddr) -> Result<Option<Flow>, Error> {
-        let address = match peer.ip().to_canonical() {
-            IpAddr::V4(ip) => mapped(ip.octets()),
-            IpAddr::V6(ip) => ip.octets(),
-        };
+        let address = shared_form(peer.ip());
         let key = FlowKey { netns_cookie, address, port: u32::from(peer.port()), reserved: 0 };
         match self.0.get(&key, 0) {
             Ok(flow) => {
@@ -114,6 +129,14 @@ impl FlowTable {
             .map(|(key, _)| key)
             .collect();
         stale.iter().filter(|key| self.0.remove(key).is_ok()).count()
+    }
+}
+
+/// An address as both sides write it.
+fn shared_form(ip: IpAddr) -> [u8; 16] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => mapped(ip.octets()),
+        IpAddr::V6(ip) => ip.octets(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
 use super::{
-    Capture, Config, Limits, OnAuditFailure, Treatment, Workload, duration,
+    Capture, Config, ForwardProxies, ForwardProxy, Limits, OnAuditFailure, Treatment, Workload, duration,
     matching::{self, MatchTable},
 };
 use crate::{
@@ -73,6 +73,7 @@ struct CaptureTable {
     foreign_sni: Option<TreatmentWord>,
     passthrough_hosts: Option<Words>,
     edge_prefixes: Option<Spanned<Words>>,
+    forward_proxies: Option<Words>,
     peek_timeout: Option<Spanned<String>>,
 }
 
@@ -297,6 +298,10 @@ impl Reader<'_> {
             }
             capture.edge_prefixes = words.as_ref().iter().filter_map(|word| self.prefix(word)).collect();
         }
+        if let Some(words) = &table.forward_proxies {
+            let proxies = words.iter().filter_map(|word| self.forward_proxy(word));
+            capture.forward_proxies = ForwardProxies::Listed(proxies.collect());
+        }
         self.duration(table.peek_timeout.as_ref(), &mut capture.peek_timeout);
     }
 
@@ -321,6 +326,11 @@ impl Reader<'_> {
             let message = format!("port {port} stands in both `tls_ports` and `plain_ports`");
             self.findings.add(span.unwrap_or(0..0), message);
         }
+    }
+
+    fn forward_proxy(&mut self, word: &Spanned<String>) -> Option<ForwardProxy> {
+        let parsed = ForwardProxy::parse(word.as_ref());
+        parsed.map_err(|error| self.findings.add(word.span(), error)).ok()
     }
 
     fn prefix(&mut self, word: &Spanned<String>) -> Option<IpNet> {

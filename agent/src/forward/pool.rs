@@ -23,7 +23,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 /// Shorter than common servers keep an idle connection, so that rarely one closes while it is being used.
 const IDLE: Duration = Duration::from_secs(50);
@@ -145,16 +148,27 @@ impl Pool {
         self.dial_into(key, &slot).await
     }
 
+    /// A new connection on a stream that leads to the key's host.
+    pub(super) async fn adopt(&self, key: &Key, stream: TcpStream) -> Result<Lease, Error> {
+        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
+        self.keep(key, &slot, self.dialer.secure(key, stream, key.destination).await).await
+    }
+
     async fn dial_into(&self, key: &Key, slot: &Arc<Slot>) -> Result<Lease, Error> {
-        let dialled = match self.dialer.dial(key).await {
-            Ok(dialled) => dialled,
-            Err(error) => {
-                let mut connections = lock(&slot.connections);
-                connections.failures += 1;
-                connections.failure = Some(error.clone());
-                return Err(error);
-            }
-        };
+        self.keep(key, slot, self.dialer.dial(key).await).await
+    }
+
+    async fn keep(
+        &self,
+        key: &Key,
+        slot: &Arc<Slot>,
+        dialled: Result<Dialled, Error>,
+    ) -> Result<Lease, Error> {
+        let dialled = dialled.inspect_err(|error| {
+            let mut connections = lock(&slot.connections);
+            connections.failures += 1;
+            connections.failure = Some(error.clone());
+        })?;
         let kept = (Arc::strong_count(&self.kept) <= MAX_KEPT).then(|| Arc::clone(&self.kept));
         let failed = |source| Error::failed(&key.host, source);
         let slot_of_lease = Arc::downgrade(slot);

@@ -1,7 +1,7 @@
 //! One new connection to the upstream: the original destination first, the host's certificate always.
 
-use super::{Error, Key};
-use crate::{config, host::HostName};
+use super::{Error, Key, Via, via};
+use crate::{config, host::HostName, peek::rewind::Rewind};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -139,11 +139,24 @@ impl Dialer {
     }
 
     /// Connects to the key's original destination or, where that is out of reach, to what the agent itself
-    /// resolves the host to.
+    /// resolves the host to. Through a forward proxy there is only the one way.
     pub(super) async fn dial(&self, key: &Key) -> Result<Dialled, Error> {
+        let (stream, address) = match &key.via {
+            Some(via) => (self.tunnel(key, via).await?, key.destination),
+            None => self.reach(key).await?,
+        };
+        self.secure(key, stream, address).await
+    }
+
+    /// Makes the connection one to the key's host, and to nobody else.
+    pub(super) async fn secure(
+        &self,
+        key: &Key,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Result<Dialled, Error> {
         let name = ServerName::try_from(key.host.as_str().to_owned())
             .map_err(|source| Error::failed(&key.host, source))?;
-        let (stream, address) = self.reach(key).await?;
         // The API's requests are small and must not wait for each other's acknowledgements.
         stream.set_nodelay(true).map_err(|source| Error::failed(&key.host, source))?;
         let connector = match key.offer {
@@ -157,6 +170,25 @@ impl Dialer {
             .map_err(|error| handshake_error(error, &key.host, address))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Dialled { stream, http2 })
+    }
+
+    async fn tunnel(&self, key: &Key, via: &Via) -> Result<TcpStream, Error> {
+        let mut stream = Rewind::new(self.connect(key.destination, &key.host).await?);
+        let asked = via::ask(&mut stream, via.head(), self.patience).await;
+        let (answer, _head) = asked.map_err(|error| {
+            if error.kind() == io::ErrorKind::TimedOut {
+                Error::SlowToConnect { what: "open a tunnel", after: self.patience }
+            } else {
+                Error::failed(&key.host, error)
+            }
+        })?;
+        if !answer.is_tunnel() {
+            return Err(Error::Proxy { address: key.destination, status: answer.status });
+        }
+        match stream.into_parts() {
+            (early, stream) if early.is_empty() => Ok(stream),
+            _ => Err(Error::failed(&key.host, io::Error::other("the far end of the tunnel spoke first"))),
+        }
     }
 
     async fn reach(&self, key: &Key) -> Result<(TcpStream, SocketAddr), Error> {

@@ -34,6 +34,11 @@ impl<S> Rewind<S> {
         &self.stream
     }
 
+    /// Takes this many of the buffered bytes out; fewer where there are not as many.
+    pub fn consume(&mut self, length: usize) -> Bytes {
+        self.buffered.split_to(length.min(self.buffered.len())).freeze()
+    }
+
     /// The bytes not yet given back, and the stream behind them.
     pub fn into_parts(self) -> (Bytes, S) {
         (self.buffered.freeze(), self.stream)

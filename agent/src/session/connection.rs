@@ -5,7 +5,7 @@ use crate::{
     classify::Catalogue,
     config,
     decide::Policy,
-    forward::{Forwarder, Key, Offer},
+    forward::{Forwarder, Key, Offer, Via},
     host::HostName,
     identify::Principal,
 };
@@ -30,6 +30,8 @@ pub struct Connection {
     pub policy: Arc<Policy>,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
+    /// The tunnel that it asked for, where `destination` is a forward proxy.
+    pub via: Option<Arc<Via>>,
     /// The name that it asked for, and that the leaf was issued for.
     pub host: HostName,
     /// What that name makes of it.
@@ -45,11 +47,17 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The port of the host that it meant to reach.
+    pub fn port(&self) -> u16 {
+        self.via.as_ref().map_or(self.destination.port(), |via| via.port)
+    }
+
     /// What its upstream connections are kept under.
     pub fn key(&self) -> Key {
         Key {
             netns_cookie: self.netns_cookie,
             destination: self.destination,
+            via: self.via.clone(),
             host: self.host.clone(),
             offer: self.offer,
             workload: Arc::clone(&self.principal.workload),

@@ -1,29 +1,34 @@
 //! One captured connection: peek, choose, then terminate, pass on or close; recorded in every case.
 
+mod ending;
+mod proxied;
+
 use super::{
     Connection, Services,
     protected::ProtectedAddresses,
+    proxies::ProxyAddresses,
     refusal,
     reply::chain,
-    route::{Names, Place, Route, route},
+    route::{Names, Place, Route, confine, route},
     splice::{End, Inspection, Spliced, splice},
-    watch::HostWatch,
+    watch::{Alarm, HostWatch},
 };
 use crate::{
     capture::Captured,
     config,
     decide::{Effect, Policy},
-    forward::Offer,
+    forward::{Offer, Via},
     host::HostName,
-    identify::{Principal, Subject, Workload},
+    identify::{Principal, Workload},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
-    record::{self, AuditRecord, Destination, Durations, Phase, SCHEMA, Verdict},
+    record::{self, Verdict},
     session::{Treatment, http},
     terminate::Terminator,
 };
+use ending::Ending;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -40,6 +45,7 @@ pub struct Gate {
     rules: config::Capture,
     upstream: config::Upstream,
     addresses: Arc<ProtectedAddresses>,
+    proxies: Arc<ProxyAddresses>,
     terminator: Terminator,
     services: Arc<Services>,
     connections: Arc<Semaphore>,
@@ -55,36 +61,22 @@ struct Passage {
     accepted: SystemTime,
 }
 
-/// What a connection without requests came to.
-struct Ending {
-    host: Option<HostName>,
-    effect: Effect,
-    reason: Reason,
-    verdict: Verdict,
-    status: Option<u16>,
-    detail: Option<String>,
-    bytes: (u64, u64),
-    /// For how many of its kind it stands.
-    count: u64,
+/// Where a connection leads, as far as that is known.
+struct Far {
+    ip: Option<IpAddr>,
+    port: u16,
+    place: Place,
+    /// Open already, where a forward proxy lies between.
+    tunnel: Option<Tunnel>,
 }
 
-impl Ending {
-    fn closed(reason: Reason) -> Self {
-        Self {
-            host: None,
-            effect: Effect::Deny,
-            reason,
-            verdict: Verdict::Closed,
-            status: None,
-            detail: None,
-            bytes: (0, 0),
-            count: 1,
-        }
-    }
-
-    fn detail(self, detail: impl Into<String>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
-    }
+/// A tunnel that a forward proxy has opened.
+struct Tunnel {
+    stream: Rewind<TcpStream>,
+    /// How it was asked for.
+    via: Arc<Via>,
+    /// The name that it was asked for by.
+    host: Option<HostName>,
 }
 
 impl Gate {
@@ -94,7 +86,7 @@ impl Gate {
         policy: Arc<Policy>,
         names: Names,
         config: &config::Config,
-        addresses: Arc<ProtectedAddresses>,
+        (addresses, proxies): (Arc<ProtectedAddresses>, Arc<ProxyAddresses>),
         terminator: Terminator,
         services: Arc<Services>,
     ) -> Self {
@@ -105,6 +97,7 @@ impl Gate {
             rules: config.capture.clone(),
             upstream: config.upstream.clone(),
             addresses,
+            proxies,
             terminator,
             services,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
@@ -126,51 +119,41 @@ impl Gate {
             return self.record(&passage, Ending::closed(Reason::TooManyConnections));
         };
         let (peeked, client) = peek::peek(stream, self.rules.peek_timeout).await;
-        let host = asked(&peeked).cloned();
-        let ending =
-            match route(&peeked, self.addresses.place(passage.destination.ip()), &self.names, &self.rules) {
-                Route::Terminate(host, treatment) => self.terminate(&passage, client, host, treatment).await,
-                Route::Pass(reason) => Some(self.forward(&passage, client, reason, Inspection::None).await),
-                Route::Watch(reason) => Some(self.watch(&passage, client, reason).await),
-                Route::Close(reason) => Some(Ending::closed(reason)),
-            };
-        if let Some(mut ending) = ending {
-            ending.host = ending.host.or(host);
+        let (ip, port) = (passage.destination.ip(), passage.destination.port());
+        let place = self.addresses.place(ip);
+        let may_ask_proxy = matches!(peeked, Peeked::NotTls | Peeked::Silence) && !place.protected;
+        let ending = if may_ask_proxy && self.proxies.contains(passage.destination) {
+            self.proxied(&passage, client).await
+        } else {
+            self.lead(&passage, peeked, client, Far { ip: Some(ip), port, place, tunnel: None }).await
+        };
+        if let Some(ending) = ending {
             self.record(&passage, ending);
         }
     }
 
-    /// Records what the kernel side refused, `count` times.
-    pub fn refused(&self, refused: &crate::capture::event::Refused, count: u64) {
-        let passage = Passage {
-            principal: self.workload.identify(&refused.flow),
-            destination: refused.destination.0,
-            netns_cookie: refused.flow.netns_cookie,
-            accepted_at: Instant::now(),
-            accepted: SystemTime::now(),
-        };
-        let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(refused.reason) };
-        let protocol = refused.protocol;
-        let names_protocol = refused.reason == Reason::ProtocolRefused;
-        let ending = if names_protocol { ending.detail(format!("IP protocol {protocol}")) } else { ending };
-        self.record(&passage, ending);
-    }
-
-    /// Records `count` connections that reached the listener without a flow, the first of them from `peer`.
-    pub fn no_flow(&self, peer: SocketAddr, count: u64) {
-        let ending = Ending { count, ..Ending::closed(Reason::NoFlow) };
-        self.write(self.line(SystemTime::now(), Instant::now(), ending.detail(format!("from {peer}"))));
-    }
-
-    /// Records that `count` refusals have no records of their own.
-    pub fn unnamed(&self, count: u64) {
-        let ending = Ending { count, verdict: Verdict::Refused, ..Ending::closed(Reason::RefusalFlood) };
-        let mut record = self.line(SystemTime::now(), Instant::now(), ending);
-        if let Some(record) = &mut record {
-            record.subject.workload = self.workload.name.to_string();
-            record.subject.policy = self.workload.policy.to_string();
+    /// Leads a connection on by how it began.
+    async fn lead(
+        &self,
+        passage: &Passage,
+        peeked: Peeked,
+        client: Rewind<TcpStream>,
+        far: Far,
+    ) -> Option<Ending> {
+        let mut chosen = route(&peeked, far.place, &self.names, &self.rules);
+        if let Some(tunnel) = &far.tunnel {
+            chosen = confine(chosen, tunnel.host.as_ref(), &self.names);
         }
-        self.write(record);
+        let ending = match chosen {
+            Route::Terminate(host, treatment) => {
+                self.terminate(passage, client, host, treatment, far.tunnel).await
+            }
+            Route::Pass(reason) => Some(self.forward(passage, client, reason, Inspection::None, far).await),
+            Route::Watch(reason) => Some(self.watch(passage, client, reason, far).await),
+            Route::Close(reason) => Some(Ending::closed(reason)),
+        };
+        let host = asked(&peeked).cloned();
+        ending.map(|ending| Ending { host: ending.host.or(host), ..ending })
     }
 
     /// Finishes TLS and serves the requests, which have records of their own.
@@ -180,6 +163,7 @@ impl Gate {
         client: Rewind<TcpStream>,
         host: HostName,
         treatment: Treatment,
+        tunnel: Option<Tunnel>,
     ) -> Option<Ending> {
         // A burst of connections waits for its turn; only what waits too long is closed.
         let patience = self.services.limits.head_timeout;
@@ -190,6 +174,7 @@ impl Gate {
             principal: passage.principal.clone(),
             policy: Arc::clone(&self.policy),
             destination: passage.destination,
+            via: tunnel.as_ref().map(|tunnel| Arc::clone(&tunnel.via)),
             host: host.clone(),
             treatment,
             netns_cookie: passage.netns_cookie,
@@ -198,7 +183,13 @@ impl Gate {
             accepted_at: passage.accepted_at,
         });
         // A failure is not the end: the requests that are allowed get it as their answer.
-        if let Err(error) = self.services.forwarder.prepare(&connection.key()).await {
+        let prepared = match tunnel.map(|tunnel| tunnel.stream.into_parts()) {
+            Some((early, stream)) if early.is_empty() => {
+                self.services.forwarder.adopt(&connection.key(), stream).await
+            }
+            _ => self.services.forwarder.prepare(&connection.key()).await,
+        };
+        if let Err(error) = prepared {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
         }
         let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
@@ -217,30 +208,37 @@ impl Gate {
     }
 
     /// Passes on what is no TLS, unless it asks for a protected host after all.
-    async fn watch(&self, passage: &Passage, mut client: Rewind<TcpStream>, reason: Reason) -> Ending {
+    async fn watch(
+        &self,
+        passage: &Passage,
+        mut client: Rewind<TcpStream>,
+        reason: Reason,
+        far: Far,
+    ) -> Ending {
         let watch = || HostWatch::new(self.names.clone());
         if reason == Reason::Silence {
-            let judge = self.judge(passage.destination);
-            return self.forward(passage, client, reason, Inspection::Late(Box::new(judge), watch())).await;
+            let late = Inspection::Late(Box::new(self.judge(&far)), watch());
+            return self.forward(passage, client, reason, late, far).await;
         }
         // At a protected address nothing passes; it is read only to say why in HTTP.
-        let protected = self.addresses.place(passage.destination.ip()).protected;
         let ends_head = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r");
-        if self.rules.plain_ports.contains(&passage.destination.port()) {
+        if self.rules.plain_ports.contains(&far.port) {
             peek::more(&mut client, ends_head, MAX_PLAIN_HEAD, self.rules.peek_timeout).await;
         }
         match watch().feed(client.buffered()) {
-            Some(host) => refuse_plain(client, host).await,
-            None if protected => Ending::closed(reason),
-            None => self.forward(passage, client, reason, Inspection::Http(watch())).await,
+            Some(Alarm::Host(host)) => refuse_plain(client, host).await,
+            Some(Alarm::Tunnel) => Ending::closed(Reason::MethodRefused),
+            None if far.place.protected => Ending::closed(reason),
+            None => self.forward(passage, client, reason, Inspection::Http(watch()), far).await,
         }
     }
 
     /// Says why a ClientHello that came late must not pass, if so.
-    fn judge(&self, destination: SocketAddr) -> impl Fn(&ClientHello) -> Option<Reason> + Send + use<> {
+    fn judge(&self, far: &Far) -> impl Fn(&ClientHello) -> Option<Reason> + Send + use<> {
         let (names, rules, addresses) = (self.names.clone(), self.rules.clone(), Arc::clone(&self.addresses));
+        let Far { ip, place, .. } = *far;
         move |hello| {
-            let place: Place = addresses.place(destination.ip());
+            let place = ip.map_or(place, |ip| addresses.place(ip));
             match route(&Peeked::Tls(hello.clone()), place, &names, &rules) {
                 // Its server may have spoken already, so it is too late to stand in for it.
                 Route::Terminate(..) => Some(Reason::Silence),
@@ -250,24 +248,24 @@ impl Gate {
         }
     }
 
-    /// Passes the bytes on to the original destination.
+    /// Passes the bytes on to the original destination, or through the tunnel.
     async fn forward(
         &self,
         passage: &Passage,
         client: Rewind<TcpStream>,
         reason: Reason,
         inspection: Inspection,
+        far: Far,
     ) -> Ending {
-        let connected = timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await;
-        let mut upstream = match connected {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => {
-                return Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string());
-            }
-            Err(_) => return Ending::closed(Reason::UpstreamTimeout),
+        let mut upstream = match far.tunnel {
+            Some(tunnel) => tunnel.stream,
+            None => match self.dial(passage).await {
+                Ok(upstream) => upstream,
+                Err(ending) => return ending,
+            },
         };
         // Small pieces of somebody else's protocol are not held up.
-        let _best_effort = (upstream.set_nodelay(true), client.stream().set_nodelay(true));
+        let _best_effort = (upstream.stream().set_nodelay(true), client.stream().set_nodelay(true));
         let Spliced { bytes_in, bytes_out, end } = splice(client, &mut upstream, inspection).await;
         let bytes = (bytes_in, bytes_out);
         let passed =
@@ -279,58 +277,12 @@ impl Gate {
         }
     }
 
-    fn record(&self, passage: &Passage, ending: Ending) {
-        let mut record = self.line(passage.accepted, passage.accepted_at, ending);
-        if let Some(record) = &mut record {
-            let host = record.destination.host.take();
-            record.destination = Destination { host, ..Destination::new(passage.destination) };
-            record.subject = passage.principal.subject.clone();
+    async fn dial(&self, passage: &Passage) -> Result<Rewind<TcpStream>, Ending> {
+        match timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await {
+            Ok(Ok(upstream)) => Ok(Rewind::new(upstream)),
+            Ok(Err(error)) => Err(Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string())),
+            Err(_) => Err(Ending::closed(Reason::UpstreamTimeout)),
         }
-        self.write(record);
-    }
-
-    fn line(&self, at: SystemTime, since: Instant, ending: Ending) -> Option<AuditRecord> {
-        let request_id = match record::request_id() {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, "an audit record is lost");
-                return None;
-            }
-        };
-        let total = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Some(AuditRecord {
-            timestamp: record::timestamp(at),
-            schema: SCHEMA,
-            phase: Phase::Outcome,
-            request_id,
-            subject: Subject::default(),
-            destination: Destination {
-                host: ending.host.map(|host| host.to_string()),
-                ..Destination::default()
-            },
-            request: None,
-            decision: ending.effect,
-            reason: ending.reason,
-            rule: None,
-            verdict: Some(ending.verdict),
-            status: ending.status,
-            detail: ending.detail,
-            count: (ending.count > 1).then_some(ending.count),
-            bytes_in: ending.bytes.0,
-            bytes_out: ending.bytes.1,
-            durations: Durations { total, ..Durations::default() },
-        })
-    }
-
-    fn write(&self, record: Option<AuditRecord>) {
-        if let Some(record) = record {
-            self.services.recorder.outcome(&record);
-        }
-    }
-
-    /// Room for how many more connections of the workload; for tests and status.
-    pub fn room(&self) -> usize {
-        self.connections.available_permits()
     }
 }
 

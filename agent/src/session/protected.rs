@@ -37,6 +37,20 @@ impl ProtectedAddresses {
         Place { protected, edge: self.edge.iter().any(|range| range.contains(&address)) }
     }
 
+    /// What is known of where a name leads. One that does not resolve here may lead anywhere within the CDN.
+    pub async fn place_of(&self, name: &HostName) -> Place {
+        match tokio::time::timeout(FIRST, (self.resolve)(name.clone())).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => {
+                let places: Vec<Place> = addresses.into_iter().map(|address| self.place(address)).collect();
+                Place {
+                    protected: places.iter().any(|place| place.protected),
+                    edge: places.iter().any(|place| place.edge),
+                }
+            }
+            _ => Place { protected: false, edge: true },
+        }
+    }
+
     /// Resolves every name once, before the first connection is judged.
     pub async fn learn_first(&self) {
         if tokio::time::timeout(FIRST, self.learn()).await.is_err() {
@@ -96,10 +110,12 @@ mod tests {
         });
         let host = HostName::parse("api.digitalocean.com").unwrap();
         let addresses =
-            ProtectedAddresses::new(vec![host], vec!["198.51.100.0/24".parse().unwrap()], resolve);
+            ProtectedAddresses::new(vec![host.clone()], vec!["198.51.100.0/24".parse().unwrap()], resolve);
         for _ in 0..3 {
             addresses.learn().await;
         }
+        // A name that leads nowhere from here.
+        assert_eq!(addresses.place_of(&host).await, Place { protected: false, edge: true });
         for (address, protected, edge) in [
             ("192.0.2.1", true, false),
             ("::ffff:192.0.2.2", true, false),

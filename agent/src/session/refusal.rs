@@ -137,9 +137,10 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         Reason::TooManyConnections | Reason::TooManyHandshakes => {
             (StatusCode::TOO_MANY_REQUESTS, "too_many_requests")
         }
-        Reason::UpstreamUnreachable | Reason::UpstreamNotHost | Reason::UpstreamFailed => {
-            (StatusCode::BAD_GATEWAY, "bad_gateway")
-        }
+        Reason::UpstreamUnreachable
+        | Reason::UpstreamNotHost
+        | Reason::UpstreamFailed
+        | Reason::ProxyRefused => (StatusCode::BAD_GATEWAY, "bad_gateway"),
         Reason::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout"),
         Reason::AuditUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
         Reason::NoListener

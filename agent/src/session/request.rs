@@ -122,7 +122,7 @@ fn judge(
     outcome: &mut Outcome,
 ) -> Result<Passage, Stop> {
     headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
-    let port = connection.destination.port();
+    let port = connection.port();
     authority::check(&connection.host, port, head.version, &head.uri, &head.headers)
         .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
     match connection.treatment {

@@ -77,6 +77,20 @@ pub fn route(peeked: &Peeked, place: Place, names: &Names, rules: &Capture) -> R
     }
 }
 
+/// What becomes of a connection within a tunnel that was asked for by name, or by address (None), when its
+/// bytes alone would be routed so. A protected name counts only in a tunnel to that very name, and nothing else
+/// passes in such a tunnel: which host answers at the far end is the forward proxy's choice.
+pub fn confine(route: Route, tunnel: Option<&HostName>, names: &Names) -> Route {
+    match &route {
+        Route::Terminate(host, _) if tunnel == Some(host) => route,
+        Route::Terminate(..) => Route::Close(Reason::ForeignSni),
+        Route::Pass(_) if tunnel.is_some_and(|name| names.is_protected(name)) => {
+            Route::Close(Reason::ForeignSni)
+        }
+        Route::Pass(_) | Route::Watch(_) | Route::Close(_) => route,
+    }
+}
+
 fn route_hello(hello: &ClientHello, place: Place, names: &Names, rules: &Capture) -> Route {
     let Some(name) = &hello.sni else {
         return weigh(rules.no_sni, place, Reason::NoSni);
@@ -174,6 +188,25 @@ mod tests {
     #[test_case(Peeked::HelloTooLarge, ELSEWHERE, Route::Close(Reason::HelloTooLarge); "an endless hello")]
     fn by_default(peeked: Peeked, place: Place, expected: Route) {
         assert_eq!(routed(&peeked, place, |_| ()), expected);
+    }
+
+    #[test_case("api.digitalocean.com", Some("api.digitalocean.com"), None; "the same protected host")]
+    #[test_case("api.digitalocean.com", Some("registry.digitalocean.com"), Some(Reason::ForeignSni); "in a tunnel to a neighbour")]
+    #[test_case("api.digitalocean.com", Some("example.com"), Some(Reason::ForeignSni); "in a tunnel to another host")]
+    #[test_case("api.digitalocean.com", None, Some(Reason::ForeignSni); "in a tunnel to an address")]
+    #[test_case("registry.digitalocean.com", Some("registry.digitalocean.com"), None; "the same neighbour")]
+    #[test_case("registry.digitalocean.com", Some("api.digitalocean.com"), Some(Reason::ForeignSni); "a neighbour in a tunnel to the API")]
+    #[test_case("cdn.digitalocean.com", Some("api.digitalocean.com"), Some(Reason::ForeignSni); "a passthrough host in a tunnel to the API")]
+    #[test_case("example.com", Some("api.digitalocean.com"), Some(Reason::ForeignSni); "another host in a tunnel to the API")]
+    #[test_case("example.com", Some("example.com"), None; "another host")]
+    #[test_case("example.com", Some("alias.example"), None; "another host by another name")]
+    #[test_case("example.com", None, None; "another host by its address")]
+    fn in_a_tunnel_the_names_must_agree(sni: &str, tunnel: Option<&str>, closed: Option<Reason>) {
+        let pass = |rules: &mut Capture| rules.passthrough_hosts = vec![name("cdn.digitalocean.com")];
+        let route = routed(&hello(Some(sni), false), ELSEWHERE, pass);
+        let names = Names::new(&[name("api.digitalocean.com")]);
+        let expected = closed.map_or(route.clone(), Route::Close);
+        assert_eq!(confine(route, tunnel.map(name).as_ref(), &names), expected);
     }
 
     #[test_case(Treatment::Deny, ELSEWHERE, true)]

@@ -1,6 +1,6 @@
 //! Bytes that are passed on unread, counted, and cut off when what the client says must not pass.
 
-use super::watch::HostWatch;
+use super::watch::{Alarm, HostWatch};
 use crate::{
     peek::client_hello::{self, ClientHello, Parse},
     reason::Reason,
@@ -10,10 +10,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 /// What a splice came to.
 #[derive(Debug)]
@@ -52,9 +49,10 @@ pub enum Inspection {
 pub type Judge = Box<dyn Fn(&ClientHello) -> Option<Reason> + Send>;
 
 /// Copies both ways until both sides are done.
-pub async fn splice<S>(client: S, upstream: &mut TcpStream, inspection: Inspection) -> Spliced
+pub async fn splice<S, U>(client: S, upstream: &mut U, inspection: Inspection) -> Spliced
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut client = Inspected::new(client, inspection);
     let copied = copy_bidirectional(&mut client, upstream).await;
@@ -102,7 +100,11 @@ impl<S> Inspected<S> {
             Inspection::Http(watch) => watch.feed(&self.held),
             Inspection::None | Inspection::Late(..) => None,
         };
-        Some(asked.map_or(Ok(()), |_| Err(Reason::PlainHttp)))
+        Some(match asked {
+            None => Ok(()),
+            Some(Alarm::Host(_)) => Err(Reason::PlainHttp),
+            Some(Alarm::Tunnel) => Err(Reason::MethodRefused),
+        })
     }
 
     fn settle(&mut self) {

@@ -1,4 +1,4 @@
-//! Looks for requests to protected hosts in plain HTTP that is passed on. Pure.
+//! Looks for requests to protected hosts, and for ways around them, in plain HTTP that is passed on. Pure.
 
 use super::route::Names;
 use crate::host::HostName;
@@ -11,24 +11,40 @@ const MAX_LINE_LEN: usize = 4096;
 #[derive(Debug)]
 pub struct HostWatch {
     names: Names,
+    /// Whether the other end is a forward proxy.
+    is_proxy: bool,
     line: Vec<u8>,
+}
+
+/// What must not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// A request to this protected host.
+    Host(HostName),
+    /// A tunnel, or HTTP/2, through a forward proxy: what it carries would not be looked at.
+    Tunnel,
 }
 
 impl HostWatch {
     /// For these names.
     pub fn new(names: Names) -> Self {
-        Self { names, line: Vec::new() }
+        Self { names, is_proxy: false, line: Vec::new() }
     }
 
-    /// Takes the next bytes; answers the protected host that a line among them asks for.
-    pub fn feed(&mut self, bytes: &[u8]) -> Option<HostName> {
+    /// For these names, and for tunnels through the forward proxy that the bytes go to.
+    pub fn of_proxy(names: Names) -> Self {
+        Self { is_proxy: true, ..Self::new(names) }
+    }
+
+    /// Takes the next bytes; answers what a line among them asks for, if that must not pass.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<Alarm> {
         for &byte in bytes {
             // Blanks count once: a name behind thousands of them is still a name.
             let is_repeated = is_blank(byte) && self.line.last().copied().is_some_and(is_blank);
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
-                if let Some(host) = self.asked(&line) {
-                    return Some(host);
+                if let Some(alarm) = self.judge(&line) {
+                    return Some(alarm);
                 }
             } else if self.line.len() < MAX_LINE_LEN && !is_repeated {
                 self.line.push(byte);
@@ -37,12 +53,19 @@ impl HostWatch {
         None
     }
 
-    fn asked(&self, line: &[u8]) -> Option<HostName> {
+    fn judge(&self, line: &[u8]) -> Option<Alarm> {
         let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+        if self.is_proxy && is_tunnel(&line) {
+            return Some(Alarm::Tunnel);
+        }
+        self.asked(&line).map(Alarm::Host)
+    }
+
+    fn asked(&self, line: &str) -> Option<HostName> {
         let authority = match line.trim_start().strip_prefix("host") {
             Some(rest) => rest.trim_start().strip_prefix(':')?,
             // The absolute form of a request's target, or CONNECT's.
-            None => request_target(&line)?,
+            None => request_target(line)?,
         };
         let authority = authority.trim().split(['/', '?', '#']).next()?;
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -62,6 +85,14 @@ fn request_target(line: &str) -> Option<&str> {
     let is_request = words.next().map_or(line.len() >= MAX_LINE_LEN, |version| version.starts_with("http/"));
     let target = target.split_once("://").map_or(target, |(_, rest)| rest);
     is_request.then_some(target)
+}
+
+/// Whether the line begins a tunnel or HTTP/2.
+fn is_tunnel(line: &str) -> bool {
+    let method = line.split_whitespace().next().unwrap_or_default();
+    let is_method = matches!(method, "connect" | "pri") && request_target(line).is_some();
+    let upgrade = line.strip_prefix("upgrade").map(str::trim_start).and_then(|rest| rest.strip_prefix(':'));
+    is_method || upgrade.is_some_and(|protocols| protocols.contains("h2c"))
 }
 
 #[cfg(test)]
@@ -88,6 +119,18 @@ mod tests {
         assert_eq!(watch().feed(text.as_bytes()).is_some(), found);
         let mut bytewise = watch();
         assert_eq!(text.bytes().any(|byte| bytewise.feed(&[byte]).is_some()), found, "byte by byte");
+    }
+
+    #[test_case("GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n", None; "a request to another host")]
+    #[test_case("CONNECT 192.0.2.10:443 HTTP/1.1\r\n\r\n", Some(Alarm::Tunnel); "a tunnel to an address")]
+    #[test_case("GET http://example.com/ HTTP/1.1\r\n\r\n\r\nconnect example.com:443 HTTP/1.0\n", Some(Alarm::Tunnel); "a later tunnel")]
+    #[test_case("PRI * HTTP/2.0\r\n\r\n", Some(Alarm::Tunnel); "http2")]
+    #[test_case("GET http://example.com/ HTTP/1.1\r\nUpgrade : websocket, H2C\r\n", Some(Alarm::Tunnel); "a change to http2")]
+    #[test_case("CONNECT me\r\n", None; "no request line")]
+    fn tunnels_through_a_proxy_are_found(text: &str, expected: Option<Alarm>) {
+        let names = Names::new(&[HostName::parse("api.digitalocean.com").unwrap()]);
+        assert_eq!(HostWatch::of_proxy(names).feed(text.as_bytes()), expected);
+        assert_eq!(watch().feed(text.as_bytes()), None, "where the other end is no proxy");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod maps {
     pub const SUBJECT_CGROUPS: &str = "SUBJECT_CGROUPS";
     /// `u32` port → 1: the captured ports.
     pub const CAPTURED_PORTS: &str = "CAPTURED_PORTS";
+    /// [`super::Endpoint`] → 1: the forward proxies, captured whatever their port.
+    pub const FORWARD_PROXIES: &str = "FORWARD_PROXIES";
     /// [`super::ListenerKey`] → `u32` port: where the agent listens.
     pub const LISTENERS: &str = "LISTENERS";
     /// `u64` socket cookie → [`super::Flow`]: what each redirected socket asked for, until it is closed.
@@ -86,6 +88,16 @@ pub struct ListenerKey {
     pub reserved: u32,
 }
 
+/// An address and port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: [u8; 16],
+    /// The port.
+    pub port: u32,
+}
+
 /// What the kernel side refused, for the record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +163,7 @@ const _: () = {
     assert!(size_of::<Flow>() == 80 && align_of::<Flow>() == 8);
     assert!(size_of::<FlowKey>() == 32 && align_of::<FlowKey>() == 8);
     assert!(size_of::<ListenerKey>() == 16 && align_of::<ListenerKey>() == 8);
+    assert!(size_of::<Endpoint>() == 20 && align_of::<Endpoint>() == 4);
     assert!(size_of::<Event>() == 88 && align_of::<Event>() == 8);
     assert!(core::mem::offset_of!(Flow, comm) == 64);
 };

@@ -36,6 +36,12 @@ pub const OTHER_V6: IpAddr = v6(2, 0x20);
 pub const RAW: IpAddr = v4([198, 51, 100, 21]);
 /// Within the CDN's ranges: TLS whose bytes come back on 443, for [`OTHER_NAME`].
 pub const EDGE: IpAddr = v4([104, 16, 0, 9]);
+/// HTTP proxies: one for everybody on 3128, and one on 3129 that wants [`PROXY_AUTHORIZATION`].
+pub const PROXY: IpAddr = v4([198, 51, 100, 30]);
+/// The first of the proxies over IPv6.
+pub const PROXY_V6: IpAddr = v6(2, 0x30);
+/// User `me` with the password `secret-word`.
+pub const PROXY_AUTHORIZATION: &str = "Basic bWU6c2VjcmV0LXdvcmQ=";
 /// Nobody listens here.
 pub const NOBODY: IpAddr = v4([192, 0, 2, 99]);
 
@@ -68,9 +74,12 @@ pub fn everybody(directory: &Path, ipv6: bool) -> Config {
         .listen(at(OTHER, 80), Service::Http)
         .listen(at(RAW, 443), Service::Echo)
         .listen(at(RAW, 8443), Service::Banner)
-        .listen(at(EDGE, 443), Service::TlsEcho(Tls::of(&[OTHER_NAME])));
+        .listen(at(EDGE, 443), Service::TlsEcho(Tls::of(&[OTHER_NAME])))
+        .listen(at(PROXY, 3128), Service::Proxy { authorization: None })
+        .listen(at(PROXY, 3129), Service::Proxy { authorization: Some(PROXY_AUTHORIZATION.to_owned()) });
     if ipv6 {
         config
+            .listen(at(PROXY_V6, 3128), Service::Proxy { authorization: None })
             .listen(at(API_V6, 443), https(API_NAME))
             .listen(at(OTHER_V6, 443), https(OTHER_NAME))
             .listen(at(OTHER_V6, 80), Service::Http)

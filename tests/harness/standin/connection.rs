@@ -1,6 +1,6 @@
 //! Accepting connections and speaking what the listener speaks.
 
-use super::{Service, Tls, api, log};
+use super::{Service, Tls, api, log, proxy};
 use crate::certificates::Authority;
 use anyhow::{Context as _, Result};
 use hyper::service::service_fn;
@@ -37,6 +37,7 @@ pub(super) enum Prepared {
     Echo,
     Banner,
     Mute,
+    Proxy { authorization: Option<String> },
 }
 
 impl Prepared {
@@ -49,6 +50,7 @@ impl Prepared {
             Service::Echo => Self::Echo,
             Service::Banner => Self::Banner,
             Service::Mute => Self::Mute,
+            Service::Proxy { authorization } => Self::Proxy { authorization },
         })
     }
 }
@@ -96,6 +98,9 @@ async fn serve(stream: TcpStream, peer: SocketAddr, service: &Prepared, server: 
         Prepared::Echo => echo(stream, b"").await,
         Prepared::Banner => echo(stream, b"220 stand-in ready\r\n").await,
         Prepared::Mute => mute(stream).await,
+        Prepared::Proxy { authorization } => {
+            proxy::serve(stream, authorization.as_deref(), &server.log).await
+        }
     }
 }
 

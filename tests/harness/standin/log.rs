@@ -22,6 +22,11 @@ pub enum Entry {
         /// The client's address.
         peer: SocketAddr,
     },
+    /// A proxy opened a tunnel to this `host:port`.
+    Tunnel {
+        /// As it was asked for.
+        target: String,
+    },
     /// A request's head arrived.
     Request(Request),
     /// A request's body ended.
@@ -113,7 +118,7 @@ impl Log {
         let mut bodies = HashMap::new();
         for entry in self.entries()? {
             match entry {
-                Entry::Connection { .. } => {}
+                Entry::Connection { .. } | Entry::Tunnel { .. } => {}
                 Entry::Request(request) => requests.push(request),
                 Entry::Body { number, bytes, sha256, complete } => {
                     bodies.insert(number, (bytes, sha256, complete));
@@ -128,6 +133,15 @@ impl Log {
             }
         }
         Ok(requests)
+    }
+
+    /// The tunnels that a proxy opened so far, each as `host:port`.
+    ///
+    /// # Errors
+    /// As [`Log::entries`].
+    pub fn tunnels(&self) -> Result<Vec<String>> {
+        let target = |entry| if let Entry::Tunnel { target } = entry { Some(target) } else { None };
+        Ok(self.entries()?.into_iter().filter_map(target).collect())
     }
 
     /// How many connections were accepted so far.

@@ -36,6 +36,7 @@ fn every_key_reaches_the_configuration() {
         foreign_sni = "deny-at-edge"
         passthrough_hosts = ["registry.digitalocean.com"]
         edge_prefixes = ["10.0.0.0/8", "fd00::/8"]
+        forward_proxies = ["http://Proxy.example:3128", "10.0.0.1:8080"]
         peek_timeout = "500ms"
         [upstream]
         ca_file = "/f.pem"
@@ -67,6 +68,10 @@ fn every_key_reaches_the_configuration() {
         foreign_sni: Treatment::DenyAtEdge,
         passthrough_hosts: vec![HostName::parse("registry.digitalocean.com").unwrap()],
         edge_prefixes: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+        forward_proxies: ForwardProxies::Listed(vec![
+            ForwardProxy::parse("proxy.example:3128").unwrap(),
+            ForwardProxy::parse("10.0.0.1:8080").unwrap(),
+        ]),
         peek_timeout: Duration::from_millis(500),
     };
     assert_eq!(config.capture, expected);
@@ -105,6 +110,9 @@ fn every_key_reaches_the_configuration() {
 #[test_case("[capture]\npassthrough_hosts = [\"api.digitalocean.com\"]", "2: `api.digitalocean.com` is protected by `hosts`"; "protected and passed")]
 #[test_case("[capture]\nedge_prefixes = [\"10.0.0.1/8\"]", "2: `10.0.0.1/8` has bits beyond its prefix; did you mean `10.0.0.0/8`?"; "host bits")]
 #[test_case("[capture]\nedge_prefixes = [\"edge\"]", "2: `edge` is not an address range"; "no range")]
+#[test_case("[capture]\nforward_proxies = [\"https://proxy.example:3128\"]", "2: `https://proxy.example:3128` is reached over TLS"; "a proxy over tls")]
+#[test_case("[capture]\nforward_proxies = [\"proxy.example\"]", "2: `proxy.example` is not a forward proxy"; "a proxy without a port")]
+#[test_case("[capture]\nforward_proxies = [\"http://me:secret@proxy.example:1\"]", "2: a forward proxy is named without user and password"; "a proxy with a password")]
 #[test_case("[capture]\npeek_timeout = \"3\"", "2: `3` is not a duration"; "no unit")]
 #[test_case("[capture]\necho = \"pass\"", "2: unknown key `echo`"; "misspelt")]
 #[test_case("[capture]\nech = \"allow\"", "2: unknown variant `allow`"; "unknown treatment")]

@@ -2,7 +2,7 @@ use super::*;
 use crate::{host::HostName, session::route::Names};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 fn watch() -> HostWatch {

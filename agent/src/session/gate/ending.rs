@@ -1,0 +1,131 @@
+//! The records of connections that carried no request, or none that could be read.
+
+use super::{Gate, Passage};
+use crate::{
+    capture::event::Refused,
+    decide::Effect,
+    host::HostName,
+    identify::Subject,
+    reason::Reason,
+    record::{self, AuditRecord, Destination, Durations, Phase, SCHEMA, Verdict},
+};
+use std::{
+    net::SocketAddr,
+    time::{Instant, SystemTime},
+};
+
+/// What a connection without requests came to.
+pub(super) struct Ending {
+    pub(super) host: Option<HostName>,
+    pub(super) effect: Effect,
+    pub(super) reason: Reason,
+    pub(super) verdict: Verdict,
+    pub(super) status: Option<u16>,
+    pub(super) detail: Option<String>,
+    pub(super) bytes: (u64, u64),
+    /// For how many of its kind it stands.
+    pub(super) count: u64,
+}
+
+impl Ending {
+    pub(super) fn closed(reason: Reason) -> Self {
+        Self {
+            host: None,
+            effect: Effect::Deny,
+            reason,
+            verdict: Verdict::Closed,
+            status: None,
+            detail: None,
+            bytes: (0, 0),
+            count: 1,
+        }
+    }
+
+    pub(super) fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+impl Gate {
+    /// Records what the kernel side refused, `count` times.
+    pub fn refused(&self, refused: &Refused, count: u64) {
+        let passage = Passage {
+            principal: self.workload.identify(&refused.flow),
+            destination: refused.destination.0,
+            netns_cookie: refused.flow.netns_cookie,
+            accepted_at: Instant::now(),
+            accepted: SystemTime::now(),
+        };
+        let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(refused.reason) };
+        let protocol = refused.protocol;
+        let names_protocol = refused.reason == Reason::ProtocolRefused;
+        let ending = if names_protocol { ending.detail(format!("IP protocol {protocol}")) } else { ending };
+        self.record(&passage, ending);
+    }
+
+    /// Records `count` connections that reached the listener without a flow, the first of them from `peer`.
+    pub fn no_flow(&self, peer: SocketAddr, count: u64) {
+        let ending = Ending { count, ..Ending::closed(Reason::NoFlow) };
+        self.write(self.line(SystemTime::now(), Instant::now(), ending.detail(format!("from {peer}"))));
+    }
+
+    /// Records that `count` refusals have no records of their own.
+    pub fn unnamed(&self, count: u64) {
+        let ending = Ending { count, verdict: Verdict::Refused, ..Ending::closed(Reason::RefusalFlood) };
+        let mut record = self.line(SystemTime::now(), Instant::now(), ending);
+        if let Some(record) = &mut record {
+            record.subject.workload = self.workload.name.to_string();
+            record.subject.policy = self.workload.policy.to_string();
+        }
+        self.write(record);
+    }
+
+    pub(super) fn record(&self, passage: &Passage, ending: Ending) {
+        let mut record = self.line(passage.accepted, passage.accepted_at, ending);
+        if let Some(record) = &mut record {
+            let host = record.destination.host.take();
+            record.destination = Destination { host, ..Destination::new(passage.destination) };
+            record.subject = passage.principal.subject.clone();
+        }
+        self.write(record);
+    }
+
+    fn line(&self, at: SystemTime, since: Instant, ending: Ending) -> Option<AuditRecord> {
+        let request_id = match record::request_id() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, "an audit record is lost");
+                return None;
+            }
+        };
+        let total = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Some(AuditRecord {
+            timestamp: record::timestamp(at),
+            schema: SCHEMA,
+            phase: Phase::Outcome,
+            request_id,
+            subject: Subject::default(),
+            destination: Destination {
+                host: ending.host.map(|host| host.to_string()),
+                ..Destination::default()
+            },
+            request: None,
+            decision: ending.effect,
+            reason: ending.reason,
+            rule: None,
+            verdict: Some(ending.verdict),
+            status: ending.status,
+            detail: ending.detail,
+            count: (ending.count > 1).then_some(ending.count),
+            bytes_in: ending.bytes.0,
+            bytes_out: ending.bytes.1,
+            durations: Durations { total, ..Durations::default() },
+        })
+    }
+
+    fn write(&self, record: Option<AuditRecord>) {
+        if let Some(record) = record {
+            self.services.recorder.outcome(&record);
+        }
+    }
+}
