@@ -3,7 +3,7 @@
 use clap::{Parser, error::ErrorKind};
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
 };
@@ -25,8 +25,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(filter());
-    tracing_subscriber::registry().with(log).init();
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(io::stderr);
+    tracing_subscriber::registry().with(log.with_filter(filter())).init();
     match cli::dispatch(cli, &mut io::stdout().lock()) {
         Ok(status) => ExitCode::from(status),
         // Whoever read the output has seen enough of it, as `head` does, and wants no message about that.
