@@ -303,7 +303,7 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Self {
-            assert!(rustix::process::geteuid().is_root(), "this test needs root");
+            assert!(rustix::process::geteuid().is_root(), "this test needs root: run it with sudo");
             let mounts = mountinfo::own().unwrap();
             let root =
                 mounts.into_iter().find(|mount| mount.filesystem == "cgroup2").expect("a cgroup2 mount");
@@ -328,7 +328,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn both_ways_of_killing_reach_sub_cgroups() {
         for (name, way) in [("kill", Cgroup::kill as fn(&Cgroup) -> _), ("each", Cgroup::kill_each)] {
             let scratch = Scratch::new(name);
@@ -346,7 +345,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn cgroups_nested_deeper_than_a_path_is_long_are_removed() {
         let scratch = Scratch::new("deep");
         let script = "cd \"$1\"; mkdir -p sibling/of/it; n=$(printf %0200d 0); \
