@@ -5,15 +5,23 @@
 
 pub mod authority;
 pub mod catalogue;
+pub mod condition;
+pub mod filter;
 pub mod form;
+pub mod needs;
 pub mod operation;
 pub mod path;
+pub mod pointer;
 pub mod router;
 pub mod scope;
 
 pub use catalogue::Catalogue;
+pub use condition::Condition;
+pub use filter::Filter;
+pub use needs::Needs;
 pub use operation::Operation;
 pub use path::CanonicalPath;
+pub use pointer::Pointer;
 pub use router::Route;
 pub use scope::Scope;
 

@@ -158,9 +158,11 @@ impl Catalogue {
         let template = Template::parse(&entry.path).map_err(|problem| fail(problem.to_string()))?;
         Ok(Operation {
             scopes: sets,
-            conditional: self.known(&entry.name, &entry.conditional)?,
+            conditions: Vec::new(),
+            variants: Vec::new(),
+            targets: Vec::new(),
+            filters: Vec::new(),
             hardened: self.known(&entry.name, &entry.hardened)?,
-            shows: self.known(&entry.name, &entry.shows)?,
             method: method.ok_or_else(|| fail(format!("has the unknown method `{}`", entry.method)))?,
             parameters: parameters(&template, &entry.resources, resources).map_err(&fail)?,
             name: entry.name,

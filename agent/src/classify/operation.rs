@@ -1,6 +1,6 @@
 //! One entry of the catalogue.
 
-use super::Scope;
+use super::{Condition, Filter, Scope, needs::{Target, Variants}};
 use http::Method;
 use serde::Deserialize;
 
@@ -19,12 +19,16 @@ pub struct Operation {
     pub host: Option<String>,
     /// The sets of scopes of which any one suffices; empty where the spec names no scope.
     pub scopes: Vec<Vec<Scope>>,
-    /// Scopes that the operation needs in some requests; until conditions are evaluated, in every request.
-    pub conditional: Vec<Scope>,
+    /// Scopes that the operation needs in some requests.
+    pub conditions: Vec<Condition>,
+    /// What makes it one of several actions.
+    pub variants: Vec<Variants>,
+    /// Where the query and body name resources; the path's placeholders do so by themselves.
+    pub targets: Vec<Target>,
     /// Scopes that tidegate demands beyond the spec, whose own are too weak for the effect.
     pub hardened: Vec<Scope>,
-    /// The scopes of the credentials that its answer holds: the API shows them only with these scopes, or should.
-    pub shows: Vec<Scope>,
+    /// The parts of its answer that take further scopes.
+    pub filters: Vec<Filter>,
     /// Whether it is a read that the API spells as another method, so that `api:read` covers it.
     pub read_post: bool,
     /// What it destroys, if anything (`destroy`, `detach` …).
@@ -65,10 +69,10 @@ impl Operation {
         self.method == Method::GET || self.read_post
     }
 
-    /// The sets of scopes of which any one must be held in full, conditional and hardened scopes included.
+    /// The sets of scopes of which any one must be held in full, hardened scopes included.
     /// Empty where the operation has no scope at all.
     pub fn alternatives(&self) -> Vec<Vec<Scope>> {
-        let extra = || self.conditional.iter().chain(&self.hardened).cloned();
+        let extra = || self.hardened.iter().cloned();
         let mut sets: Vec<Vec<Scope>> =
             self.scopes.iter().map(|set| set.iter().cloned().chain(extra()).collect()).collect();
         if sets.is_empty() && extra().next().is_some() {

@@ -39,6 +39,10 @@ pub struct Decision {
     pub required: Vec<Scope>,
     /// Those of them that the policy does not allow, or denies.
     pub missing: Vec<Scope>,
+    /// The policy's `[[limit]]` tables that count the request, by index.
+    pub limits: Vec<usize>,
+    /// The operation's filters whose part of the answer the policy does not show, by index.
+    pub withheld: Vec<usize>,
     /// Whether a deny is only recorded (`mode = "dry-run"` on the policy or the deciding rule).
     pub dry_run: bool,
 }

@@ -1,6 +1,6 @@
 //! The validated policy.
 
-use super::{Effect, grant::Grant};
+use super::{Effect, grant::Grant, limit::Limit, resources::Resources, when::When};
 
 /// Whether a deny is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Policy {
     pub operations: Vec<String>,
     /// The `[[rule]]` tables, in the order of the file, which decides nothing but their numbers.
     pub rules: Vec<Rule>,
+    /// The `[[limit]]` tables.
+    pub limits: Vec<Limit>,
     /// Whether a request that is not in the catalogue passes where `allow` holds `api:write`.
     pub unknown_allowed: bool,
 }
@@ -43,10 +45,21 @@ pub struct Rule {
     /// Its scopes. An allow rule gives them; a deny rule fits what needs any of them, or, where it names no
     /// scope, all of its operations.
     pub scopes: Vec<Grant>,
-    /// The operations that it is narrowed to; none: any.
-    pub operations: Option<Vec<String>>,
+    /// What narrows it.
+    pub constraint: Constraint,
     /// For the refusal's message.
     pub reason: Option<String>,
     /// For a deny rule: its own mode, where that differs from the policy's.
     pub mode: Option<Mode>,
+}
+
+/// What narrows a rule or limit; nothing narrows the default one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraint {
+    /// The operations; none: any.
+    pub operations: Option<Vec<String>>,
+    /// The resources; none: any.
+    pub resources: Option<Resources>,
+    /// The condition; none: always.
+    pub when: Option<When>,
 }
