@@ -4,6 +4,7 @@
 //! unclassified, since a policy may let unclassified requests pass.
 
 pub mod authority;
+pub mod body;
 pub mod catalogue;
 pub mod condition;
 pub mod filter;

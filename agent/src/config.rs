@@ -133,6 +133,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two pieces of a body, in either direction.
     pub body_idle_timeout: Duration,
+    /// The most that is read of a request's body where it decides, in bytes.
+    pub body_inspect: usize,
 }
 
 impl Default for Config {
@@ -158,6 +160,7 @@ impl Default for Config {
                 handshakes: 32,
                 head_timeout: Duration::from_secs(10),
                 body_idle_timeout: Duration::from_secs(60),
+                body_inspect: 1 << 20,
             },
         }
     }

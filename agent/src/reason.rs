@@ -86,6 +86,14 @@ reasons! {
     MethodOverride = "method_override",
     /// CONNECT, TRACE or an upgrade, which the API does not have, or a tunnel that would not be looked at.
     MethodRefused = "method_refused",
+    /// The body decides what the request does, and is no strict JSON object.
+    BodyMalformed = "body_malformed",
+    /// The body decides what the request does, and its type or encoding is not plain JSON.
+    BodyUnreadable = "body_unreadable",
+    /// The body decides what the request does, and is larger than is read.
+    BodyTooLarge = "body_too_large",
+    /// A query parameter that decides stands there twice, or in a spelling that only some servers read.
+    QueryAmbiguous = "query_ambiguous",
 
     // decide
     /// Every scope that the operation needs is allowed.
@@ -96,6 +104,12 @@ reasons! {
     UnknownAllowed = "unknown_allowed",
     /// A scope that the operation needs is not allowed.
     MissingScope = "missing_scope",
+    /// A scope that the operation needs is allowed for other resources only.
+    ResourceNotAllowed = "resource_not_allowed",
+    /// A scope that the operation needs is allowed under a condition that is false.
+    ConditionNotMet = "condition_not_met",
+    /// A condition of the policy has no answer for this request.
+    ConditionFailed = "condition_failed",
     /// A scope that the operation needs is denied by `deny`.
     DeniedScope = "denied_scope",
     /// A `[[rule]]` with `effect = "deny"` fits.
@@ -104,6 +118,8 @@ reasons! {
     NoScopeDefined = "no_scope_defined",
     /// The request is not in the catalogue.
     Unclassified = "unclassified",
+    /// A `[[limit]]` is used up.
+    RateLimited = "rate_limited",
     /// Another name of the protected host's domain, checked and passed on unchanged.
     NeighbourHost = "neighbour_host",
 
@@ -120,6 +136,8 @@ reasons! {
     ProxyRefused = "proxy_refused",
     /// The edge in front of the API answered instead of the API.
     EdgeRefused = "edge_refused",
+    /// The answer has parts that the policy does not show, and they cannot be taken out of it.
+    Unfilterable = "unfilterable",
     /// The request body stopped arriving.
     BodyTimeout = "body_timeout",
     /// The client went away before the answer was complete.

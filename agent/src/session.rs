@@ -9,6 +9,7 @@ pub mod watch;
 
 pub mod connection;
 pub mod http;
+mod judge;
 mod outcome;
 mod recorder;
 pub mod refusal;

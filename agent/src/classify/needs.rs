@@ -1,7 +1,7 @@
 //! What one request needs beyond its operation's own scopes, and the resources that it names.
 
-use super::{Condition, Operation, Scope, condition::Place};
 use super::Route;
+use super::{Condition, Operation, Scope, condition::Place};
 use http::Method;
 use serde_json::Value;
 use std::borrow::Cow;

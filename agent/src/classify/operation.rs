@@ -1,6 +1,9 @@
 //! One entry of the catalogue.
 
-use super::{Condition, Filter, Scope, needs::{Target, Variants}};
+use super::{
+    Condition, Filter, Scope,
+    needs::{Target, Variants},
+};
 use http::Method;
 use serde::Deserialize;
 

@@ -78,8 +78,7 @@ mod tests {
     #[test_case("/nothing/at/all", &[]; "a way that breaks off")]
     #[test_case("/null", &[json!(null)]; "null is something")]
     fn a_pointer_selects(pointer: &str, expected: &[Value]) {
-        let document =
-            json!({"name": "n", "null": null, "tags": ["a", "b"], "rules": [{"tags": ["x"]}, {"tags": ["y"]}, {}]});
+        let document = json!({"name": "n", "null": null, "tags": ["a", "b"], "rules": [{"tags": ["x"]}, {"tags": ["y"]}, {}]});
         let pointer = Pointer::parse(pointer).unwrap();
         let expected: Vec<&Value> = expected.iter().collect();
         assert_eq!(pointer.select(&document), expected);

@@ -40,6 +40,11 @@ impl Scope {
     pub fn action(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, action)| action)
     }
+
+    /// Whether all that it lets a token do is to look (`*:read` and `nfs:list`).
+    pub fn is_read(&self) -> bool {
+        self.action() == "read" || self.as_str() == "nfs:list"
+    }
 }
 
 impl fmt::Display for Scope {

@@ -5,7 +5,7 @@ use crate::{
     classify::{Catalogue, Scope},
     decide::{
         Effect, Policy, document,
-        trial::{self, Trial},
+        trial::{self, Imagined, Trial},
     },
     reason::Reason,
     record::Verdict,
@@ -77,7 +77,11 @@ pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<(), Error> {
         None => document::read_only(catalogue)?,
     };
     let body_bytes = args.body.as_deref().map(body_length).transpose()?;
-    let trial = trial::try_request(&policy, catalogue, &args.method, &args.url)?;
+    let trial = trial::try_request(
+        &policy,
+        catalogue,
+        Imagined { method: &args.method, url: &args.url, body: None },
+    )?;
     let explanation = Explanation::new(&policy, &trial);
     if args.json {
         serde_json::to_writer(&mut *out, &explanation).map_err(io::Error::from)?;

@@ -1,6 +1,11 @@
 //! Case tables: requests with the answers that a policy must give, in TOML.
 
-use super::{Effect, Policy, document::is_policy_name, nearest::nearest, trial};
+use super::{
+    Effect, Policy,
+    document::is_policy_name,
+    nearest::nearest,
+    trial::{self, Imagined},
+};
 use crate::{
     classify::catalogue::Catalogue,
     reason::Reason,
@@ -99,7 +104,11 @@ impl<'a> Table<'a> {
 
 impl CaseTable {
     fn differences(&self, policy: &Policy, catalogue: &Catalogue) -> Vec<String> {
-        let trial = match trial::try_request(policy, catalogue, &self.method, &self.url) {
+        let trial = match trial::try_request(
+            policy,
+            catalogue,
+            Imagined { method: &self.method, url: &self.url, body: None },
+        ) {
             Ok(trial) => trial,
             Err(error) => return vec![error.to_string()],
         };

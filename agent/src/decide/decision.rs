@@ -46,3 +46,20 @@ pub struct Decision {
     /// Whether a deny is only recorded (`mode = "dry-run"` on the policy or the deciding rule).
     pub dry_run: bool,
 }
+
+impl Decision {
+    /// The denial of a request that no policy was asked about.
+    pub fn refusal(reason: Reason, note: String) -> Self {
+        Self {
+            effect: Effect::Deny,
+            reason,
+            rule: "default".to_owned(),
+            note: Some(note),
+            required: Vec::new(),
+            missing: Vec::new(),
+            limits: Vec::new(),
+            withheld: Vec::new(),
+            dry_run: false,
+        }
+    }
+}

@@ -4,7 +4,7 @@ use super::{
     Effect, Policy,
     grant::{Grant, did_you_mean},
     nearest::nearest,
-    policy::{Mode, Rule},
+    policy::{Constraint, Mode, Rule},
 };
 use crate::{
     classify::{Operation, catalogue::Catalogue},
@@ -139,6 +139,7 @@ impl Reader<'_> {
             allow,
             deny: self.grants(&document.deny),
             operations: self.unscoped_operations(&document.operations),
+            limits: Vec::new(),
             rules: document.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
             unknown_allowed,
         }
@@ -203,7 +204,7 @@ impl Reader<'_> {
         Some(Rule {
             effect,
             scopes,
-            operations,
+            constraint: Constraint { operations, ..Constraint::default() },
             reason: table.reason.as_ref().and_then(|text| self.line(text)),
             mode: table.mode.as_ref().map(|mode| Mode::from(*mode.as_ref())),
         })

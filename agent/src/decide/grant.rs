@@ -109,7 +109,7 @@ impl Grant {
         match self {
             Self::Scope(own) => own == scope,
             Self::Resource(resource) => **resource == *scope.resource(),
-            Self::ApiRead => access == Access::Read && is_read_scope(scope),
+            Self::ApiRead => access == Access::Read && scope.is_read(),
             Self::ApiWrite => !hands_out_access(scope),
         }
     }
@@ -121,7 +121,16 @@ impl Grant {
             Self::Scope(own) => own == scope,
             Self::Resource(resource) => **resource == *scope.resource(),
             Self::ApiRead => access == Access::Read,
-            Self::ApiWrite => access == Access::Write || !is_read_scope(scope),
+            Self::ApiWrite => access == Access::Write || !scope.is_read(),
+        }
+    }
+
+    /// Whether it is the scope's own word, or its resource's, so that whoever wrote it thought of it.
+    pub fn names(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Scope(own) => own == scope,
+            Self::Resource(resource) => **resource == *scope.resource(),
+            Self::ApiRead | Self::ApiWrite => false,
         }
     }
 
@@ -161,10 +170,6 @@ pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
         || "; `tidegate scopes` lists what there is".to_owned(),
         |known| format!("; did you mean `{known}`?"),
     )
-}
-
-fn is_read_scope(scope: &Scope) -> bool {
-    scope.action() == "read" || scope.as_str() == "nfs:list"
 }
 
 /// Scopes whose use hands out access that tidegate cannot see afterwards (a kubeconfig, a password, a key, a

@@ -1,6 +1,7 @@
 //! The validated policy.
 
 use super::{Effect, grant::Grant, limit::Limit, resources::Resources, when::When};
+use crate::classify::Operation;
 
 /// Whether a deny is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,4 +63,19 @@ pub struct Constraint {
     pub resources: Option<Resources>,
     /// The condition; none: always.
     pub when: Option<When>,
+}
+
+impl Constraint {
+    /// Whether it looks at the bodies of an operation's requests.
+    pub fn reads_body(&self, operation: Option<&Operation>) -> bool {
+        let concerns = self
+            .operations
+            .as_ref()
+            .is_none_or(|names| operation.is_some_and(|operation| names.contains(&operation.name)));
+        let by_resources =
+            |resources: &Resources| operation.is_some_and(|operation| resources.read_body_of(operation));
+        concerns
+            && (self.when.as_ref().is_some_and(When::reads_body)
+                || self.resources.as_ref().is_some_and(by_resources))
+    }
 }

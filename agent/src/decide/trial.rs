@@ -1,8 +1,10 @@
 //! A request made up by hand, classified and decided without a connection: for `explain` and for case tables.
 
-use super::{Decision, Effect, Policy, decide};
-use crate::classify::{Operation, catalogue::Catalogue, classify};
+use super::{Caller, Decision, Policy, Request, decide};
+use crate::classify::{Classified, Needs, Operation, body, catalogue::Catalogue, classify};
+use crate::reason::Reason;
 use http::{HeaderMap, Method, Uri, uri::Scheme};
+use std::time::SystemTime;
 
 /// The host whose catalogue is embedded.
 pub const API_HOST: &str = "api.digitalocean.com";
@@ -39,37 +41,71 @@ pub enum Error {
     NotHttps(String),
 }
 
-/// Classifies and decides `method` on `url`, which is a whole URL or a path with an optional query.
+/// A request made up by hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Imagined<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// A whole URL, or a path with an optional query.
+    pub url: &'a str,
+    /// The body, if any.
+    pub body: Option<&'a [u8]>,
+}
+
+/// Classifies and decides a request.
 ///
 /// # Errors
-/// When that is not a request to the protected host.
+/// When it is not one to the protected host.
 pub fn try_request<'a>(
     policy: &Policy,
     catalogue: &'a Catalogue,
-    method: &str,
-    url: &str,
+    imagined: Imagined<'_>,
 ) -> Result<Trial<'a>, Error> {
-    let method = parse_method(method)?;
-    let uri = parse_url(url)?;
-    match classify(catalogue, &method, &uri, &HeaderMap::new()) {
+    let method = parse_method(imagined.method)?;
+    let uri = parse_url(imagined.url)?;
+    let headers = HeaderMap::new();
+    let (path, operation, decision) = match classify(catalogue, &method, &uri, &headers) {
         Ok(classified) => {
-            let operation = classified.route.map(|route| route.operation);
-            let decision = decide(policy, &method, operation);
-            Ok(Trial { method, path: classified.path.as_str().to_owned(), operation, decision })
+            let path = classified.path.as_str().to_owned();
+            let operation = classified.route.as_ref().map(|route| route.operation);
+            let decision = judge(policy, &method, &classified, &headers, imagined.body);
+            (path, operation, decision)
         }
-        Err(error) => {
-            let decision = Decision {
-                effect: Effect::Deny,
-                reason: error.reason(),
-                rule: "default".to_owned(),
-                note: Some(error.to_string()),
-                required: Vec::new(),
-                missing: Vec::new(),
-                dry_run: false,
-            };
-            Ok(Trial { method, path: uri.path().to_owned(), operation: None, decision })
-        }
-    }
+        Err(error) => (uri.path().to_owned(), None, Decision::refusal(error.reason(), error.to_string())),
+    };
+    Ok(Trial { method, path, operation, decision })
+}
+
+fn judge(
+    policy: &Policy,
+    method: &Method,
+    classified: &Classified<'_>,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+) -> Decision {
+    let operation = classified.route.as_ref().map(|route| route.operation);
+    let body = match body.map(|body| body::parse(body, operation)).transpose() {
+        Ok(body) => body.flatten(),
+        Err(error) => return Decision::refusal(Reason::BodyMalformed, error.to_string()),
+    };
+    let query = classified.query.as_deref();
+    let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body.as_ref())).transpose();
+    let (operation, needs) = match needs {
+        Ok(needs) => (operation, needs.unwrap_or_default()),
+        Err(_unknown) => (None, Needs::default()),
+    };
+    let request = Request {
+        method,
+        path: classified.path.as_str(),
+        query,
+        headers,
+        operation,
+        needs,
+        body: body.as_ref(),
+        caller: Caller::default(),
+        now: SystemTime::now(),
+    };
+    decide(policy, &request)
 }
 
 /// Methods are compared by case, so that `get` would silently be another one than `GET`.
@@ -107,7 +143,7 @@ fn parse_url(text: &str) -> Result<Uri, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Effect, *};
     use test_case::test_case;
 
     #[test_case("/v2/droplets?page=2", Some("/v2/droplets?page=2"); "path and query")]
@@ -140,7 +176,12 @@ mod tests {
     #[test]
     fn a_path_that_is_not_canonical_is_denied_before_any_policy() {
         let policy = Policy { allow: vec![super::super::grant::Grant::ApiWrite], ..Policy::default() };
-        let trial = try_request(&policy, Catalogue::embedded(), "GET", "/v2//droplets").unwrap();
+        let trial = try_request(
+            &policy,
+            Catalogue::embedded(),
+            Imagined { method: "GET", url: "/v2//droplets", body: None },
+        )
+        .unwrap();
         assert_eq!(trial.decision.effect, Effect::Deny);
         assert_eq!(trial.decision.reason.code(), "path_not_canonical");
     }

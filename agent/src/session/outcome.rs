@@ -106,6 +106,11 @@ impl Outcome {
         &self.record.request_id
     }
 
+    /// The token's type.
+    pub(super) fn token_type(&self) -> &'static str {
+        self.record.request.as_ref().map_or("none", |request| request.token_type)
+    }
+
     /// What was decided; a denial until then.
     pub(super) fn effect(&self) -> Effect {
         self.record.decision

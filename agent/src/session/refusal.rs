@@ -126,20 +126,28 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::DeniedByRule
         | Reason::NoScopeDefined
         | Reason::Unclassified
+        | Reason::ResourceNotAllowed
+        | Reason::ConditionNotMet
+        | Reason::ConditionFailed
         | Reason::PlainHttp => (StatusCode::FORBIDDEN, "forbidden"),
         Reason::AuthorityMismatch => (StatusCode::MISDIRECTED_REQUEST, "misdirected_request"),
         Reason::MalformedRequest
         | Reason::PathNotCanonical
         | Reason::MethodOverride
         | Reason::MethodRefused
+        | Reason::BodyMalformed
+        | Reason::QueryAmbiguous
         | Reason::ClientGone => (StatusCode::BAD_REQUEST, "bad_request"),
+        Reason::BodyUnreadable => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+        Reason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
         Reason::HeadTimeout | Reason::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-        Reason::TooManyConnections | Reason::TooManyHandshakes => {
+        Reason::TooManyConnections | Reason::TooManyHandshakes | Reason::RateLimited => {
             (StatusCode::TOO_MANY_REQUESTS, "too_many_requests")
         }
         Reason::UpstreamUnreachable
         | Reason::UpstreamNotHost
         | Reason::UpstreamFailed
+        | Reason::Unfilterable
         | Reason::ProxyRefused => (StatusCode::BAD_GATEWAY, "bad_gateway"),
         Reason::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "gateway_timeout"),
         Reason::AuditUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),

@@ -1,30 +1,27 @@
 //! One request: classified, decided, recorded, forwarded or refused.
 
 use super::{
-    Connection, Treatment,
+    Connection,
+    judge::{Judge, Passage, Stop},
     outcome::Outcome,
-    refusal::{self, Denied},
+    refusal,
     reply::{Reply, chain},
     waiting::Waiting,
 };
 use crate::{
-    classify::{self, authority, form},
-    decide::{self, Effect},
+    decide::Effect,
     forward::{
-        Outgoing,
         body::{Fault, Progress},
         guard::Watch,
         headers,
     },
     reason::Reason,
-    record::Verdict,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Version, header, request, uri::PathAndQuery};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderValue, Method, Request, Response, Version, header, request};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::{
-    error,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -53,34 +50,6 @@ pub(super) struct Context {
     pub(super) waiting: Arc<Waiting>,
 }
 
-/// How a request that may go on does.
-struct Passage {
-    verdict: Verdict,
-    path_and_query: PathAndQuery,
-    /// Whether the body could be read as a form, so that it is looked at first.
-    is_form: bool,
-}
-
-/// Why a request stops here.
-struct Stop {
-    reason: Reason,
-    message: String,
-    /// Whether the message is an error's text, rather than the policy's, which the record's other keys tell.
-    is_error: bool,
-    /// Whether the upstream may have got the request.
-    arrived: bool,
-}
-
-impl Stop {
-    fn new(reason: Reason, error: &dyn error::Error) -> Self {
-        Self::because(reason, &chain(error))
-    }
-
-    fn because(reason: Reason, message: &str) -> Self {
-        Self { reason, message: message.to_owned(), is_error: true, arrived: false }
-    }
-}
-
 /// Answers one request. The record is written before the answer's end, or when this is dropped.
 pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> Response<Reply> {
     let active = Arc::clone(&context.active);
@@ -95,122 +64,15 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
             return refusal.map(|body| Reply::Own(Some(body)));
         }
     };
-    let has_body = !body.is_end_stream() && body.size_hint().exact() != Some(0);
-    match judge(&context.connection, &head, has_body, &mut outcome) {
-        Ok(passage) => {
-            let patience = context.connection.services.limits.body_idle_timeout;
-            let body = match look_through(passage.is_form, body, patience).await {
-                Ok(body) => body,
-                Err(stop) => {
-                    outcome.allowed(Effect::Deny, stop.reason);
-                    return refuse(stop, outcome, &head, None::<Incoming>).await;
-                }
-            };
-            match record_intent(&context.connection, &head.method, &outcome).await {
-                Ok(()) => forward(&context, passage, head, body, outcome, active).await,
-                Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
-            }
-        }
-        Err(stop) => refuse(stop, outcome, &head, Some(body)).await,
+    let judged = Judge::new(&context.connection, &head, body, &mut outcome).judge().await;
+    let passage = match judged {
+        Ok(passage) => passage,
+        Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
+    };
+    match record_intent(&context.connection, &head.method, &outcome).await {
+        Ok(()) => forward(&context, passage, head, outcome, active).await,
+        Err(stop) => refuse(stop, outcome, &head, Some(passage.body)).await,
     }
-}
-
-fn judge(
-    connection: &Connection,
-    head: &request::Parts,
-    has_body: bool,
-    outcome: &mut Outcome,
-) -> Result<Passage, Stop> {
-    headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
-    let port = connection.port();
-    authority::check(&connection.host, port, head.version, &head.uri, &head.headers)
-        .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
-    match connection.treatment {
-        Treatment::Protected => judge_protected(connection, head, has_body, outcome),
-        Treatment::Neighbour => judge_neighbour(head, outcome),
-    }
-}
-
-fn judge_protected(
-    connection: &Connection,
-    head: &request::Parts,
-    has_body: bool,
-    outcome: &mut Outcome,
-) -> Result<Passage, Stop> {
-    let catalogue = connection.services.catalogue;
-    let classified = classify::classify(catalogue, &head.method, &head.uri, &head.headers)
-        .map_err(|error| Stop::new(error.reason(), &error))?;
-    outcome.classified(&classified);
-    let target = match &classified.query {
-        Some(query) => format!("{}?{query}", classified.path.as_str()),
-        None => classified.path.as_str().to_owned(),
-    };
-    let path_and_query =
-        PathAndQuery::try_from(target).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
-    let operation = classified.route.as_ref().map(|route| route.operation);
-    let policy = &connection.policy;
-    let decision = decide::decide(policy, &head.method, operation);
-    outcome.decided(&decision);
-    let verdict = match (decision.effect, decision.dry_run) {
-        (Effect::Allow, _) => Verdict::Forwarded,
-        (Effect::Deny, true) => Verdict::WouldRefuse,
-        (Effect::Deny, false) => {
-            let denied = Denied {
-                workload: &connection.principal.workload,
-                policy: &policy.name,
-                contact: policy.contact.as_deref(),
-                decision: &decision,
-                method: &head.method,
-                path: classified.path.as_str(),
-                operation: operation.map(|operation| operation.name.as_str()),
-            };
-            let message = denied.message();
-            return Err(Stop { reason: decision.reason, message, is_error: false, arrived: false });
-        }
-    };
-    // After the decision, whose refusal tells more.
-    let is_form = match classify::is_form(&head.method, &head.headers) {
-        Ok(is_form) => has_body && is_form,
-        Err(_) if !has_body => false,
-        Err(error) => {
-            outcome.allowed(Effect::Deny, error.reason());
-            return Err(Stop::new(error.reason(), &error));
-        }
-    };
-    Ok(Passage { verdict, path_and_query, is_form })
-}
-
-/// The name was checked; beyond that only what the proxy cannot carry is refused.
-fn judge_neighbour(head: &request::Parts, outcome: &mut Outcome) -> Result<Passage, Stop> {
-    let target = head.uri.path_and_query().cloned();
-    let carried = head.method != Method::CONNECT && !head.headers.contains_key(header::UPGRADE);
-    let Some(path_and_query) = target.filter(|_| carried) else {
-        let message = "CONNECT and upgrades are not supported".to_owned();
-        return Err(Stop { reason: Reason::MethodRefused, message, is_error: true, arrived: false });
-    };
-    outcome.allowed(Effect::Allow, Reason::NeighbourHost);
-    Ok(Passage { verdict: Verdict::Passed, path_and_query, is_form: false })
-}
-
-/// The body for the upstream. One that could be read as a form is read to its end and looked through first; what
-/// was looked through is what is sent.
-async fn look_through(is_form: bool, body: Incoming, patience: Duration) -> Result<Outgoing, Stop> {
-    if !is_form {
-        return Ok(Outgoing::new(body, patience));
-    }
-    let collected = timeout(patience, Limited::new(body, form::MAX_FORM_BYTES).collect()).await;
-    let whole = match collected {
-        Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
-        Ok(Err(error)) => return Err(Stop::new(Reason::MethodOverride, &*error)),
-        Ok(Ok(collected)) if collected.trailers().is_some() => {
-            return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));
-        }
-        Ok(Ok(collected)) => collected.to_bytes(),
-    };
-    if form::overrides_method(&whole) {
-        return Err(Stop::new(Reason::MethodOverride, &classify::Error::MethodOverride("_method")));
-    }
-    Ok(Outgoing::whole(whole, patience))
 }
 
 /// A write is in the log before its first byte goes out.
@@ -228,17 +90,17 @@ async fn forward(
     context: &Context,
     passage: Passage,
     head: request::Parts,
-    outgoing: Outgoing,
     mut outcome: Outcome,
     active: Arc<()>,
 ) -> Response<Reply> {
     let connection = &context.connection;
     let services = &connection.services;
+    let Passage { verdict, path_and_query, body: outgoing } = passage;
     let progress = outgoing.progress();
-    outcome.sending(passage.verdict, Arc::clone(&progress));
+    outcome.sending(verdict, Arc::clone(&progress));
     let refused_head = bare_head(&head);
     let request = Request::from_parts(head, outgoing);
-    let sent = services.forwarder.send(&connection.key(), passage.path_and_query, request).await;
+    let sent = services.forwarder.send(&connection.key(), path_and_query, request).await;
     match sent {
         Ok(answered) => {
             let (head, answer) = answered.response.into_parts();

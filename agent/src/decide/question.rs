@@ -1,0 +1,319 @@
+//! One request against one policy: what speaks for it, and what against.
+
+use super::{
+    Decision, Effect, Policy, Request,
+    grant::{Access, Grant},
+    policy::Mode,
+    rules::{Fit, Rules},
+};
+use crate::{
+    classify::{Operation, Scope, filter},
+    reason::Reason,
+};
+
+/// How much of the request is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// All of it.
+    Whole,
+    /// All but the body. What a body could change counts for the request.
+    Head,
+}
+
+/// One request against one policy.
+pub(super) struct Question<'a> {
+    policy: &'a Policy,
+    operation: Option<&'a Operation>,
+    access: Access,
+    rules: Rules<'a>,
+    /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
+    /// empty set, which never counts as allowed by itself.
+    pub(super) sets: Vec<Vec<Scope>>,
+}
+
+/// One reason to deny.
+#[derive(Clone, Debug)]
+pub(super) struct Denial {
+    pub(super) reason: Reason,
+    pub(super) rule: String,
+    pub(super) note: Option<String>,
+    pub(super) dry_run: bool,
+}
+
+impl Denial {
+    /// Nothing of the policy fitted.
+    pub(super) fn by_default(reason: Reason) -> Self {
+        Self { reason, rule: "default".to_owned(), note: None, dry_run: false }
+    }
+}
+
+/// The denial that tells most: one that is only recorded must not hide one that is carried out.
+pub(super) fn deciding(mut denials: Vec<Denial>) -> Option<Denial> {
+    denials.sort_by_key(|denial| denial.dry_run);
+    denials.into_iter().next()
+}
+
+impl<'a> Question<'a> {
+    pub(super) fn new(policy: &'a Policy, request: &'a Request<'a>, view: View) -> Self {
+        let operation = request.operation;
+        let access = operation.map_or_else(
+            || Access::of_unclassified(request.method),
+            |operation| Access::of(request.method, operation),
+        );
+        let mut sets = operation.map(Operation::alternatives).unwrap_or_default();
+        let extras = || request.needs.extras.iter().map(|extra| extra.scope);
+        if sets.is_empty() {
+            sets.push(Vec::new());
+        }
+        for set in &mut sets {
+            for scope in extras() {
+                if !set.contains(scope) {
+                    set.push(scope.clone());
+                }
+            }
+        }
+        Self { policy, operation, access, rules: Rules::new(policy, request, view), sets }
+    }
+
+    /// What speaks against the request as far as it needs this set.
+    pub(super) fn denial_of_set(&self, set: &[Scope]) -> Option<Denial> {
+        let by_default = self.not_allowed(set);
+        let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
+        let by_list = by_list.map(|index| self.denial_by_list(index));
+        let by_rules = self.rules.of(Effect::Deny).filter(|(_, rule)| {
+            rule.constraint.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(set, grant))
+        });
+        let by_rules = by_rules.filter_map(|(index, _)| self.denial_by(index));
+        // That nobody knows the request says more than that it is a write.
+        if self.operation.is_none() {
+            return deciding(by_default.into_iter().chain(by_list).chain(by_rules).collect());
+        }
+        deciding(by_list.into_iter().chain(by_rules).chain(by_default).collect())
+    }
+
+    /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
+    pub(super) fn denials_by_narrowed_rules(&self) -> impl Iterator<Item = Denial> {
+        let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
+        self.rules
+            .of(Effect::Deny)
+            .filter(|(_, rule)| rule.constraint.operations.is_some())
+            .filter(move |(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit))
+            .filter_map(|(index, _)| self.denial_by(index))
+    }
+
+    fn denial_by_list(&self, index: usize) -> Denial {
+        Denial {
+            reason: Reason::DeniedScope,
+            rule: format!("deny[{index}]"),
+            note: None,
+            dry_run: self.policy.mode == Mode::DryRun,
+        }
+    }
+
+    /// The denial of a deny rule whose scopes fit, if the rest of it fits as well.
+    fn denial_by(&self, index: usize) -> Option<Denial> {
+        let rule = self.policy.rules.get(index)?;
+        let (reason, note) = match self.rules.fit(index) {
+            Fit::Yes => (Reason::DeniedByRule, rule.reason.clone()),
+            Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
+            Fit::OtherOperation | Fit::OtherResource | Fit::NotNow => return None,
+        };
+        let dry_run = rule.mode.unwrap_or(self.policy.mode) == Mode::DryRun;
+        Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run })
+    }
+
+    fn not_allowed(&self, set: &[Scope]) -> Option<Denial> {
+        if self.allowing_entry(set).is_some() {
+            return None;
+        }
+        let default = match self.operation {
+            None => Denial::by_default(Reason::Unclassified),
+            Some(_) if set.is_empty() => Denial::by_default(Reason::NoScopeDefined),
+            Some(_) => self.nearly_allowed(set).unwrap_or(Denial::by_default(Reason::MissingScope)),
+        };
+        Some(Denial { dry_run: self.policy.mode == Mode::DryRun, ..default })
+    }
+
+    /// The allow rule that would give a missing scope, were its resources or condition other ones.
+    fn nearly_allowed(&self, set: &[Scope]) -> Option<Denial> {
+        let missing = set.iter().filter(|scope| self.giver_of(scope, set).is_none());
+        let mut nearly = missing.map(|scope| {
+            let giving = self
+                .rules
+                .of(Effect::Allow)
+                .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope, set)));
+            giving
+                .filter_map(|(index, rule)| {
+                    let (reason, note) = match self.rules.fit(index) {
+                        Fit::OtherResource => (Reason::ResourceNotAllowed, rule.reason.clone()),
+                        Fit::NotNow => (Reason::ConditionNotMet, rule.reason.clone()),
+                        Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
+                        Fit::Yes | Fit::OtherOperation => return None,
+                    };
+                    Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run: false })
+                })
+                .next()
+        });
+        // A scope that nobody gives at all says more than one that is given for something else.
+        let first = nearly.next()??;
+        nearly.all(|denial| denial.is_some()).then_some(first)
+    }
+
+    /// The entry that allows the set, as far as no denial is considered: the one that gives its first scope.
+    fn allowing_entry(&self, set: &[Scope]) -> Option<String> {
+        let Some(operation) = self.operation else {
+            let allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
+            return allowed.then(|| "unknown".to_owned());
+        };
+        if let Some(first) = set.first() {
+            let all_given = set.iter().all(|scope| self.giver_of(scope, set).is_some());
+            return self.giver_of(first, set).filter(|_| all_given).map(Giver::name);
+        }
+        let named = self.policy.operations.iter().position(|name| *name == operation.name);
+        named
+            .map(|index| format!("operations[{index}]"))
+            .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)).map(Giver::name))
+    }
+
+    fn giver_of(&self, scope: &Scope, set: &[Scope]) -> Option<Giver> {
+        self.first_allowing(|grant| self.gives(grant, scope, set))
+    }
+
+    /// Whether an entry gives a scope of a set. A read scope beside a write scope is context of a write that
+    /// something else has to give, so that `api:read` gives it there too.
+    fn gives(&self, grant: &Grant, scope: &Scope, set: &[Scope]) -> bool {
+        let beside_a_write = || set.iter().any(|scope| !scope.is_read());
+        grant.gives(scope, self.access)
+            || (*grant == Grant::ApiRead && beside_a_write() && grant.gives(scope, Access::Read))
+    }
+
+    /// The first entry of `allow`, or else the first allow rule that fits, with such a grant.
+    fn first_allowing(&self, gives: impl Fn(&Grant) -> bool) -> Option<Giver> {
+        let listed = self.policy.allow.iter().position(&gives).map(Giver::Allow);
+        let ruled = || {
+            let mut giving = self.rules.of(Effect::Allow).filter(|(_, rule)| rule.scopes.iter().any(&gives));
+            giving.find(|(index, _)| matches!(self.rules.fit(*index), Fit::Yes))
+        };
+        listed.or_else(|| ruled().map(|(index, _)| Giver::Rule(index)))
+    }
+
+    /// Whether a denied grant takes anything of the set.
+    fn is_hit(&self, set: &[Scope], grant: &Grant) -> bool {
+        if set.is_empty() {
+            return grant.takes_unscoped(self.access);
+        }
+        set.iter().any(|scope| grant.takes(scope, self.access))
+    }
+
+    /// Every grant that is denied to this request.
+    fn denied_grants(&self) -> impl Iterator<Item = &'a Grant> {
+        let fitting = self
+            .rules
+            .of(Effect::Deny)
+            .filter(|(index, _)| matches!(self.rules.fit(*index), Fit::Yes | Fit::Unanswered(_)));
+        self.policy.deny.iter().chain(fitting.flat_map(|(_, rule)| &rule.scopes))
+    }
+
+    /// The scopes of a set that the policy does not allow, or denies.
+    pub(super) fn missing(&self, set: &[Scope]) -> Vec<Scope> {
+        let denied: Vec<&Grant> = self.denied_grants().collect();
+        let is_missing = |scope: &&Scope| {
+            self.giver_of(scope, set).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
+        };
+        set.iter().filter(is_missing).cloned().collect()
+    }
+
+    /// The limits that count a request that needs this set.
+    pub(super) fn limits(&self, set: &[Scope]) -> Result<Vec<usize>, Denial> {
+        let mut counting = Vec::new();
+        for (index, limit) in self.policy.limits.iter().enumerate() {
+            if !limit.scopes.is_empty() && !limit.scopes.iter().any(|grant| self.is_hit(set, grant)) {
+                continue;
+            }
+            match self.rules.fit_of(&limit.constraint, Effect::Deny) {
+                Fit::Yes => counting.push(index),
+                Fit::Unanswered(error) => {
+                    return Err(Denial {
+                        reason: Reason::ConditionFailed,
+                        rule: format!("limit[{index}]"),
+                        note: Some(error.to_string()),
+                        dry_run: self.policy.mode == Mode::DryRun,
+                    });
+                }
+                Fit::OtherOperation | Fit::OtherResource | Fit::NotNow => {}
+            }
+        }
+        Ok(counting)
+    }
+
+    /// The operation's filters whose part of the answer is not to be shown.
+    fn withheld(&self) -> Vec<usize> {
+        let filters = self.operation.map_or(&[][..], |operation| &operation.filters);
+        if filters.is_empty() {
+            return Vec::new();
+        }
+        let denied: Vec<&Grant> = self.denied_grants().collect();
+        let hidden = filters.iter().enumerate().filter(|(_, filter)| {
+            let shows = |grant: &Grant| match filter.kind {
+                filter::Kind::Credential => grant.names(&filter.requires),
+                filter::Kind::Field | filter::Kind::Items { .. } => {
+                    grant.gives(&filter.requires, self.access) || grant.gives(&filter.requires, Access::Read)
+                }
+            };
+            self.first_allowing(shows).is_none()
+                || denied.iter().any(|grant| grant.takes(&filter.requires, Access::Read))
+        });
+        hidden.map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn allowed(&self, required: &[Scope]) -> Decision {
+        let reason = match self.operation {
+            None => Reason::UnknownAllowed,
+            Some(_) if required.is_empty() => Reason::OperationAllowed,
+            Some(_) => Reason::ScopesAllowed,
+        };
+        Decision {
+            effect: Effect::Allow,
+            reason,
+            rule: self.allowing_entry(required).unwrap_or_default(),
+            note: None,
+            required: required.to_vec(),
+            missing: Vec::new(),
+            limits: Vec::new(),
+            withheld: self.withheld(),
+            dry_run: false,
+        }
+    }
+
+    pub(super) fn denied(&self, denial: Denial, required: &[Scope]) -> Decision {
+        let withheld = if denial.dry_run { self.withheld() } else { Vec::new() };
+        Decision {
+            effect: Effect::Deny,
+            reason: denial.reason,
+            rule: denial.rule,
+            note: denial.note,
+            required: required.to_vec(),
+            missing: self.missing(required),
+            limits: Vec::new(),
+            withheld,
+            dry_run: denial.dry_run,
+        }
+    }
+}
+
+/// What gives a scope.
+enum Giver {
+    /// An entry of `allow`.
+    Allow(usize),
+    /// An allow rule.
+    Rule(usize),
+}
+
+impl Giver {
+    fn name(self) -> String {
+        match self {
+            Self::Allow(index) => format!("allow[{index}]"),
+            Self::Rule(index) => format!("rule[{index}]"),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! From a request's head, and its body where that decides, to leave to go on or a reason to stop.
+
+use super::{Connection, Treatment, outcome::Outcome, refusal::Denied, reply::chain};
+use crate::{
+    classify::{self, Classified, Needs, authority, body, form},
+    decide::{self, Caller, Decision, Effect},
+    forward::{Outgoing, body::Fault, headers},
+    reason::Reason,
+    record::Verdict,
+};
+use bytes::Bytes;
+use http::{header, request, uri::PathAndQuery};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use serde_json::Value;
+use std::{error, time::SystemTime};
+use tokio::time::timeout;
+
+/// How a request that may go on does.
+pub(super) struct Passage {
+    pub(super) verdict: Verdict,
+    pub(super) path_and_query: PathAndQuery,
+    pub(super) body: Outgoing,
+}
+
+/// Why a request stops here.
+pub(super) struct Stop {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    /// Whether the message is an error's text, rather than the policy's, which the record's other keys tell.
+    pub(super) is_error: bool,
+    /// Whether the upstream may have got the request.
+    pub(super) arrived: bool,
+}
+
+impl Stop {
+    pub(super) fn new(reason: Reason, error: &dyn error::Error) -> Self {
+        Self::because(reason, &chain(error))
+    }
+
+    pub(super) fn because(reason: Reason, message: &str) -> Self {
+        Self { reason, message: message.to_owned(), is_error: true, arrived: false }
+    }
+}
+
+/// The body while it is judged: as it comes, or read to its end. What was read is what is sent.
+enum Held {
+    Coming(Incoming),
+    Read(Bytes),
+    /// It broke off while it was read, so that nothing of it can be used.
+    Lost,
+}
+
+/// A request that is judged.
+pub(super) struct Judge<'a> {
+    connection: &'a Connection,
+    head: &'a request::Parts,
+    outcome: &'a mut Outcome,
+    body: Held,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        head: &'a request::Parts,
+        body: Incoming,
+        outcome: &'a mut Outcome,
+    ) -> Self {
+        Self { connection, head, outcome, body: Held::Coming(body) }
+    }
+
+    /// Judges it. With a stop comes what was not read of the body.
+    pub(super) async fn judge(mut self) -> Result<Passage, (Stop, Option<Incoming>)> {
+        match self.passage().await {
+            Ok((verdict, path_and_query)) => {
+                let patience = self.connection.services.limits.body_idle_timeout;
+                let body = match self.body {
+                    Held::Coming(body) => Outgoing::new(body, patience),
+                    Held::Read(bytes) => Outgoing::whole(bytes, patience),
+                    Held::Lost => Outgoing::whole(Bytes::new(), patience),
+                };
+                Ok(Passage { verdict, path_and_query, body })
+            }
+            Err(stop) => {
+                let rest = if let Held::Coming(body) = self.body { Some(body) } else { None };
+                Err((stop, rest))
+            }
+        }
+    }
+
+    async fn passage(&mut self) -> Result<(Verdict, PathAndQuery), Stop> {
+        let head = self.head;
+        headers::check(head).map_err(|error| Stop::new(Reason::MalformedRequest, &error))?;
+        let port = self.connection.port();
+        authority::check(&self.connection.host, port, head.version, &head.uri, &head.headers)
+            .map_err(|mismatch| Stop::new(mismatch.reason(), &mismatch))?;
+        match self.connection.treatment {
+            Treatment::Protected => self.protected().await,
+            Treatment::Neighbour => self.neighbour(),
+        }
+    }
+
+    async fn protected(&mut self) -> Result<(Verdict, PathAndQuery), Stop> {
+        let catalogue = self.connection.services.catalogue;
+        let head = self.head;
+        let classified = classify::classify(catalogue, &head.method, &head.uri, &head.headers)
+            .map_err(|error| Stop::new(error.reason(), &error))?;
+        self.outcome.classified(&classified);
+        let path_and_query = target(&classified)?;
+        let document = self.document(&classified).await?;
+        let decision = self.decide(&classified, document.as_ref());
+        let verdict = self.verdict(&classified, &decision)?;
+        // After the decision, whose refusal tells more.
+        self.look_for_form().await?;
+        Ok((verdict, path_and_query))
+    }
+
+    /// The body, where the decision depends on it.
+    async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
+        let operation = classified.route.as_ref().map(|route| route.operation);
+        if !self.has_body() || !decide::depends_on_body(&self.connection.policy, operation) {
+            return Ok(None);
+        }
+        let by_head = self.ask(classified, None, decide::decide_by_head);
+        if let Some(decision) = by_head {
+            self.outcome.decided(&decision);
+            self.verdict(classified, &decision)?;
+        }
+        let stop = |error: body::Error| Stop::new(error.reason(), &error);
+        let checked = body::check_head(&self.head.headers).map_err(stop);
+        let parsed = match checked {
+            Ok(()) => {
+                let limit = self.connection.services.limits.body_inspect;
+                let bytes = self.read(limit, Reason::BodyTooLarge).await?;
+                body::parse(&bytes, operation).map_err(stop)
+            }
+            Err(stop) => Err(stop),
+        };
+        parsed.inspect_err(|stop| self.outcome.allowed(Effect::Deny, stop.reason))
+    }
+
+    fn decide(&mut self, classified: &Classified<'_>, document: Option<&Value>) -> Decision {
+        let decision = self.ask(classified, document, decide::decide);
+        self.outcome.decided(&decision);
+        decision
+    }
+
+    /// Puts the request to the engine.
+    fn ask<D>(
+        &self,
+        classified: &Classified<'_>,
+        body: Option<&Value>,
+        engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
+    ) -> D {
+        let Connection { principal, policy, .. } = self.connection;
+        let query = classified.query.as_deref();
+        let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body));
+        // What nobody knows the action of is no known operation.
+        let (operation, needs) = match needs {
+            Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),
+            Some(Err(_)) | None => (None, Needs::default()),
+        };
+        let subject = &principal.subject;
+        let request = decide::Request {
+            method: &self.head.method,
+            path: classified.path.as_str(),
+            query,
+            headers: &self.head.headers,
+            operation,
+            needs,
+            body,
+            caller: Caller {
+                workload: &principal.workload,
+                pid: subject.pid,
+                uid: subject.uid,
+                executable: subject.executable.as_deref(),
+                cgroup: subject.cgroup.as_deref(),
+                token_type: self.outcome.token_type(),
+            },
+            now: SystemTime::now(),
+        };
+        engine(policy, &request)
+    }
+
+    fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
+        match (decision.effect, decision.dry_run) {
+            (Effect::Allow, _) => Ok(Verdict::Forwarded),
+            (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
+            (Effect::Deny, false) => {
+                let policy = &self.connection.policy;
+                let denied = Denied {
+                    workload: &self.connection.principal.workload,
+                    policy: &policy.name,
+                    contact: policy.contact.as_deref(),
+                    decision,
+                    method: &self.head.method,
+                    path: classified.path.as_str(),
+                    operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
+                };
+                let message = denied.message();
+                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false })
+            }
+        }
+    }
+
+    /// The name was checked; beyond that only what the proxy cannot carry is refused.
+    fn neighbour(&mut self) -> Result<(Verdict, PathAndQuery), Stop> {
+        let head = self.head;
+        let target = head.uri.path_and_query().cloned();
+        let carried = head.method != http::Method::CONNECT && !head.headers.contains_key(header::UPGRADE);
+        let Some(path_and_query) = target.filter(|_| carried) else {
+            let message = "CONNECT and upgrades are not supported";
+            return Err(Stop::because(Reason::MethodRefused, message));
+        };
+        self.outcome.allowed(Effect::Allow, Reason::NeighbourHost);
+        Ok((Verdict::Passed, path_and_query))
+    }
+
+    fn has_body(&self) -> bool {
+        match &self.body {
+            Held::Coming(body) => !body.is_end_stream() && body.size_hint().exact() != Some(0),
+            Held::Read(bytes) => !bytes.is_empty(),
+            Held::Lost => false,
+        }
+    }
+
+    /// A body that could be read as a form is read to its end and looked through first.
+    async fn look_for_form(&mut self) -> Result<(), Stop> {
+        if !self.has_body() {
+            return Ok(());
+        }
+        let looked = match classify::is_form(&self.head.method, &self.head.headers) {
+            Ok(false) => return Ok(()),
+            Ok(true) => self.read(form::MAX_FORM_BYTES, Reason::MethodOverride).await.and_then(|bytes| {
+                if form::overrides_method(&bytes) {
+                    return Err(Stop::new(
+                        Reason::MethodOverride,
+                        &classify::Error::MethodOverride("_method"),
+                    ));
+                }
+                Ok(())
+            }),
+            Err(error) => Err(Stop::new(error.reason(), &error)),
+        };
+        looked.inspect_err(|stop| self.outcome.allowed(Effect::Deny, stop.reason))
+    }
+
+    /// Reads the body to its end, once.
+    async fn read(&mut self, limit: usize, too_large: Reason) -> Result<Bytes, Stop> {
+        let body = match std::mem::replace(&mut self.body, Held::Lost) {
+            Held::Coming(body) => body,
+            Held::Read(bytes) => {
+                self.body = Held::Read(bytes.clone());
+                return Ok(bytes);
+            }
+            Held::Lost => return Ok(Bytes::new()),
+        };
+        let patience = self.connection.services.limits.body_idle_timeout;
+        // What says that it is too large is not waited for.
+        if body.size_hint().lower() > limit as u64 {
+            self.body = Held::Coming(body);
+            return Err(too_large_stop(too_large, limit));
+        }
+        let bytes = match timeout(patience, Limited::new(body, limit).collect()).await {
+            Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large_stop(too_large, limit)),
+            Ok(Err(error)) => return Err(Stop::new(Reason::ClientGone, &*error)),
+            Ok(Ok(collected)) if collected.trailers().is_some() => {
+                return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));
+            }
+            Ok(Ok(collected)) => collected.to_bytes(),
+        };
+        self.body = Held::Read(bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn too_large_stop(reason: Reason, limit: usize) -> Stop {
+    Stop::because(
+        reason,
+        &format!("the request body has to be read before it is sent, and is larger than {limit} bytes"),
+    )
+}
+
+/// What is asked of the upstream: the path and query that were judged.
+fn target(classified: &Classified<'_>) -> Result<PathAndQuery, Stop> {
+    let target = match &classified.query {
+        Some(query) => format!("{}?{query}", classified.path.as_str()),
+        None => classified.path.as_str().to_owned(),
+    };
+    PathAndQuery::try_from(target).map_err(|error| Stop::new(Reason::MalformedRequest, &error))
+}
