@@ -1,15 +1,17 @@
 //! Policies as they are written: the TOML shape, and its checks against the catalogue.
 
+mod constraint;
+
 use super::{
     Effect, Policy,
-    grant::{Grant, did_you_mean},
-    nearest::nearest,
-    policy::{Constraint, Mode, Rule},
+    grant::Grant,
+    policy::{Mode, Rule},
 };
 use crate::{
-    classify::{Operation, catalogue::Catalogue},
+    classify::catalogue::Catalogue,
     toml_file::{Findings, Source},
 };
+use constraint::{Narrowing, ResourcesTable};
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
@@ -43,6 +45,8 @@ struct RuleTable {
     effect: EffectWord,
     scopes: Option<Spanned<Vec<Spanned<String>>>>,
     operations: Option<Spanned<Vec<Spanned<String>>>>,
+    resources: Option<Spanned<ResourcesTable>>,
+    when: Option<Spanned<String>>,
     reason: Option<Spanned<String>>,
     mode: Option<Spanned<ModeWord>>,
 }
@@ -122,9 +126,9 @@ fn parse_source(name: &str, source: &Source, catalogue: &Catalogue) -> Result<Po
 }
 
 /// Turns the written shape into the policy and notes what is wrong on the way.
-struct Reader<'a> {
-    findings: Findings<'a>,
-    catalogue: &'a Catalogue,
+struct Reader<'c> {
+    findings: Findings<'c>,
+    catalogue: &'c Catalogue,
 }
 
 impl Reader<'_> {
@@ -194,17 +198,17 @@ impl Reader<'_> {
         let words = table.scopes.as_ref().map(Spanned::as_ref).map_or(&[][..], Vec::as_slice);
         let scopes = self.grants(words);
         // With a word missing, whether the operations need any of them cannot be told.
-        let grants_are_known = scopes.len() == words.len();
-        let operations = table.operations.as_ref().map(|names| {
-            if grants_are_known {
-                self.check_rule_operations(names.as_ref(), &scopes, effect);
-            }
-            names.as_ref().iter().map(|name| name.as_ref().clone()).collect()
-        });
+        let known = (scopes.len() == words.len()).then_some(&scopes[..]);
+        let keys = Narrowing {
+            operations: table.operations.as_ref(),
+            resources: table.resources.as_ref(),
+            when: table.when.as_ref(),
+        };
+        let constraint = self.constraint(&keys, known, effect);
         Some(Rule {
             effect,
             scopes,
-            constraint: Constraint { operations, ..Constraint::default() },
+            constraint,
             reason: table.reason.as_ref().and_then(|text| self.line(text)),
             mode: table.mode.as_ref().map(|mode| Mode::from(*mode.as_ref())),
         })
@@ -223,36 +227,20 @@ impl Reader<'_> {
             EffectWord::Allow if table.scopes.is_none() => {
                 self.findings.add(spanned.span(), "an allow rule needs `scopes`");
             }
-            EffectWord::Deny if table.scopes.is_none() && table.operations.is_none() => {
-                self.findings.add(spanned.span(), "a deny rule needs `scopes`, `operations` or both");
+            EffectWord::Deny
+                if table.scopes.is_none()
+                    && table.operations.is_none()
+                    && table.resources.is_none()
+                    && table.when.is_none() =>
+            {
+                let message = "a deny rule needs `scopes`, `operations`, `resources` or `when`";
+                self.findings.add(spanned.span(), message);
             }
             EffectWord::Allow | EffectWord::Deny => {}
         }
         if let Some(mode) = table.mode.as_ref().filter(|_| table.effect == EffectWord::Allow) {
             self.findings.add(mode.span(), "`mode` belongs to deny rules only; remove it");
         }
-    }
-
-    /// A rule that is narrowed to an operation that it cannot touch is a mistake.
-    fn check_rule_operations(&mut self, names: &[Spanned<String>], scopes: &[Grant], effect: Effect) {
-        for name in names {
-            let Some(operation) = self.operation(name) else { continue };
-            if !scopes.is_empty() && !scopes.iter().any(|grant| can_touch(grant, operation, effect)) {
-                let message = format!("operation `{}` needs none of the rule's scopes", operation.name);
-                self.findings.add(name.span(), message);
-            }
-        }
-    }
-
-    fn operation(&mut self, name: &Spanned<String>) -> Option<&Operation> {
-        let text: &String = name.as_ref();
-        let found = self.catalogue.operation(text);
-        if found.is_none() {
-            let known = self.catalogue.operations().iter().map(|operation| operation.name.as_str());
-            let suggestion = did_you_mean(nearest(text, known));
-            self.findings.add(name.span(), format!("unknown operation `{text}`{suggestion}"));
-        }
-        found
     }
 
     /// A text that stands in refusals: one line of printable characters.
@@ -264,18 +252,6 @@ impl Reader<'_> {
             return None;
         }
         Some(line.clone())
-    }
-}
-
-fn can_touch(grant: &Grant, operation: &Operation, effect: Effect) -> bool {
-    let access = super::grant::Access::of(&operation.method, operation);
-    let alternatives = operation.alternatives();
-    let mut scopes = alternatives.iter().flatten();
-    match (effect, alternatives.is_empty()) {
-        (Effect::Allow, true) => grant.gives_unscoped(access),
-        (Effect::Deny, true) => grant.takes_unscoped(access),
-        (Effect::Allow, false) => scopes.any(|scope| grant.gives(scope, access)),
-        (Effect::Deny, false) => scopes.any(|scope| grant.takes(scope, access)),
     }
 }
 

@@ -81,7 +81,8 @@ impl<'a> Question<'a> {
         let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
         let by_list = by_list.map(|index| self.denial_by_list(index));
         let by_rules = self.rules.of(Effect::Deny).filter(|(_, rule)| {
-            rule.constraint.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(set, grant))
+            let hits = || rule.scopes.iter().any(|grant| self.is_hit(set, grant));
+            rule.constraint.operations.is_none() && (rule.scopes.is_empty() || hits())
         });
         let by_rules = by_rules.filter_map(|(index, _)| self.denial_by(index));
         // That nobody knows the request says more than that it is a write.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::classify::Catalogue;
+use crate::{classify::Catalogue, decide::policy::Constraint};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Policy, String> {
@@ -39,18 +39,22 @@ fn every_key_reaches_the_policy() {
             Rule {
                 effect: Effect::Deny,
                 scopes: vec![scope("droplet:create")],
-                operations: Some(vec!["droplets_create".to_owned()]),
+                constraint: Constraint {
+                    operations: Some(vec!["droplets_create".to_owned()]),
+                    ..Constraint::default()
+                },
                 reason: Some("no".to_owned()),
                 mode: Some(Mode::Enforce),
             },
             Rule {
                 effect: Effect::Allow,
                 scopes: vec![Grant::ApiRead],
-                operations: None,
+                constraint: Constraint::default(),
                 reason: None,
                 mode: None,
             },
         ],
+        limits: Vec::new(),
         unknown_allowed: true,
     };
     assert_eq!(parse_text(text), Ok(expected));
