@@ -1,5 +1,6 @@
 //! Stage 6: may this workload make this request? Pure, total, deterministic; the default is deny.
 
+pub mod account;
 pub mod case;
 pub mod decision;
 pub mod document;

@@ -4,7 +4,7 @@ use super::Route;
 use super::{Condition, Operation, Scope, condition::Place};
 use http::Method;
 use serde_json::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub struct Named<'a> {
     pub value: String,
     /// Where it stands.
     pub place: Where<'a>,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.value)
+    }
 }
 
 /// Where a resource is named.

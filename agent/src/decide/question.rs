@@ -25,7 +25,7 @@ pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
     access: Access,
-    rules: Rules<'a>,
+    pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
     pub(super) sets: Vec<Vec<Scope>>,
@@ -204,6 +204,17 @@ impl<'a> Question<'a> {
             return grant.takes_unscoped(self.access);
         }
         set.iter().any(|scope| grant.takes(scope, self.access))
+    }
+
+    /// Which of the scopes the grants give, or take.
+    pub(super) fn hits(&self, grants: &[Grant], scopes: &[Scope], effect: Effect) -> Vec<String> {
+        let hit = |scope: &&Scope| {
+            grants.iter().any(|grant| match effect {
+                Effect::Allow => self.gives(grant, scope, scopes),
+                Effect::Deny => grant.takes(scope, self.access),
+            })
+        };
+        scopes.iter().filter(hit).map(ToString::to_string).collect()
     }
 
     /// Every grant that is denied to this request.

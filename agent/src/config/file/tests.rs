@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Limits;
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
