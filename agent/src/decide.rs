@@ -6,6 +6,7 @@ pub mod decision;
 pub mod document;
 pub mod grant;
 pub mod limit;
+pub mod lint;
 mod nearest;
 pub mod policy;
 mod question;

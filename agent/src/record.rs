@@ -150,6 +150,9 @@ pub struct RequestFacts {
     /// Those of them that the policy does not allow.
     #[serde(rename = "tidegate.scopes.missing")]
     pub missing: Vec<String>,
+    /// The resources that it names, as `kind:id`.
+    #[serde(rename = "tidegate.resources", skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
     /// `dop`, `doo`, `dor`, `other`, or `none`.
     #[serde(rename = "tidegate.token.type")]
     pub token_type: &'static str,

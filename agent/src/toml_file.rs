@@ -154,6 +154,11 @@ impl Source {
         }
     }
 
+    /// The line of a place in the text, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        place(&self.text, offset).0
+    }
+
     /// Parses the text as TOML of the given shape.
     ///
     /// # Errors

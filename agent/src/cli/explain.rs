@@ -210,7 +210,15 @@ mod tests {
     use test_case::test_case;
 
     fn args(method: &str, url: &str, json: bool) -> ExplainArgs {
-        ExplainArgs { policy: None, method: method.to_owned(), url: url.to_owned(), body: None, json }
+        let workload = "run".to_owned();
+        ExplainArgs {
+            policy: None,
+            method: method.to_owned(),
+            url: url.to_owned(),
+            body: None,
+            workload,
+            json,
+        }
     }
 
     fn output(args: &ExplainArgs) -> String {
@@ -224,9 +232,10 @@ mod tests {
         let expected = concat!(
             r#"{"http.request.method":"DELETE","url.path":"/v2/droplets/1","#,
             r#""tidegate.operation":"droplets_destroy","tidegate.scopes.required":["droplet:delete"],"#,
-            r#""tidegate.scopes.missing":["droplet:delete"],"tidegate.decision":"deny","#,
-            r#""tidegate.verdict":"refused","tidegate.reason":"missing_scope","tidegate.rule":"default","#,
-            r#""tidegate.policy":"read-only"}"#,
+            r#""tidegate.scopes.because":{"droplet:delete":"the operation's own"},"#,
+            r#""tidegate.scopes.missing":["droplet:delete"],"tidegate.resources":["droplet:1"],"#,
+            r#""tidegate.decision":"deny","tidegate.verdict":"refused","tidegate.reason":"missing_scope","#,
+            r#""tidegate.rule":"default","tidegate.policy":"read-only"}"#,
             "\n"
         );
         assert_eq!(output(&args("DELETE", "/v2/droplets/1", true)), expected);
@@ -234,8 +243,10 @@ mod tests {
 
     #[test]
     fn people_get_lines() {
-        let expected = "request    GET /v2/domains\noperation  domains_list\nneeds      domain:read\n\
-                        policy     read-only\ndecision   allow, by allow[0] (scopes_allowed)\n";
+        let expected = "request    GET /v2/domains\noperation  domains_list\n\
+                        needs      domain:read                  the operation's own\npolicy     read-only\n\
+                        considered allow[0]   allow fits: domain:read\n\
+                        decision   allow, by allow[0] (scopes_allowed)\n";
         assert_eq!(output(&args("GET", "https://api.digitalocean.com/v2/domains?page=2", false)), expected);
         let unknown = output(&args("GET", "/v3/anything", false));
         assert!(unknown.contains("operation  none: not in the catalogue\n"), "{unknown}");
@@ -256,12 +267,23 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_and_said_to_change_nothing() {
+    fn a_body_tells_which_scopes_and_resources() {
         let dir = tempfile::tempdir().unwrap();
         let body = dir.path().join("b.json");
-        std::fs::write(&body, "{}").unwrap();
-        let args = ExplainArgs { body: Some(body), ..args("POST", "/v2/droplets", false) };
-        assert!(output(&args).contains("body       2 bytes; it changes nothing"));
+        std::fs::write(&body, r#"{"name":"a","image":"debian-12-x64","tags":["ci"]}"#).unwrap();
+        let args = ExplainArgs { body: Some(body.clone()), ..args("POST", "/v2/droplets", false) };
+        let shown = output(&args);
+        for line in [
+            "needs      droplet:create               the operation's own\n",
+            "           image:read                   because of body /image\n",
+            "           tag:create                   because of body /tags\n",
+            "missing    droplet:create + tag:create\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
+        assert!(shown.contains(" tag:ci\n"), "{shown}");
+        std::fs::write(&body, r#"{"name":"a","name":"b"}"#).unwrap();
+        assert!(output(&args).contains("by default (body_malformed)"));
         let missing = ExplainArgs { body: Some(dir.path().join("none")), ..args };
         assert_eq!(explain(&missing, &mut Vec::new()).unwrap_err().status(), 2);
     }

@@ -2,11 +2,11 @@
 
 use super::{
     Effect, Policy, Request,
-    grant::{Access, Grant},
+    grant::Grant,
     question::{Question, View},
     rules::Fit,
 };
-use crate::classify::Scope;
+use crate::{classify::Scope, reason::Reason};
 use serde::Serialize;
 use std::fmt;
 
@@ -89,13 +89,53 @@ pub fn account(policy: &Policy, request: &Request<'_>, required: &[Scope]) -> Ve
     listed.chain(ruled).collect()
 }
 
-/// What the policy allows of the resource of a scope that it does not: its own words for it.
-pub fn allowed_instead(policy: &Policy, missing: &Scope) -> Vec<String> {
+/// The most that a sentence lists.
+const MAX_LISTED: usize = 8;
+
+/// What would be allowed in place of a denied request, as the end of a sentence; nothing where the policy has
+/// nothing near.
+pub(super) fn instead(policy: &Policy, reason: Reason, rule: &str, missing: &[Scope]) -> Option<String> {
+    let rule = || {
+        let index = rule.strip_prefix("rule[")?.strip_suffix(']')?.parse::<usize>().ok()?;
+        policy.rules.get(index)
+    };
+    match reason {
+        Reason::ResourceNotAllowed => {
+            let resources = rule()?.constraint.resources.as_ref()?;
+            let kinds = resources
+                .entries()
+                .map(|(kind, patterns)| format!("{kind} {}", listed(patterns.map(str::to_owned).collect())));
+            Some(format!("allowed for {} only", kinds.collect::<Vec<_>>().join(" and ")))
+        }
+        Reason::ConditionNotMet => {
+            let when = rule()?.constraint.when.as_ref()?;
+            Some(format!("allowed only when {}", when.text()))
+        }
+        Reason::MissingScope => {
+            let missing = missing.first()?;
+            let words = allowed_of_resource(policy, missing);
+            let resource = missing.resource();
+            (!words.is_empty()).then(|| format!("of {resource} this policy allows {}", listed(words)))
+        }
+        _ => None,
+    }
+}
+
+fn listed(mut words: Vec<String>) -> String {
+    if words.len() > MAX_LISTED {
+        words.truncate(MAX_LISTED);
+        words.push("…".to_owned());
+    }
+    words.join(", ")
+}
+
+/// The policy's own words for what it allows of a scope's resource.
+fn allowed_of_resource(policy: &Policy, missing: &Scope) -> Vec<String> {
     let ruled = policy.rules.iter().filter(|rule| rule.effect == Effect::Allow).flat_map(|rule| &rule.scopes);
     let speaks = |grant: &&Grant| match grant {
         Grant::Scope(scope) => scope.resource() == missing.resource() && scope != missing,
         Grant::Resource(resource) => **resource == *missing.resource(),
-        Grant::ApiRead | Grant::ApiWrite => !grant.gives(missing, Access::Write),
+        Grant::ApiRead | Grant::ApiWrite => !policy.deny.contains(grant),
     };
     let mut words: Vec<String> =
         policy.allow.iter().chain(ruled).filter(speaks).map(ToString::to_string).collect();

@@ -13,7 +13,7 @@ use crate::{
 };
 use constraint::{Narrowing, ResourcesTable};
 use serde::Deserialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 use toml::Spanned;
 
 pub use crate::toml_file::Error as LoadError;
@@ -106,6 +106,17 @@ pub fn parse(name: &str, text: &str, origin: &Path, catalogue: &Catalogue) -> Re
 /// When the catalogue does not know the aliases' scopes, which a test rules out for the embedded one.
 pub fn read_only(catalogue: &Catalogue) -> Result<Policy, LoadError> {
     parse("read-only", READ_ONLY, Path::new("policies/read-only.toml"), catalogue)
+}
+
+/// The lines of a policy's entries, by the names that decisions give them (`allow[0]`, `rule[3]`).
+pub fn lines(source: &Source) -> BTreeMap<String, usize> {
+    let Ok(document) = source.parse::<Document>() else { return BTreeMap::new() };
+    let lists = [("allow", &document.allow), ("deny", &document.deny), ("operations", &document.operations)];
+    let listed = lists.into_iter().flat_map(|(list, words)| {
+        words.iter().enumerate().map(move |(index, word)| (format!("{list}[{index}]"), word.span()))
+    });
+    let ruled = document.rule.iter().enumerate().map(|(index, rule)| (format!("rule[{index}]"), rule.span()));
+    listed.chain(ruled).map(|(entry, span)| (entry, source.line(span.start))).collect()
 }
 
 /// Whether a policy may have this name, so that it is a file name and nothing more.

@@ -2,6 +2,7 @@
 
 use super::{
     Decision, Effect, Policy, Request,
+    account::instead,
     grant::{Access, Grant},
     policy::Mode,
     rules::{Fit, Rules},
@@ -289,6 +290,7 @@ impl<'a> Question<'a> {
             reason,
             rule: self.allowing_entry(required).unwrap_or_default(),
             note: None,
+            instead: None,
             required: required.to_vec(),
             missing: Vec::new(),
             limits: Vec::new(),
@@ -298,14 +300,16 @@ impl<'a> Question<'a> {
     }
 
     pub(super) fn denied(&self, denial: Denial, required: &[Scope]) -> Decision {
+        let missing = self.missing(required);
         let withheld = if denial.dry_run { self.withheld() } else { Vec::new() };
         Decision {
             effect: Effect::Deny,
             reason: denial.reason,
+            instead: instead(self.policy, denial.reason, &denial.rule, &missing),
             rule: denial.rule,
             note: denial.note,
             required: required.to_vec(),
-            missing: self.missing(required),
+            missing,
             limits: Vec::new(),
             withheld,
             dry_run: denial.dry_run,

@@ -34,6 +34,7 @@ pub(super) fn record() -> AuditRecord {
             operation: Some("droplets_destroy".to_owned()),
             required: vec!["droplet:delete".to_owned()],
             missing: vec!["droplet:delete".to_owned()],
+            resources: vec!["droplet:1".to_owned()],
             token_type: "dop",
             token_fingerprint: Some("0123456789abcdef".to_owned()),
         }),

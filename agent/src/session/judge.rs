@@ -147,7 +147,7 @@ impl<'a> Judge<'a> {
 
     /// Puts the request to the engine.
     fn ask<D>(
-        &self,
+        &mut self,
         classified: &Classified<'_>,
         body: Option<&Value>,
         engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
@@ -160,6 +160,7 @@ impl<'a> Judge<'a> {
             Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),
             Some(Err(_)) | None => (None, Needs::default()),
         };
+        self.outcome.names(&needs.resources);
         let subject = &principal.subject;
         let request = decide::Request {
             method: &self.head.method,

@@ -3,7 +3,7 @@
 
 use super::Connection;
 use crate::{
-    classify::Classified,
+    classify::{Classified, needs::Named},
     decide::{Decision, Effect},
     forward::{body::Progress, guard::grammar::Violation},
     reason::Reason,
@@ -121,6 +121,13 @@ impl Outcome {
         if let Some(request) = &mut self.record.request {
             request.path = classified.path.as_str().to_owned();
             request.operation = classified.route.as_ref().map(|route| route.operation.name.clone());
+        }
+    }
+
+    /// Which resources it names.
+    pub(super) fn names(&mut self, named: &[Named<'_>]) {
+        if let Some(request) = &mut self.record.request {
+            request.resources = named.iter().map(ToString::to_string).collect();
         }
     }
 

@@ -51,6 +51,9 @@ impl Denied<'_> {
         if let Some(note) = &decision.note {
             let _ = write!(message, " ({note})");
         }
+        if let Some(instead) = &decision.instead {
+            let _ = write!(message, "; {instead}");
+        }
         let _ = write!(message, "; policy \"{policy}\", rule {}", decision.rule);
         if let Some(contact) = contact {
             let _ = write!(message, "; contact {contact}");
@@ -67,6 +70,12 @@ impl Denied<'_> {
             format!("missing scope{plural} {scopes}")
         } else if reason == Reason::DeniedScope {
             format!("denied scope{plural} {scopes}")
+        } else if reason == Reason::ResourceNotAllowed {
+            format!("{scopes} is not allowed for this resource")
+        } else if reason == Reason::ConditionNotMet {
+            format!("{scopes} is not allowed under this condition")
+        } else if reason == Reason::ConditionFailed {
+            "a condition of the policy has no answer for this request".to_owned()
         } else if reason == Reason::DeniedByRule {
             "denied by a rule".to_owned()
         } else if reason == Reason::NoScopeDefined {

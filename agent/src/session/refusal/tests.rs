@@ -9,6 +9,9 @@ fn decision(reason: Reason, missing: &[&str]) -> Decision {
         reason,
         rule: "default".to_owned(),
         note: None,
+        instead: None,
+        limits: Vec::new(),
+        withheld: Vec::new(),
         required: missing.clone(),
         missing,
         dry_run: false,
@@ -40,6 +43,17 @@ fn several_scopes_a_note_and_a_contact_are_named_too() {
         message(&decision, Some("x"), Some("ops@example.com")),
         "workload \"run\" may not call x (DELETE /v2/droplets/3164444): denied scopes droplet:delete, image:delete \
          (never in production); policy \"read-only\", rule rule[3]; contact ops@example.com"
+    );
+}
+
+#[test]
+fn what_is_allowed_in_its_place_is_told() {
+    let mut decision = decision(Reason::ResourceNotAllowed, &["droplet:delete"]);
+    decision.instead = Some("allowed for droplet 1 only".to_owned());
+    assert_eq!(
+        message(&decision, Some("x"), None),
+        "workload \"run\" may not call x (DELETE /v2/droplets/3164444): droplet:delete is not allowed for this \
+         resource; allowed for droplet 1 only; policy \"read-only\", rule default"
     );
 }
 
