@@ -11,6 +11,7 @@ mod capture {
     mod processes;
     mod proxies;
     mod remains;
+    mod sessions;
     mod upstream;
 }
 

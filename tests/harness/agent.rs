@@ -143,6 +143,11 @@ impl<'w> Tidegate<'w> {
         Ok(Ran { finished, records })
     }
 
+    /// The audit log's file.
+    pub fn audit(&self) -> &Path {
+        &self.audit
+    }
+
     /// The audit log so far.
     ///
     /// # Errors

@@ -3,7 +3,11 @@
 
 use super::Connection;
 use crate::{
-    classify::{Classified, needs::Named},
+    classify::{
+        Classified,
+        condition::Place,
+        needs::{Named, Where},
+    },
     decide::{Decision, Effect},
     forward::{body::Progress, guard::grammar::Violation},
     reason::Reason,
@@ -124,10 +128,15 @@ impl Outcome {
         }
     }
 
-    /// Which resources it names.
+    /// Which resources it names. Of a body's content nothing goes into a record but ids; a kind that it also
+    /// names in words is left out, so that what is recorded of a kind is all of it.
     pub(super) fn names(&mut self, named: &[Named<'_>]) {
+        let in_words =
+            |named: &&Named<'_>| matches!(named.place, Where::At(Place::Body(_))) && !is_id(&named.value);
+        let hidden: Vec<_> = named.iter().filter(in_words).map(|named| &named.kind).collect();
+        let told = named.iter().filter(|named| !hidden.contains(&&named.kind));
         if let Some(request) = &mut self.record.request {
-            request.resources = named.iter().map(ToString::to_string).collect();
+            request.resources = told.map(ToString::to_string).collect();
         }
     }
 
@@ -228,6 +237,12 @@ impl Drop for Outcome {
     fn drop(&mut self) {
         self.write();
     }
+}
+
+/// A number or a UUID, which say nothing but which.
+fn is_id(value: &str) -> bool {
+    let uuid = value.len() == 36 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    uuid || (!value.is_empty() && value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn micros(duration: Duration) -> u64 {
