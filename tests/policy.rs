@@ -94,11 +94,11 @@ fn the_examples_of_the_documentation_are_valid() {
     let examples: Vec<&str> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let [policy, cases] = examples[..] else { panic!("{} examples", examples.len()) };
-    assert_eq!(parse(policy).rules.len(), 1);
+    assert_eq!(parse(policy).rules.len(), 2);
     let source = Source::from_bytes(Path::new("README.md"), cases.into()).unwrap();
     let table = Table::parse(&source).unwrap_or_else(|error| panic!("{error}"));
     let sample = load(Path::new("policies/ci-builder.toml")).unwrap();
-    assert_eq!(table.run(&sample, Catalogue::embedded()).unwrap_or_else(|error| panic!("{error}")), 1);
+    assert_eq!(table.run(&sample, Catalogue::embedded()).unwrap_or_else(|error| panic!("{error}")), 2);
 }
 
 #[test]
