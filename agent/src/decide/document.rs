@@ -1,5 +1,7 @@
 //! Policies as they are written: the TOML shape, and its checks against the catalogue.
 
+mod limits;
+
 use super::{
     Effect, Policy,
     grant::{Grant, did_you_mean},
@@ -10,6 +12,7 @@ use crate::{
     classify::{Operation, catalogue::Catalogue},
     toml_file::{Findings, Source},
 };
+use limits::LimitTable;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
@@ -35,6 +38,8 @@ struct Document {
     unknown: Option<Spanned<EffectWord>>,
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
+    #[serde(default)]
+    limit: Vec<Spanned<LimitTable>>,
 }
 
 #[derive(Deserialize)]
@@ -139,7 +144,7 @@ impl Reader<'_> {
             allow,
             deny: self.grants(&document.deny),
             operations: self.unscoped_operations(&document.operations),
-            limits: Vec::new(),
+            limits: self.limits(&document.limit),
             rules: document.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
             unknown_allowed,
         }
