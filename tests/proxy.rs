@@ -18,6 +18,8 @@ mod failure;
 mod frames;
 #[path = "proxy/grammar.rs"]
 mod grammar;
+#[path = "proxy/limits.rs"]
+mod limits;
 #[path = "proxy/matrix.rs"]
 mod matrix;
 #[path = "proxy/pieces.rs"]

@@ -7,6 +7,7 @@ pub mod body;
 pub mod guard;
 pub mod headers;
 mod pool;
+pub mod ratelimit;
 pub mod stall;
 pub mod upstream;
 pub mod via;

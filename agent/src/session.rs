@@ -10,6 +10,7 @@ pub mod watch;
 pub mod connection;
 pub mod http;
 mod judge;
+pub mod limiter;
 mod outcome;
 mod recorder;
 pub mod refusal;

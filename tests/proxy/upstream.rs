@@ -155,6 +155,7 @@ impl Upstream {
             "status" => respond(u16::try_from(number).unwrap(), pieces(vec![])),
             "edge" => {
                 let mut response = respond(403, pieces(vec![b"<html>bot?</html>"]));
+                response.headers_mut().insert("ratelimit-limit", "300".parse().unwrap());
                 response.headers_mut().insert("content-type", "text/html; charset=UTF-8".parse().unwrap());
                 response.headers_mut().insert("server", "cloudflare".parse().unwrap());
                 response
@@ -164,6 +165,14 @@ impl Upstream {
                 response.headers_mut().insert("alt-svc", "h3=\":443\"".parse().unwrap());
                 response.headers_mut().insert("x-tidegate-decision", "allow".parse().unwrap());
                 response.headers_mut().insert("ratelimit-remaining", "7".parse().unwrap());
+                response
+            }
+            "ratelimit" => {
+                let mut response = respond(200, pieces(vec![]));
+                let headers = response.headers_mut();
+                headers.insert("ratelimit-limit", number.into());
+                headers.insert("ratelimit-remaining", (number - 1).into());
+                headers.insert("ratelimit-reset", 1_700_000_000_u64.into());
                 response
             }
             "sleep" => {

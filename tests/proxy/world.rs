@@ -24,13 +24,14 @@ use tidegate::{
     classify::Catalogue,
     config::{Config, OnAuditFailure},
     decide::document,
-    forward::{Forwarder, Offer, upstream},
+    forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
     identify::{Principal, Subject},
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     session::{
         Connection, Recorder, Services, Treatment,
         http::{Served, serve},
+        limiter::Limiter,
     },
 };
 use tidegate_tests::certificates::Authority;
@@ -130,6 +131,8 @@ impl World {
             catalogue: Catalogue::embedded(),
             forwarder,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limiter: Limiter::default(),
+            budgets: Budgets::default(),
             limits: config.limits,
             drain: draining,
         };

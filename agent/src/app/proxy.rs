@@ -10,6 +10,7 @@ use crate::{
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
     forward::{
         Forwarder,
+        ratelimit::Budgets,
         upstream::{Resolve, load_roots},
     },
     host::HostName,
@@ -17,7 +18,8 @@ use crate::{
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     run::Enclosure,
     session::{
-        Recorder, Services, gate::Gate, protected::ProtectedAddresses, proxies::ProxyAddresses, route::Names,
+        Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
+        proxies::ProxyAddresses, route::Names,
     },
     terminate::{Terminator, ca::Authority},
 };
@@ -81,6 +83,8 @@ impl Proxy {
             )
             .map_err(Error::Upstream)?,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limiter: Limiter::default(),
+            budgets: Budgets::default(),
             limits: config.limits.clone(),
             drain: draining,
         });

@@ -1,6 +1,7 @@
 //! Policies as they are written: the TOML shape, and its checks against the catalogue.
 
 mod constraint;
+mod limits;
 
 use super::{
     Effect, Policy,
@@ -12,6 +13,7 @@ use crate::{
     toml_file::{Findings, Source},
 };
 use constraint::{Narrowing, ResourcesTable};
+use limits::LimitTable;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 use toml::Spanned;
@@ -37,6 +39,8 @@ struct Document {
     unknown: Option<Spanned<EffectWord>>,
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
+    #[serde(default)]
+    limit: Vec<Spanned<LimitTable>>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +120,9 @@ pub fn lines(source: &Source) -> BTreeMap<String, usize> {
         words.iter().enumerate().map(move |(index, word)| (format!("{list}[{index}]"), word.span()))
     });
     let ruled = document.rule.iter().enumerate().map(|(index, rule)| (format!("rule[{index}]"), rule.span()));
-    listed.chain(ruled).map(|(entry, span)| (entry, source.line(span.start))).collect()
+    let limited =
+        document.limit.iter().enumerate().map(|(index, limit)| (format!("limit[{index}]"), limit.span()));
+    listed.chain(ruled).chain(limited).map(|(entry, span)| (entry, source.line(span.start))).collect()
 }
 
 /// Whether a policy may have this name, so that it is a file name and nothing more.
@@ -154,7 +160,7 @@ impl Reader<'_> {
             allow,
             deny: self.grants(&document.deny),
             operations: self.unscoped_operations(&document.operations),
-            limits: Vec::new(),
+            limits: self.limits(&document.limit),
             rules: document.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
             unknown_allowed,
         }
@@ -211,6 +217,7 @@ impl Reader<'_> {
         // With a word missing, whether the operations need any of them cannot be told.
         let known = (scopes.len() == words.len()).then_some(&scopes[..]);
         let keys = Narrowing {
+            of: "rule",
             operations: table.operations.as_ref(),
             resources: table.resources.as_ref(),
             when: table.when.as_ref(),

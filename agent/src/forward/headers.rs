@@ -175,7 +175,9 @@ pub fn is_edge_answer(status: StatusCode, headers: &HeaderMap) -> bool {
         let value = headers.get(name).and_then(|value: &HeaderValue| value.as_bytes().get(..prefix.len()));
         value.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    let refusing = matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT) || status.is_server_error();
+    let refusing =
+        matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS)
+            || status.is_server_error();
     refusing && starts(header::CONTENT_TYPE, "text/html") && starts(header::SERVER, "cloudflare")
 }
 

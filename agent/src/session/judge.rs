@@ -1,6 +1,14 @@
 //! From a request's head, and its body where that decides, to leave to go on or a reason to stop.
 
-use super::{Connection, Treatment, outcome::Outcome, refusal::Denied, reply::chain};
+mod count;
+
+use super::{
+    Connection, Treatment,
+    limiter::Taken,
+    outcome::Outcome,
+    refusal::{Denied, limited::Retry},
+    reply::chain,
+};
 use crate::{
     classify::{self, Classified, Needs, authority, body, form},
     decide::{self, Caller, Decision, Effect},
@@ -21,6 +29,8 @@ pub(super) struct Passage {
     pub(super) verdict: Verdict,
     pub(super) path_and_query: PathAndQuery,
     pub(super) body: Outgoing,
+    /// What limits have counted of it.
+    pub(super) taken: Option<Taken>,
 }
 
 /// Why a request stops here.
@@ -31,6 +41,8 @@ pub(super) struct Stop {
     pub(super) is_error: bool,
     /// Whether the upstream may have got the request.
     pub(super) arrived: bool,
+    /// Where waiting helps: when to try again.
+    pub(super) retry: Option<Retry>,
 }
 
 impl Stop {
@@ -39,7 +51,7 @@ impl Stop {
     }
 
     pub(super) fn because(reason: Reason, message: &str) -> Self {
-        Self { reason, message: message.to_owned(), is_error: true, arrived: false }
+        Self { reason, message: message.to_owned(), is_error: true, arrived: false, retry: None }
     }
 }
 
@@ -57,6 +69,7 @@ pub(super) struct Judge<'a> {
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
     body: Held,
+    taken: Option<Taken>,
 }
 
 impl<'a> Judge<'a> {
@@ -66,7 +79,7 @@ impl<'a> Judge<'a> {
         body: Incoming,
         outcome: &'a mut Outcome,
     ) -> Self {
-        Self { connection, head, outcome, body: Held::Coming(body) }
+        Self { connection, head, outcome, body: Held::Coming(body), taken: None }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -79,7 +92,7 @@ impl<'a> Judge<'a> {
                     Held::Read(bytes) => Outgoing::whole(bytes, patience),
                     Held::Lost => Outgoing::whole(Bytes::new(), patience),
                 };
-                Ok(Passage { verdict, path_and_query, body })
+                Ok(Passage { verdict, path_and_query, body, taken: self.taken })
             }
             Err(stop) => {
                 let rest = if let Held::Coming(body) = self.body { Some(body) } else { None };
@@ -112,6 +125,8 @@ impl<'a> Judge<'a> {
         let verdict = self.verdict(&classified, &decision)?;
         // After the decision, whose refusal tells more.
         self.look_for_form().await?;
+        // Last, since only what goes out counts.
+        let verdict = self.count(&classified, &decision, verdict)?;
         Ok((verdict, path_and_query))
     }
 
@@ -199,7 +214,7 @@ impl<'a> Judge<'a> {
                     operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
                 };
                 let message = denied.message();
-                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false })
+                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false, retry: None })
             }
         }
     }

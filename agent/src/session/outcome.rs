@@ -9,10 +9,10 @@ use crate::{
         needs::{Named, Where},
     },
     decide::{Decision, Effect},
-    forward::{body::Progress, guard::grammar::Violation},
+    forward::{body::Progress, guard::grammar::Violation, ratelimit::Budget},
     reason::Reason,
     record::{
-        self, AuditRecord, Destination, Durations, Phase, RequestFacts, SCHEMA, Verdict,
+        self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
         fingerprint::RandomUnavailable,
     },
 };
@@ -89,6 +89,7 @@ impl Outcome {
             rule: None,
             verdict: Some(Verdict::Closed),
             status: None,
+            ratelimit: Ratelimit::default(),
             detail: None,
             count: None,
             bytes_in: 0,
@@ -113,6 +114,11 @@ impl Outcome {
     /// The token's type.
     pub(super) fn token_type(&self) -> &'static str {
         self.record.request.as_ref().map_or("none", |request| request.token_type)
+    }
+
+    /// The token's fingerprint, where there is a token.
+    pub(super) fn token_fingerprint(&self) -> Option<&str> {
+        self.record.request.as_ref()?.token_fingerprint.as_deref()
     }
 
     /// What was decided; a denial until then.
@@ -158,6 +164,12 @@ impl Outcome {
         self.record.durations.decide = Some(micros(self.began.elapsed()));
     }
 
+    /// That limit of the policy has no room for it.
+    pub(super) fn limited(&mut self, index: usize) {
+        self.record.rule = Some(format!("limit[{index}]"));
+        self.allowed(Effect::Deny, Reason::RateLimited);
+    }
+
     /// The line that is to be in the log before the request's first byte goes out.
     pub(super) fn intent(&self) -> AuditRecord {
         let mut record = self.record.clone();
@@ -178,6 +190,15 @@ impl Outcome {
         self.record.status = Some(status.as_u16());
         self.record.durations.upstream = Some(micros(waited));
         self.record.reason = reason.unwrap_or(self.record.reason);
+    }
+
+    /// What the API says in its answer of the token's budget.
+    pub(super) fn told(&mut self, budget: Budget) {
+        let Budget { limit, remaining, reset } = budget;
+        self.record.ratelimit = Ratelimit { limit, remaining, reset };
+        if let Some(token) = self.token_fingerprint() {
+            self.connection.services.budgets.keep(token, budget, Instant::now());
+        }
     }
 
     /// The client gets tidegate's own answer of `length` bytes. `arrived`: the upstream may have the request.

@@ -1,8 +1,9 @@
 //! One request: classified, decided, recorded, forwarded or refused.
 
 use super::{
-    Connection,
+    Connection, Treatment,
     judge::{Judge, Passage, Stop},
+    limiter::Taken,
     outcome::Outcome,
     refusal,
     reply::{Reply, chain},
@@ -14,6 +15,7 @@ use crate::{
         body::{Fault, Progress},
         guard::Watch,
         headers,
+        ratelimit::Budget,
     },
     reason::Reason,
 };
@@ -71,7 +73,17 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     };
     match record_intent(&context.connection, &head.method, &outcome).await {
         Ok(()) => forward(&context, passage, head, outcome, active).await,
-        Err(stop) => refuse(stop, outcome, &head, Some(passage.body)).await,
+        Err(stop) => {
+            give_back(&context.connection, passage.taken);
+            refuse(stop, outcome, &head, Some(passage.body)).await
+        }
+    }
+}
+
+/// What never left counts for no limit.
+fn give_back(connection: &Connection, taken: Option<Taken>) {
+    if let Some(taken) = taken {
+        connection.services.limiter.give_back(taken);
     }
 }
 
@@ -95,7 +107,7 @@ async fn forward(
 ) -> Response<Reply> {
     let connection = &context.connection;
     let services = &connection.services;
-    let Passage { verdict, path_and_query, body: outgoing } = passage;
+    let Passage { verdict, path_and_query, body: outgoing, taken } = passage;
     let progress = outgoing.progress();
     outcome.sending(verdict, Arc::clone(&progress));
     let refused_head = bare_head(&head);
@@ -106,11 +118,17 @@ async fn forward(
             let (head, answer) = answered.response.into_parts();
             let edge = headers::is_edge_answer(head.status, &head.headers).then_some(Reason::EdgeRefused);
             outcome.answered(head.status, answered.waited, edge);
+            if connection.treatment == Treatment::Protected && edge.is_none() {
+                outcome.told(Budget::of(&head.headers));
+            }
             Response::from_parts(head, Reply::upstream(answer, outcome, &context.waiting, active))
         }
         Err(error) => {
             let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));
             let stop = Stop { arrived: error.may_have_arrived(), ..stop };
+            if !stop.arrived {
+                give_back(connection, taken);
+            }
             refuse(stop, outcome, &refused_head, None::<Incoming>).await
         }
     }
@@ -134,8 +152,11 @@ async fn refuse(
     head: &request::Parts,
     body: Option<impl Body<Data = Bytes> + Unpin>,
 ) -> Response<Reply> {
-    let Stop { reason, message, is_error, arrived } = stop;
+    let Stop { reason, message, is_error, arrived, retry } = stop;
     let mut response = refusal::answer(reason, outcome.effect(), &message, outcome.request_id());
+    if let Some(retry) = retry {
+        retry.mark(response.headers_mut());
+    }
     let detail = is_error.then_some(message);
     outcome.refused(reason, response.status(), detail, response.body().len(), arrived);
     if head.version != Version::HTTP_2 && !drain(head, body).await {

@@ -28,6 +28,8 @@ pub(super) enum Id {
 
 /// The keys that narrow a rule or limit.
 pub(super) struct Narrowing<'t> {
+    /// `rule` or `limit`.
+    pub(super) of: &'static str,
     pub(super) operations: Option<&'t Spanned<Vec<Spanned<String>>>>,
     pub(super) resources: Option<&'t Spanned<ResourcesTable>>,
     pub(super) when: Option<&'t Spanned<String>>,
@@ -45,7 +47,7 @@ impl<'c> Reader<'c> {
         let operations = keys.operations.map(|names| {
             let names = names.as_ref();
             if let Some(scopes) = scopes {
-                self.check_operations(names, scopes, effect);
+                self.check_operations(keys.of, names, scopes, effect);
             }
             names.iter().map(|name| name.as_ref().clone()).collect::<Vec<_>>()
         });
@@ -122,11 +124,11 @@ impl<'c> Reader<'c> {
     }
 
     /// A rule that is narrowed to an operation that it cannot touch is a mistake.
-    fn check_operations(&mut self, names: &[Spanned<String>], scopes: &[Grant], effect: Effect) {
+    fn check_operations(&mut self, of: &str, names: &[Spanned<String>], scopes: &[Grant], effect: Effect) {
         for name in names {
             let Some(operation) = self.operation(name) else { continue };
             if !scopes.is_empty() && !scopes.iter().any(|grant| can_touch(grant, operation, effect)) {
-                let message = format!("operation `{}` needs none of the rule's scopes", operation.name);
+                let message = format!("operation `{}` needs none of the {of}'s scopes", operation.name);
                 self.findings.add(name.span(), message);
             }
         }

@@ -80,7 +80,6 @@ fn an_empty_file_is_the_empty_policy() {
 #[test_case("operations = [\"droplets_destroy\"]", "1: operation `droplets_destroy` needs scopes, and `operations` is for those that need none; put `droplet:delete` into `allow`"; "operation with scopes")]
 #[test_case("[[rule]]\neffect = \"allow\"\nwhen = 'x'\nscopes = [\"droplet:read\"]", "3: unknown key `when`"; "condition")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = {}", "4: unknown key `resources`"; "resources")]
-#[test_case("[[limit]]\nscopes = [\"droplet:create\"]\nrate = \"1/hour\"", "1: unknown key `limit`"; "limit")]
 #[test_case("[[rule]]\nscopes = [\"droplet:read\"]", "1: missing key `effect`"; "rule without effect")]
 #[test_case("[[rule]]\neffect = \"allow\"", "1: an allow rule needs `scopes`"; "allow rule without scopes")]
 #[test_case("[[rule]]\neffect = \"deny\"", "1: a deny rule needs `scopes`, `operations` or both"; "deny rule of everything")]

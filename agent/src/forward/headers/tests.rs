@@ -168,6 +168,8 @@ fn an_unreadable_connection_field_in_an_answer_goes() {
 
 #[test_case(403, "text/html; charset=UTF-8", "cloudflare", true; "bot page")]
 #[test_case(409, "text/html", "cloudflare", true; "host conflict")]
+#[test_case(429, "text/html", "cloudflare", true; "too many requests for the edge")]
+#[test_case(429, "application/json", "cloudflare", false; "too many requests for the API")]
 #[test_case(520, "Text/HTML", "Cloudflare", true; "origin down")]
 #[test_case(403, "application/json", "cloudflare", false; "the API's own refusal")]
 #[test_case(403, "text/html", "nginx", false; "another server")]

@@ -14,6 +14,8 @@ fn decision(reason: Reason, missing: &[&str]) -> Decision {
         withheld: Vec::new(),
         required: missing.clone(),
         missing,
+        limits: Vec::new(),
+        withheld: Vec::new(),
         dry_run: false,
     }
 }
@@ -84,6 +86,7 @@ fn a_long_path_is_cut_in_the_message() {
 #[test_case(Reason::MalformedRequest, 400, "bad_request")]
 #[test_case(Reason::BodyTimeout, 408, "request_timeout")]
 #[test_case(Reason::TooManyConnections, 429, "too_many_requests")]
+#[test_case(Reason::RateLimited, 429, "too_many_requests")]
 #[test_case(Reason::UpstreamNotHost, 502, "bad_gateway")]
 #[test_case(Reason::AuditUnavailable, 503, "service_unavailable")]
 #[test_case(Reason::UpstreamTimeout, 504, "gateway_timeout")]
