@@ -13,6 +13,7 @@ pub mod needs;
 pub mod operation;
 pub mod path;
 pub mod pointer;
+pub mod query;
 pub mod router;
 pub mod scope;
 

@@ -1,8 +1,13 @@
 //! Generates the agent's catalogue from the facts of DigitalOcean's OpenAPI spec.
 
+mod braces;
 mod exceptions;
+mod openapi;
 mod render;
+mod requests;
+mod secrets;
 mod source;
+mod targets;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,7 @@
 //! The catalogue: every operation of the API with the scopes that it needs, and every scope.
 
+mod entry;
+
 use super::{
     Operation, Scope,
     operation::{Form, Parameter},
@@ -7,8 +9,8 @@ use super::{
     router::{Route, Router, Template},
     scope::InvalidScope,
 };
+use entry::{Document, Entry};
 use http::Method;
-use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::LazyLock,
@@ -23,6 +25,7 @@ pub struct Catalogue {
     by_name: HashMap<String, usize>,
     scopes: BTreeMap<String, ScopeEntry>,
     router: Router,
+    kinds: BTreeMap<String, Form>,
 }
 
 /// A scope and what it lets a token do.
@@ -85,8 +88,9 @@ impl Catalogue {
                 Scope::parse(&word).map_err(|source| Error::Scope { place: "scopes".into(), source })?;
             catalogue.scopes.insert(word, ScopeEntry { scope, description });
         }
+        catalogue.kinds = document.resources;
         for entry in document.operations {
-            catalogue.insert(entry, &document.resources)?;
+            catalogue.insert(entry)?;
         }
         Ok(catalogue)
     }
@@ -111,6 +115,11 @@ impl Catalogue {
         self.scopes.get(word)
     }
 
+    /// Every kind of resource that requests can name, with the form of its identifiers in paths, sorted.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, Form)> {
+        self.kinds.iter().map(|(kind, form)| (kind.as_str(), *form))
+    }
+
     /// The operation that a request is for. `host` is `None` for the API's own host. HEAD is read as the GET
     /// whose head it asks for.
     ///
@@ -127,10 +136,10 @@ impl Catalogue {
         self.operations.get(self.router.find_carelessly(method, path)?)
     }
 
-    fn insert(&mut self, entry: Entry, resources: &BTreeMap<String, Form>) -> Result<(), Error> {
+    fn insert(&mut self, entry: Entry) -> Result<(), Error> {
         let name = entry.name.clone();
         let fail = |problem: String| Error::Operation { operation: name.clone(), problem };
-        let operation = self.operation_from(entry, resources)?;
+        let operation = self.operation_from(entry)?;
         let template = Template::parse(&operation.path).map_err(|problem| fail(problem.to_string()))?;
         let index = self.operations.len();
         if self.router.insert(operation.host.as_deref(), &operation.method, &template, index).is_some() {
@@ -143,13 +152,13 @@ impl Catalogue {
         Ok(())
     }
 
-    fn operation_from(&self, entry: Entry, resources: &BTreeMap<String, Form>) -> Result<Operation, Error> {
+    fn operation_from(&self, entry: Entry) -> Result<Operation, Error> {
         let fail = |problem: String| Error::Operation { operation: entry.name.clone(), problem };
         let sets = match (&entry.scopes, &entry.any_of) {
             (Some(set), None) if set.is_empty() => Vec::new(),
-            (Some(set), None) => vec![self.known(&entry.name, set)?],
+            (Some(set), None) => vec![self.known(set).map_err(&fail)?],
             (None, Some(sets)) if sets.len() > 1 && sets.iter().all(|set| !set.is_empty()) => {
-                sets.iter().map(|set| self.known(&entry.name, set)).collect::<Result<_, _>>()?
+                sets.iter().map(|set| self.known(set)).collect::<Result<_, _>>().map_err(&fail)?
             }
             _ => return Err(fail("must have `scopes`, or `any_of` with several sets".into())),
         };
@@ -158,29 +167,28 @@ impl Catalogue {
         let template = Template::parse(&entry.path).map_err(|problem| fail(problem.to_string()))?;
         Ok(Operation {
             scopes: sets,
-            conditions: Vec::new(),
-            variants: Vec::new(),
-            targets: Vec::new(),
-            filters: Vec::new(),
-            hardened: self.known(&entry.name, &entry.hardened)?,
+            conditions: entry.conditions(self).map_err(&fail)?,
+            variants: entry.variants().map_err(&fail)?,
+            targets: entry.targets(self).map_err(&fail)?,
+            filters: entry.filters(self).map_err(&fail)?,
+            maps: entry.maps().map_err(&fail)?,
+            hardened: self.known(&entry.hardened).map_err(&fail)?,
             method: method.ok_or_else(|| fail(format!("has the unknown method `{}`", entry.method)))?,
-            parameters: parameters(&template, &entry.resources, resources).map_err(&fail)?,
+            parameters: parameters(&template, &entry.resources, &self.kinds).map_err(&fail)?,
             name: entry.name,
             path: entry.path,
             host: entry.host,
+            lists: entry.lists,
             read_post: entry.read,
             destructive: entry.destructive,
         })
     }
 
-    /// Turns words into scopes that the catalogue describes.
-    fn known(&self, operation: &str, words: &[String]) -> Result<Vec<Scope>, Error> {
+    /// Turns words into scopes that the catalogue describes; a problem is the rest of a sentence.
+    fn known(&self, words: &[String]) -> Result<Vec<Scope>, String> {
         let scopes = words.iter().map(|word| match self.scopes.get(word) {
             Some(entry) => Ok(entry.scope.clone()),
-            None => Err(Error::Operation {
-                operation: operation.to_owned(),
-                problem: format!("needs `{word}`, which `scopes` does not list"),
-            }),
+            None => Err(format!("needs `{word}`, which `scopes` does not list")),
         });
         scopes.collect()
     }
@@ -203,40 +211,6 @@ fn parameters(
         Ok(Parameter { name: name.to_owned(), resource: resource.clone(), form })
     });
     parameters.collect()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(rename = "source")]
-    _source: String,
-    #[serde(rename = "commit")]
-    _commit: String,
-    operations: Vec<Entry>,
-    resources: BTreeMap<String, Form>,
-    scopes: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    method: String,
-    path: String,
-    #[serde(default)]
-    resources: Vec<String>,
-    host: Option<String>,
-    scopes: Option<Vec<String>>,
-    any_of: Option<Vec<Vec<String>>>,
-    #[serde(default)]
-    conditional: Vec<String>,
-    #[serde(default)]
-    hardened: Vec<String>,
-    #[serde(default)]
-    shows: Vec<String>,
-    #[serde(default)]
-    read: bool,
-    destructive: Option<String>,
 }
 
 #[cfg(test)]

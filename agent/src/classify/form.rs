@@ -22,7 +22,7 @@ fn is_override(name: &[u8]) -> bool {
     kept == b"_method"
 }
 
-fn decode(name: &[u8]) -> Vec<u8> {
+pub(super) fn decode(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((first, tail)) = rest.split_first() {

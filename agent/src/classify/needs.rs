@@ -1,10 +1,13 @@
-//! What one request needs beyond its operation's own scopes, and the resources that it names.
+//! What one request needs beyond its operation's own scopes, and the resources that it names. Pure.
 
-use super::Route;
-use super::{Condition, Operation, Scope, condition::Place};
+mod resource;
+
+use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
 use http::Method;
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
+
+pub use resource::{NoResource, kind_of_word};
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,24 +108,195 @@ pub enum UnknownVariant {
     },
 }
 
+/// As much of a value as a message repeats.
+const MAX_SHOWN_CHARS: usize = 40;
+
 impl<'a> Needs<'a> {
-    /// What a request needs by its path, query and body. The body is none where it was not read, or is empty.
+    /// What a request needs by its path, query and body. The body is none where it was not read because nothing
+    /// depends on it, or where there is none.
     ///
     /// # Errors
     /// When the catalogue does not know what the request does.
     pub fn of(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Result<Self, UnknownVariant> {
-        let operation = route.operation;
-        let replaces = operation.method == Method::PUT || operation.method == Method::PATCH;
-        let _ = (query, body, replaces);
-        Ok(Self::default())
+        let request = Request { route, query: pairs(query), body };
+        for variants in &route.operation.variants {
+            request.check(variants)?;
+        }
+        Ok(request.needs(|_| true))
+    }
+
+    /// What a request needs by its path and query alone, whatever its body will turn out to say.
+    pub fn of_head(route: &Route<'a>, query: Option<&str>) -> Self {
+        let request = Request { route, query: pairs(query), body: None };
+        request.needs(|place| matches!(place, Place::Query(_)))
     }
 }
 
 impl Operation {
-    /// Whether scopes, actions or resources of its requests depend on the body.
+    /// Whether scopes or actions of its requests depend on the body, or might for a server that takes from the
+    /// body what the query says.
     pub fn has_telling_body(&self) -> bool {
-        let in_body = |place: &Place| matches!(place, Place::Body(_));
-        self.conditions.iter().any(|condition| in_body(&condition.place))
-            || self.variants.iter().any(|variants| in_body(&variants.place))
+        !self.conditions.is_empty()
+            || !self.variants.is_empty()
+            || self.targets.iter().any(|target| matches!(target.place, Place::Query(_)))
+    }
+
+    /// Whether its body may name a resource.
+    pub fn names_in_body(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.place, Place::Body(_)))
+    }
+}
+
+fn pairs(query: Option<&str>) -> Vec<(String, String)> {
+    query::pairs(query.unwrap_or_default()).map(|pair| (pair.name(), pair.value())).collect()
+}
+
+/// One request of a known operation, its query decoded.
+struct Request<'r, 'a> {
+    route: &'r Route<'a>,
+    query: Vec<(String, String)>,
+    body: Option<&'r Value>,
+}
+
+impl<'a> Request<'_, 'a> {
+    fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a> {
+        let operation = self.route.operation;
+        let sets = operation.alternatives();
+        let mut needs = Needs::default();
+        let conditions = operation.conditions.iter().filter(|condition| counts(&condition.place));
+        for condition in conditions.filter(|condition| self.meets(condition)) {
+            for scope in &condition.requires {
+                let is_common = !sets.is_empty() && sets.iter().all(|set| set.contains(scope));
+                if !is_common && !needs.extras.iter().any(|extra| extra.scope == scope) {
+                    needs.extras.push(Extra { scope, condition });
+                }
+            }
+        }
+        let in_path = self.route.parameters.iter().zip(&operation.parameters);
+        needs.resources.extend(in_path.map(|((name, value), parameter)| Named {
+            kind: Cow::Borrowed(parameter.resource.as_str()),
+            value: value.clone(),
+            place: Where::Path(name),
+        }));
+        needs.resources.extend(self.in_query());
+        needs.resources.extend(operation.targets.iter().flat_map(|target| self.in_body(target)));
+        needs
+    }
+
+    fn meets(&self, condition: &Condition) -> bool {
+        match &condition.place {
+            Place::Query(name) => self.values(name).any(|value| condition.test.of_text(value)),
+            Place::Body(pointer) => self.spots(pointer).into_iter().any(|spot| match spot {
+                Spot::Value(value) => condition.test.of(value, self.replaces()),
+                // Whatever a server makes of a body of another shape than the API's.
+                Spot::Blocked(_) => true,
+                Spot::Absent => false,
+            }),
+        }
+    }
+
+    /// To send `null` or nothing at all in place of what is there removes it.
+    fn replaces(&self) -> bool {
+        let method = &self.route.operation.method;
+        *method == Method::PUT || *method == Method::PATCH
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    fn spots(&self, pointer: &Pointer) -> Vec<Spot<'_>> {
+        self.body.map(|body| pointer.spots(body)).unwrap_or_default()
+    }
+
+    fn check(&self, variants: &Variants) -> Result<(), UnknownVariant> {
+        let operation = || self.route.operation.name.clone();
+        let place = || variants.place.to_string();
+        let missing = || UnknownVariant::Missing { operation: operation(), place: place() };
+        let unknown = |value: String| UnknownVariant::Value { operation: operation(), place: place(), value };
+        let check = |text: &str| {
+            let is_known = variants.known.iter().any(|known| match variants.by_prefix {
+                true => text.starts_with(&**known),
+                false => text == &**known,
+            });
+            if is_known { Ok(()) } else { Err(unknown(shortened(text))) }
+        };
+        let mut found = 0;
+        match &variants.place {
+            Place::Query(name) => {
+                for value in self.values(name) {
+                    check(value)?;
+                    found += 1;
+                }
+            }
+            Place::Body(pointer) => {
+                for spot in self.spots(pointer) {
+                    match spot {
+                        Spot::Value(Value::String(text)) => check(text)?,
+                        Spot::Value(Value::Null) | Spot::Absent => return Err(missing()),
+                        Spot::Value(other) | Spot::Blocked(other) => {
+                            return Err(unknown(kind_of(other).to_owned()));
+                        }
+                    }
+                    found += 1;
+                }
+            }
+        }
+        if found == 0 { Err(missing()) } else { Ok(()) }
+    }
+
+    /// A request for all that carry a tag is about the tag alone: what else the query says does not narrow it.
+    fn in_query(&self) -> Vec<Named<'a>> {
+        let named = self.route.operation.targets.iter().flat_map(|target| {
+            let values = match &target.place {
+                Place::Query(name) => self.values(name).filter(|value| !value.is_empty()).collect(),
+                Place::Body(_) => Vec::new(),
+            };
+            values.into_iter().filter_map(|value| resource::named(target, value, None).ok())
+        });
+        let mut named: Vec<Named<'a>> = named.collect();
+        if named.iter().any(|named| named.kind == resource::TAG) {
+            named.retain(|named| named.kind == resource::TAG);
+        }
+        named
+    }
+
+    fn in_body(&self, target: &'a Target) -> Vec<Named<'a>> {
+        let (Place::Body(pointer), Some(body)) = (&target.place, self.body) else { return Vec::new() };
+        match &target.naming {
+            Naming::Kind(_) | Naming::Urn => {
+                let values = pointer.select(body).into_iter().filter_map(resource::text);
+                values.filter_map(|value| resource::named(target, &value, None).ok()).collect()
+            }
+            Naming::Beside(sibling) => {
+                let Some((parent, field)) = pointer.parent() else { return Vec::new() };
+                let holders = parent.select(body).into_iter();
+                let values = holders.filter_map(|holder| {
+                    let value = resource::text(holder.get(field)?)?;
+                    let word = holder.get(&**sibling).and_then(Value::as_str);
+                    resource::named(target, &value, word).ok()
+                });
+                values.collect()
+            }
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }

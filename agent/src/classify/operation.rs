@@ -1,7 +1,7 @@
 //! One entry of the catalogue.
 
 use super::{
-    Condition, Filter, Scope,
+    Condition, Filter, Pointer, Scope,
     needs::{Target, Variants},
 };
 use http::Method;
@@ -32,6 +32,10 @@ pub struct Operation {
     pub hardened: Vec<Scope>,
     /// The parts of its answer that take further scopes.
     pub filters: Vec<Filter>,
+    /// Objects of its body whose keys are the client's own, such as labels.
+    pub maps: Vec<Pointer>,
+    /// The query parameters that may stand there several times.
+    pub lists: Vec<String>,
     /// Whether it is a read that the API spells as another method, so that `api:read` covers it.
     pub read_post: bool,
     /// What it destroys, if anything (`destroy`, `detach` …).
@@ -98,21 +102,14 @@ mod tests {
         words.iter().map(|word| Scope::parse(word).unwrap()).collect()
     }
 
-    #[test_case(&[], &[], &[], &[]; "no scope at all")]
-    #[test_case(&[&["a:b"]], &[], &[], &[&["a:b"]]; "one set")]
-    #[test_case(&[&["a:x"], &["a:y"]], &["t:r"], &["a:z"], &[&["a:x", "a:z", "t:r"], &["a:y", "a:z", "t:r"]];
-        "extras join every set")]
-    #[test_case(&[], &["t:r"], &[], &[&["t:r"]]; "extras alone make a set")]
-    #[test_case(&[&["t:r", "a:x"]], &["t:r"], &[], &[&["a:x", "t:r"]]; "sets are sorted and hold nothing twice")]
-    fn alternatives_hold_all_that_one_set_needs(
-        sets: &[&[&str]],
-        conditional: &[&str],
-        hardened: &[&str],
-        expected: &[&[&str]],
-    ) {
+    #[test_case(&[], &[], &[]; "no scope at all")]
+    #[test_case(&[&["a:b"]], &[], &[&["a:b"]]; "one set")]
+    #[test_case(&[&["a:x"], &["a:y"]], &["a:z"], &[&["a:x", "a:z"], &["a:y", "a:z"]]; "extras join every set")]
+    #[test_case(&[], &["a:z"], &[&["a:z"]]; "extras alone make a set")]
+    #[test_case(&[&["t:r", "a:x"]], &["t:r"], &[&["a:x", "t:r"]]; "sets are sorted and hold nothing twice")]
+    fn alternatives_hold_all_that_one_set_needs(sets: &[&[&str]], hardened: &[&str], expected: &[&[&str]]) {
         let operation = Operation {
             scopes: sets.iter().map(|set| scopes(set)).collect(),
-            conditional: scopes(conditional),
             hardened: scopes(hardened),
             ..Operation::default()
         };

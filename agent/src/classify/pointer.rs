@@ -21,6 +21,17 @@ pub enum Step {
 #[error("`{0}` is no pointer: write `/field`, `/field/*` and so on, without `~`")]
 pub struct InvalidPointer(String);
 
+/// What a [`Pointer`] leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Spot<'v> {
+    /// A value, which may be `null`.
+    Value(&'v Value),
+    /// Nothing: a field on the way is not there, or is `null`.
+    Absent,
+    /// A value of another type than the way goes through, such as a string in place of an array.
+    Blocked(&'v Value),
+}
+
 impl Pointer {
     /// Parses `/field/*/field`.
     ///
@@ -42,16 +53,46 @@ impl Pointer {
         &self.0
     }
 
+    /// The place that holds this one, and the field's name in it; none where its last part is no field.
+    pub fn parent(&self) -> Option<(Self, &str)> {
+        match self.0.split_last()? {
+            (Step::Field(name), rest) => Some((Self(rest.to_vec()), name)),
+            (Step::Each, _) => None,
+        }
+    }
+
     /// What stands at the place, or at each of the places; nothing where the way there breaks off.
     pub fn select<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
-        let mut found = vec![document];
+        let found = self.spots(document).into_iter();
+        found
+            .filter_map(|spot| match spot {
+                Spot::Value(value) => Some(value),
+                Spot::Absent | Spot::Blocked(_) => None,
+            })
+            .collect()
+    }
+
+    /// What the place, or each of the places, is like; no spot for the elements of an empty array.
+    pub fn spots<'v>(&self, document: &'v Value) -> Vec<Spot<'v>> {
+        let mut found = vec![Spot::Value(document)];
         for step in &self.0 {
-            found = match step {
-                Step::Field(name) => found.into_iter().filter_map(|value| value.get(&**name)).collect(),
-                Step::Each => found.into_iter().filter_map(Value::as_array).flatten().collect(),
-            };
+            found = found.into_iter().flat_map(|spot| step.take(spot)).collect();
         }
         found
+    }
+}
+
+impl Step {
+    fn take<'v>(&self, from: Spot<'v>) -> Vec<Spot<'v>> {
+        match (self, from) {
+            (_, Spot::Value(Value::Null)) => vec![Spot::Absent],
+            (Self::Field(name), Spot::Value(Value::Object(fields))) => {
+                vec![fields.get(&**name).map_or(Spot::Absent, Spot::Value)]
+            }
+            (Self::Each, Spot::Value(Value::Array(items))) => items.iter().map(Spot::Value).collect(),
+            (_, Spot::Value(other)) => vec![Spot::Blocked(other)],
+            (_, spot @ (Spot::Absent | Spot::Blocked(_))) => vec![spot],
+        }
     }
 }
 
@@ -82,6 +123,27 @@ mod tests {
         let pointer = Pointer::parse(pointer).unwrap();
         let expected: Vec<&Value> = expected.iter().collect();
         assert_eq!(pointer.select(&document), expected);
+    }
+
+    #[test_case("/rules/*/tags", &[Spot::Value(&json!(["x"])), Spot::Absent]; "each element, with or without it")]
+    #[test_case("/none/*", &[Spot::Absent]; "no array at all")]
+    #[test_case("/empty/*", &[]; "an empty array")]
+    #[test_case("/null/*/a", &[Spot::Absent]; "null on the way")]
+    #[test_case("/null", &[Spot::Value(&Value::Null)]; "null at the end")]
+    #[test_case("/name/*", &[Spot::Blocked(&json!("n"))]; "a string for an array")]
+    #[test_case("/rules/tags", &[Spot::Blocked(&json!([{"tags": ["x"]}, {}]))]; "an array for an object")]
+    fn a_spot_tells_what_is_missing_from_what_is_in_the_way(pointer: &str, expected: &[Spot<'_>]) {
+        let document = json!({"name": "n", "null": null, "empty": [], "rules": [{"tags": ["x"]}, {}]});
+        assert_eq!(Pointer::parse(pointer).unwrap().spots(&document), expected);
+    }
+
+    #[test]
+    fn a_parent_is_the_object_that_holds_the_field() {
+        let parent =
+            |text| Pointer::parse(text).unwrap().parent().map(|(p, name)| (p.to_string(), name.to_owned()));
+        assert_eq!(parent("/rules/*/value"), Some(("/rules/*".into(), "value".into())));
+        assert_eq!(parent("/value"), Some((String::new(), "value".into())));
+        assert_eq!(parent("/rules/*"), None);
     }
 
     #[test_case("tags"; "no slash")]

@@ -63,6 +63,15 @@ enum Held {
     Lost,
 }
 
+/// How much of a request is known when the engine is asked.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    /// Its head, before a body that decides is read.
+    Head,
+    /// All that counts.
+    All(Option<&'a Value>),
+}
+
 /// A request that is judged.
 pub(super) struct Judge<'a> {
     connection: &'a Connection,
@@ -136,7 +145,7 @@ impl<'a> Judge<'a> {
         if !self.has_body() || !decide::depends_on_body(&self.connection.policy, operation) {
             return Ok(None);
         }
-        let by_head = self.ask(classified, None, decide::decide_by_head);
+        let by_head = self.ask(classified, Known::Head, decide::decide_by_head);
         if let Some(decision) = by_head {
             self.outcome.decided(&decision);
             self.verdict(classified, &decision)?;
@@ -155,7 +164,7 @@ impl<'a> Judge<'a> {
     }
 
     fn decide(&mut self, classified: &Classified<'_>, document: Option<&Value>) -> Decision {
-        let decision = self.ask(classified, document, decide::decide);
+        let decision = self.ask(classified, Known::All(document), decide::decide);
         self.outcome.decided(&decision);
         decision
     }
@@ -164,12 +173,19 @@ impl<'a> Judge<'a> {
     fn ask<D>(
         &mut self,
         classified: &Classified<'_>,
-        body: Option<&Value>,
+        known: Known<'_>,
         engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
     ) -> D {
         let Connection { principal, policy, .. } = self.connection;
         let query = classified.query.as_deref();
-        let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body));
+        let (body, whole) = match known {
+            Known::Head => (None, false),
+            Known::All(body) => (body, true),
+        };
+        let needs = classified.route.as_ref().map(|route| match whole {
+            true => Needs::of(route, query, body),
+            false => Ok(Needs::of_head(route, query)),
+        });
         // What nobody knows the action of is no known operation.
         let (operation, needs) = match needs {
             Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),

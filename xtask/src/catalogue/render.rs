@@ -1,8 +1,12 @@
 //! From the facts to the catalogue's text.
 
 use super::{
-    exceptions::{PRESIGNED_HOST, READ_POSTS, SHOWING_READS, SLASH_RESOURCES, is_unclear},
+    braces::folded,
+    exceptions::{PRESIGNED_HOST, READ_POSTS, SLASH_RESOURCES, is_unclear},
+    requests::{Condition, Variants, conditions, lists, maps, variants},
+    secrets::{Filters, Part, filters},
     source::{Endpoint, Parameter, Scope, Source},
+    targets::{Naming, OTHER_KINDS, targets},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -16,6 +20,9 @@ const HEADER: &str = "\
 # Facts from github.com/digitalocean/openapi at the commit below, Copyright DigitalOcean, Apache-2.0.
 ";
 
+/// The longest list of places that stands in one line.
+const MAX_LIST_LENGTH: usize = 150;
+
 /// Renders the catalogue.
 pub(crate) fn render(source: &Source) -> anyhow::Result<String> {
     let known: BTreeSet<&str> = source.scopes.iter().map(|scope| scope.scope.as_str()).collect();
@@ -28,10 +35,10 @@ pub(crate) fn render(source: &Source) -> anyhow::Result<String> {
             group = endpoint.heading();
             writeln!(text, "  # --- {group}")?;
         }
-        let entry = Entry::new(endpoint, &known).with_context(|| endpoint.operation_id.clone())?;
+        let entry = Entry::new(endpoint, source, &known).with_context(|| endpoint.operation_id.clone())?;
         entry.write(&mut text, endpoint)?;
     }
-    text.push_str("]\n\n# What a placeholder stands for, and the form of its values.\n[resources]\n");
+    text.push_str("]\n\n# What requests name, and the form of its identifiers in paths.\n[resources]\n");
     for (resource, form) in resources(&source.endpoints)? {
         writeln!(text, "{resource} = \"{form}\"")?;
     }
@@ -44,26 +51,40 @@ pub(crate) fn render(source: &Source) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What the catalogue says of an operation's scopes, with the reasons for what differs from the spec.
+/// What the catalogue says of an operation, with the reasons for what differs from the spec.
 struct Entry {
     alternatives: Vec<Vec<String>>,
-    conditional: BTreeSet<String>,
+    conditions: Vec<Condition>,
+    variants: Vec<Variants>,
+    targets: BTreeMap<Naming, Vec<String>>,
+    filters: Filters,
+    maps: Vec<String>,
+    lists: Vec<String>,
     hardened: Option<String>,
-    shows: BTreeSet<String>,
     reasons: Vec<String>,
 }
 
 impl Entry {
-    fn new(endpoint: &Endpoint, known: &BTreeSet<&str>) -> anyhow::Result<Self> {
+    fn new(endpoint: &Endpoint, source: &Source, known: &BTreeSet<&str>) -> anyhow::Result<Self> {
         let mut reasons = Vec::new();
         let alternatives = alternatives(endpoint, &mut reasons)?;
         let hardened = hardened(endpoint, &alternatives, &mut reasons);
-        let shows = shows(endpoint, &mut reasons);
-        let conditions = endpoint.conditional_scopes.iter().flat_map(|condition| &condition.requires);
-        let entry =
-            Self { alternatives, conditional: conditions.cloned().collect(), hardened, shows, reasons };
-        let sets = entry.alternatives.iter().flatten().chain(&entry.conditional);
-        let named = sets.chain(&entry.hardened).chain(&entry.shows);
+        let conditions = conditions(endpoint)?;
+        let entry = Self {
+            variants: variants(endpoint, &conditions, &source.openapi)?,
+            targets: targets(endpoint, source)?,
+            filters: filters(endpoint, &source.openapi)?,
+            maps: maps(endpoint, &source.openapi)?,
+            lists: lists(endpoint, &source.openapi)?,
+            alternatives,
+            conditions,
+            hardened,
+            reasons,
+        };
+        let conditional = entry.conditions.iter().flat_map(|condition| &condition.needs);
+        let showing = entry.filters.keys().map(|(_, scope)| scope);
+        let named =
+            entry.alternatives.iter().flatten().chain(conditional).chain(showing).chain(&entry.hardened);
         if let Some(unknown) = named.into_iter().find(|scope| !known.contains(scope.as_str())) {
             bail!("its scope `{unknown}` is not in scopes.json");
         }
@@ -89,14 +110,8 @@ impl Entry {
             [set] => write!(text, ", scopes = {}", list(set))?,
             sets => write!(text, ", any_of = [{}]", sets.iter().map(list).collect::<Vec<_>>().join(", "))?,
         }
-        if !self.conditional.is_empty() {
-            write!(text, ", conditional = {}", list(&self.conditional))?;
-        }
         if let Some(scope) = &self.hardened {
             write!(text, ", hardened = {}", list([scope]))?;
-        }
-        if !self.shows.is_empty() {
-            write!(text, ", shows = {}", list(&self.shows))?;
         }
         if READ_POSTS.contains(&endpoint.operation_id.as_str()) {
             text.push_str(", read = true");
@@ -104,8 +119,65 @@ impl Entry {
         if let Some(kind) = &endpoint.destructive_kind {
             write!(text, ", destructive = {}", quote(kind))?;
         }
+        if !self.lists.is_empty() {
+            write!(text, ", lists = {}", list(&self.lists))?;
+        }
+        if !self.maps.is_empty() {
+            write!(text, ", maps = {}", list(folded(&self.maps)))?;
+        }
+        write_rows(text, "conditions", self.conditions.iter().map(condition_row));
+        write_rows(text, "variants", self.variants.iter().map(variants_row));
+        write_rows(text, "targets", self.targets.iter().map(target_row));
+        write_rows(text, "filters", self.filters.iter().flat_map(filter_rows));
         text.push_str(" },\n");
         Ok(())
+    }
+}
+
+/// Writes an array of tables, one a line.
+fn write_rows(text: &mut String, key: &str, rows: impl Iterator<Item = String>) {
+    let rows: Vec<String> = rows.map(|row| format!("    {{ {row} }},\n")).collect();
+    if !rows.is_empty() {
+        text.push_str(&format!(", {key} = [\n{}  ]", rows.concat()));
+    }
+}
+
+fn condition_row(condition: &Condition) -> String {
+    let mut row = format!("at = {}", quote(&condition.at));
+    for (key, value) in [("is", &condition.is), ("begins", &condition.begins)] {
+        if let Some(value) = value {
+            row.push_str(&format!(", {key} = {}", quote(value)));
+        }
+    }
+    format!("{row}, needs = {}", list(&condition.needs))
+}
+
+fn variants_row(variants: &Variants) -> String {
+    let key = if variants.by_prefix { "begins" } else { "is" };
+    format!("at = {}, {key} = {}", quote(&variants.at), list(&variants.known))
+}
+
+fn target_row((naming, at): (&Naming, &Vec<String>)) -> String {
+    let kind = match naming {
+        Naming::Kind(kind) => format!("kind = {}", quote(kind)),
+        Naming::Urn => "kind_by = \"urn\"".to_owned(),
+        Naming::Beside(field) => format!("kind_by = {}", quote(field)),
+    };
+    format!("{kind}, at = {}", places(folded(at)))
+}
+
+fn filter_rows(((part, scope), pointers): (&(Part, String), &BTreeSet<String>)) -> Vec<String> {
+    let needs = quote(scope);
+    match part {
+        Part::Field => vec![format!("fields = {}, needs = {needs}", places(folded(pointers)))],
+        Part::Credential => vec![format!("credentials = {}, needs = {needs}", places(folded(pointers)))],
+        Part::Items { field, prefix } => {
+            let (field, prefix) = (quote(field), quote(prefix));
+            let row = |items: &String| {
+                format!("items = {}, where = {field}, begins = {prefix}, needs = {needs}", quote(items))
+            };
+            pointers.iter().map(row).collect()
+        }
     }
 }
 
@@ -146,19 +218,6 @@ fn alternatives(endpoint: &Endpoint, reasons: &mut Vec<String>) -> anyhow::Resul
     Ok(sets)
 }
 
-/// The scopes of the credentials that an operation answers with.
-fn shows(endpoint: &Endpoint, reasons: &mut Vec<String>) -> BTreeSet<String> {
-    let exceptions = SHOWING_READS.iter().filter(|exception| exception.operation == endpoint.operation_id);
-    let mut shown = BTreeSet::new();
-    for exception in exceptions {
-        reasons.push(format!("shows: {}", exception.reason));
-        shown.insert(exception.scope.to_owned());
-    }
-    let filters = endpoint.response_filters.iter().filter(|filter| filter.kind == "credential");
-    shown.extend(filters.flat_map(|filter| &filter.requires).cloned());
-    shown
-}
-
 /// A write that the spec lets pass with read scopes alone also needs `<resource>:update` or `:delete`.
 fn hardened(endpoint: &Endpoint, sets: &[Vec<String>], reasons: &mut Vec<String>) -> Option<String> {
     let is_read = endpoint.method == "GET" || READ_POSTS.contains(&endpoint.operation_id.as_str());
@@ -183,6 +242,7 @@ fn resources(endpoints: &[Endpoint]) -> anyhow::Result<BTreeMap<&str, &'static s
             *known = "text";
         }
     }
+    forms.extend(OTHER_KINDS.map(|kind| (kind, "text")));
     Ok(forms)
 }
 
@@ -214,6 +274,16 @@ fn description(scope: &Scope) -> String {
 fn list<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
     let quoted: Vec<String> = items.into_iter().map(|item| quote(item.as_ref())).collect();
     format!("[{}]", quoted.join(", "))
+}
+
+/// A list of places, one a line where one line is too narrow.
+fn places(items: Vec<String>) -> String {
+    let line = list(&items);
+    if line.len() <= MAX_LIST_LENGTH || items.len() < 2 {
+        return line;
+    }
+    let lines: String = items.iter().map(|item| format!("      {},\n", quote(item))).collect();
+    format!("[\n{lines}    ]")
 }
 
 /// A TOML basic string; JSON's escapes are a subset of TOML's for the characters that occur.

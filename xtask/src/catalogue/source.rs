@@ -1,11 +1,13 @@
 //! The facts as they lie in the source directory: one JSON object an operation, one a scope.
 
-use anyhow::Context;
+use super::openapi::OpenApi;
+use anyhow::{Context, bail};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// Everything that the catalogue is made from.
 pub(crate) struct Source {
+    pub(crate) openapi: OpenApi,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) scopes: Vec<Scope>,
     /// The commit of github.com/digitalocean/openapi that the facts come from.
@@ -55,14 +57,26 @@ pub(crate) struct Parameter {
 /// Scopes that some requests of an operation need.
 #[derive(Deserialize)]
 pub(crate) struct Condition {
+    pub(crate) when: When,
     pub(crate) requires: Vec<String>,
+}
+
+/// What is looked for, and where.
+#[derive(Clone, Deserialize)]
+pub(crate) struct When {
+    pub(crate) pointer: Option<String>,
+    pub(crate) param: Option<String>,
+    pub(crate) equals: Option<String>,
+    pub(crate) pattern: Option<String>,
 }
 
 /// A part of an answer that the API shows only with further scopes.
 #[derive(Deserialize)]
 pub(crate) struct Filter {
     pub(crate) kind: String,
+    pub(crate) pointer: String,
     pub(crate) requires: Vec<String>,
+    pub(crate) when: Option<When>,
 }
 
 /// The server of an operation that the API's own host does not serve.
@@ -80,6 +94,26 @@ pub(crate) struct Scope {
     pub(crate) description: Option<String>,
 }
 
+impl When {
+    /// The place as the catalogue writes it.
+    pub(crate) fn place(&self) -> anyhow::Result<String> {
+        match (&self.pointer, &self.param) {
+            (Some(pointer), None) => Ok(pointer.clone()),
+            (None, Some(name)) => Ok(format!("?{name}")),
+            _ => bail!("it has a condition without a place, or with two"),
+        }
+    }
+
+    /// The literal that a value must begin with, where the facts give a pattern.
+    pub(crate) fn prefix(&self) -> anyhow::Result<Option<&str>> {
+        let Some(pattern) = &self.pattern else { return Ok(None) };
+        let literal = pattern.strip_prefix('^').filter(|rest| !rest.is_empty());
+        let literal =
+            literal.filter(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c)));
+        literal.map(Some).with_context(|| format!("its pattern `{pattern}` is not `^` and a literal"))
+    }
+}
+
 impl Endpoint {
     /// The heading that the spec files it under first.
     pub(crate) fn heading(&self) -> &str {
@@ -91,7 +125,7 @@ impl Endpoint {
 }
 
 impl Source {
-    /// Reads the directory's endpoints.json and scopes.json, and the commit from its README.md.
+    /// Reads the directory's endpoints.json, scopes.json and OpenAPI file, and the commit from its README.md.
     pub(crate) fn load(directory: &Path) -> anyhow::Result<Self> {
         let readme = read(&directory.join("README.md"))?;
         let commit = readme
@@ -102,6 +136,7 @@ impl Source {
                 format!("`{}/README.md` names no commit of digitalocean/openapi", directory.display())
             })?;
         Ok(Self {
+            openapi: OpenApi::load(directory)?,
             endpoints: json(&directory.join("endpoints.json"))?,
             scopes: json(&directory.join("scopes.json"))?,
             commit: commit.to_owned(),

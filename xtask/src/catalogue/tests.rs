@@ -7,7 +7,13 @@ fn workspace() -> PathBuf {
 
 /// A source directory with one weak write, one alternative and a scope that is on no page.
 fn source(endpoints: &str) -> source::Source {
+    let openapi = r#"{"paths": {"/v2/a/{id}": {"get": {"operationId": "a"}}}}"#;
+    source_with(endpoints, openapi)
+}
+
+fn source_with(endpoints: &str, openapi: &str) -> source::Source {
     source::Source {
+        openapi: openapi::OpenApi::new(serde_json::from_str(openapi).unwrap()).unwrap(),
         endpoints: serde_json::from_str(endpoints).unwrap(),
         scopes: serde_json::from_str(
             r#"[{"scope": "pa:read", "resource": "pa", "action": "read", "description": "read"},
@@ -60,12 +66,13 @@ fn a_write_for_a_read_scope_is_hardened() {
 
 #[test]
 fn an_answer_with_credentials_says_so() {
-    let filters =
-        |kind| format!(r#", "response_filters": [{{"kind": "{kind}", "requires": ["pa:update"]}}]"#);
+    let filters = |kind| {
+        format!(r#", "response_filters": [{{"kind": "{kind}", "pointer": "/p", "requires": ["pa:update"]}}]"#)
+    };
     let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("credential")))).unwrap();
-    assert!(text.contains(r#"scopes = ["pa:read"], shows = ["pa:update"] }"#), "{text}");
+    assert!(text.contains(r#"{ credentials = ["/p"], needs = "pa:update" }"#), "{text}");
     let text = render::render(&source(&endpoint("GET", r#"["pa:read"]"#, &filters("field")))).unwrap();
-    assert!(!text.contains("shows ="), "{text}");
+    assert!(text.contains(r#"{ fields = ["/p"], needs = "pa:update" }"#), "{text}");
 }
 
 #[test]
