@@ -95,10 +95,12 @@ fn check(operation: &Operation, index: usize) {
         assert_eq!(left.get("beside"), document.get("beside"), "{place}");
     }
 
-    let by_alias = decided(operation, &BTreeSet::from(["api:read"]));
-    if by_alias.effect == Effect::Allow && filter.kind == Kind::Credential {
-        assert!(by_alias.withheld.contains(&index), "{place}: api:read gives no credentials");
-        assert!(!has(filter, &left(operation, &by_alias, &document)), "{place}");
+    for aliases in [&["api:read"][..], &["api:read", "api:write"]] {
+        let by_alias = decided(operation, &aliases.iter().copied().collect());
+        if by_alias.effect == Effect::Allow && filter.kind == Kind::Credential {
+            assert!(by_alias.withheld.contains(&index), "{place}: an alias gives no credentials");
+            assert!(!has(filter, &left(operation, &by_alias, &document)), "{place}");
+        }
     }
 }
 
