@@ -1,15 +1,15 @@
 //! The parts of answers that the policy does not show are taken out before the client sees any of the answer.
 //! Pure: whoever forwards reads the body, and calls [`plan`], [`hold`] and [`show`].
 
-mod budget;
 mod coding;
 mod head;
+mod memory;
 mod remove;
 mod scan;
 
-pub use budget::{Budget, Share};
 pub use coding::Coding;
 pub use head::{Plan, check_length, hold, plan};
+pub use memory::{Memory, Share};
 pub use remove::{Filtered, apply};
 pub use scan::Error as JsonError;
 

@@ -125,7 +125,7 @@ async fn forward(
             if connection.treatment == Treatment::Protected && edge.is_none() {
                 outcome.told(Budget::of(&head.headers));
             }
-            let share = services.forwarder.budget().share();
+            let share = services.forwarder.memory().share();
             match filtering::clear(withheld, &method, &mut head, answer, share).await {
                 Ok(cleared) => {
                     let body = Reply::cleared(cleared, outcome, &context.waiting, active);

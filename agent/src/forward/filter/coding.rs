@@ -1,6 +1,6 @@
 //! The content codings that can be undone.
 
-use super::{MAX_BYTES, NotFilterable, budget::Share};
+use super::{MAX_BYTES, NotFilterable, memory::Share};
 use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use std::io::{ErrorKind, Read};
@@ -70,7 +70,7 @@ fn decompress(body: &[u8], limit: usize, share: &mut Share) -> Result<Vec<u8>, N
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Budget, *};
+    use super::{super::Memory, *};
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn decompressed(body: &[u8], limit: usize) -> Result<Vec<u8>, NotFilterable> {
-        decompress(body, limit, &mut Budget::new(10 << 20).share())
+        decompress(body, limit, &mut Memory::new(10 << 20).share())
     }
 
     fn is_broken(result: &Result<Vec<u8>, NotFilterable>) -> bool {
@@ -121,7 +121,7 @@ mod tests {
         assert!(bomb.len() < 10_000);
         assert!(matches!(decompressed(&bomb, (3 << 20) - 1), Err(NotFilterable::TooLarge)));
         assert_eq!(decompressed(&bomb, 3 << 20).unwrap().len(), 3 << 20);
-        let mut share = Budget::new(1 << 20).share();
+        let mut share = Memory::new(1 << 20).share();
         assert!(matches!(decompress(&bomb, 3 << 20, &mut share), Err(NotFilterable::NoMemory)));
     }
 

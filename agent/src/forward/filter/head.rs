@@ -1,6 +1,6 @@
 //! What an answer's head says of how its body can be read.
 
-use super::{NotFilterable, budget::Share, coding::Coding};
+use super::{NotFilterable, coding::Coding, memory::Share};
 use crate::forward::headers;
 use http::{HeaderMap, Method, StatusCode, header, response};
 
@@ -137,12 +137,12 @@ mod tests {
 
     #[test]
     fn a_body_is_held_up_to_the_limit() {
-        let budget = super::super::Budget::new(100);
-        let (mut body, mut share) = (Vec::new(), budget.share());
+        let memory = super::super::Memory::new(100);
+        let (mut body, mut share) = (Vec::new(), memory.share());
         hold(&mut body, &[0; 60], &mut share).unwrap();
         assert!(matches!(hold(&mut body, &[0; 60], &mut share), Err(NotFilterable::NoMemory)));
         assert_eq!(body.len(), 60);
-        let mut share = super::super::Budget::new(usize::MAX).share();
+        let mut share = super::super::Memory::new(usize::MAX).share();
         let mut body = vec![0; super::super::MAX_BYTES];
         hold(&mut body, b"", &mut share).unwrap();
         assert!(matches!(hold(&mut body, b"x", &mut share), Err(NotFilterable::TooLarge)));

@@ -180,21 +180,21 @@ fn a_body_is_shown_decoded_and_its_share_is_what_is_left() {
     let filters = [field("/password"), items("/resources/*", "a:"), items("/resources/*", "b:")];
     let filters: Vec<&Filter> = filters.iter().collect();
     for (coding, bytes) in [(Coding::Identity, body.into_bytes()), (Coding::Gzip, compressed)] {
-        let budget = Budget::new(1 << 20);
-        let mut share = budget.share();
+        let memory = Memory::new(1 << 20);
+        let mut share = memory.share();
         share.grow(bytes.len()).unwrap();
         let shown = show(&filters, coding, bytes, &mut share).unwrap();
         assert_eq!(shown.body, format!(r#"{{"name":"{}"}}"#, "n".repeat(100)).into_bytes());
         assert_eq!(shown.removed, ["/password"]);
-        assert!(budget.share().grow((1 << 20) - shown.body.len()).is_ok());
-        assert!(budget.share().grow((1 << 20) - shown.body.len() + 1).is_err());
+        assert!(memory.share().grow((1 << 20) - shown.body.len()).is_ok());
+        assert!(memory.share().grow((1 << 20) - shown.body.len() + 1).is_err());
     }
 }
 
 #[test]
 fn a_body_that_leaves_no_room_for_what_is_left_is_withheld() {
     let filter = field("/a");
-    let mut share = Budget::new(10).share();
+    let mut share = Memory::new(10).share();
     let result = show(&[&filter], Coding::Identity, b"[1,2,3,4,5,6]".to_vec(), &mut share);
     assert!(matches!(result, Err(NotFilterable::NoMemory)));
 }

@@ -9,12 +9,12 @@ use std::sync::{
 /// The bytes that all answers together may hold. Whoever finds too few left does without, since one that
 /// waited would hold what others wait for.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct Memory {
     left: Arc<AtomicUsize>,
 }
 
-impl Budget {
-    /// A budget of so many bytes.
+impl Memory {
+    /// Room for so many bytes.
     pub fn new(bytes: usize) -> Self {
         Self { left: Arc::new(AtomicUsize::new(bytes)) }
     }
@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn no_more_is_held_than_there_is() {
-        let budget = Budget::new(10);
-        let (mut first, mut second) = (budget.share(), budget.share());
+        let memory = Memory::new(10);
+        let (mut first, mut second) = (memory.share(), memory.share());
         first.grow(7).unwrap();
         assert!(matches!(second.grow(4), Err(NotFilterable::NoMemory)));
         second.grow(3).unwrap();
@@ -76,6 +76,6 @@ mod tests {
         drop(first);
         second.grow(5).unwrap();
         drop(second);
-        budget.share().grow(10).unwrap();
+        memory.share().grow(10).unwrap();
     }
 }
