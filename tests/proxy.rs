@@ -14,6 +14,8 @@ mod body;
 mod decision;
 #[path = "proxy/failure.rs"]
 mod failure;
+#[path = "proxy/filter.rs"]
+mod filter;
 #[path = "proxy/frames.rs"]
 mod frames;
 #[path = "proxy/grammar.rs"]

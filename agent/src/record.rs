@@ -156,6 +156,9 @@ pub struct RequestFacts {
     /// The resources that it names, as `kind:id`.
     #[serde(rename = "tidegate.resources", skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// The parts that were taken out of the answer, as JSON pointers; absent where there are none.
+    #[serde(rename = "tidegate.filtered", skip_serializing_if = "Vec::is_empty")]
+    pub filtered: Vec<String>,
     /// `dop`, `doo`, `dor`, `other`, or `none`.
     #[serde(rename = "tidegate.token.type")]
     pub token_type: &'static str,

@@ -25,6 +25,19 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Fields that tell of the bytes of an answer's body. A digest of a secret is as good as a guess of it.
+const OF_THE_BODY: [HeaderName; 9] = [
+    header::ACCEPT_RANGES,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::ETAG,
+    header::TRAILER,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
 /// A head that hyper passed and that cannot be sent on without changing what it means.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -157,6 +170,24 @@ pub fn to_client(head: &mut response::Parts) {
 pub(super) fn remove_claims(headers: &mut HeaderMap) {
     headers.remove(header::ALT_SVC);
     headers.remove(DECISION);
+}
+
+/// Makes a request ask for a whole answer, in a coding that [`super::filter`] can undo.
+pub fn ask_for_filterable(headers: &mut HeaderMap) {
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
+}
+
+/// Takes from an answer's fields what they tell of the body as the upstream has it, which is not the body that
+/// the client gets: `length` bytes, or none at all.
+pub fn to_filtered(headers: &mut HeaderMap, length: Option<usize>) {
+    for name in OF_THE_BODY {
+        headers.remove(name);
+    }
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// Chunks overrule a length, and a length that was given twice is one: a server takes the fields at their word,

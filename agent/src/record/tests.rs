@@ -35,6 +35,7 @@ pub(super) fn record() -> AuditRecord {
             required: vec!["droplet:delete".to_owned()],
             missing: vec!["droplet:delete".to_owned()],
             resources: vec!["droplet:1".to_owned()],
+            filtered: Vec::new(),
             token_type: "dop",
             token_fingerprint: Some("0123456789abcdef".to_owned()),
         }),
@@ -107,6 +108,13 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.duration_us.upstream": 2,
     });
     assert_eq!(Value::Object(json_of(&record())), expected);
+}
+
+#[test]
+fn parts_that_were_taken_out_of_an_answer_are_named() {
+    let mut record = record();
+    record.request.as_mut().unwrap().filtered = vec!["/database/connection/password".to_owned()];
+    assert_eq!(json_of(&record)["tidegate.filtered"], json!(["/database/connection/password"]));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::{
     reply::chain,
 };
 use crate::{
-    classify::{self, Classified, Needs, authority, body, form},
-    decide::{self, Caller, Decision, Effect},
+    classify::{self, Classified, Filter, Needs, authority, body, form},
+    decide::{self, Caller, Decision, Effect, policy::Mode},
     forward::{Outgoing, body::Fault, headers},
     reason::Reason,
     record::Verdict,
@@ -31,6 +31,8 @@ pub(super) struct Passage {
     pub(super) body: Outgoing,
     /// What limits have counted of it.
     pub(super) taken: Option<Taken>,
+    /// The filters of the parts that the answer must not show.
+    pub(super) withheld: Vec<&'static Filter>,
 }
 
 /// Why a request stops here.
@@ -79,6 +81,7 @@ pub(super) struct Judge<'a> {
     outcome: &'a mut Outcome,
     body: Held,
     taken: Option<Taken>,
+    withheld: Vec<&'static Filter>,
 }
 
 impl<'a> Judge<'a> {
@@ -88,7 +91,8 @@ impl<'a> Judge<'a> {
         body: Incoming,
         outcome: &'a mut Outcome,
     ) -> Self {
-        Self { connection, head, outcome, body: Held::Coming(body), taken: None }
+        let body = Held::Coming(body);
+        Self { connection, head, outcome, body, taken: None, withheld: Vec::new() }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -101,7 +105,7 @@ impl<'a> Judge<'a> {
                     Held::Read(bytes) => Outgoing::whole(bytes, patience),
                     Held::Lost => Outgoing::whole(Bytes::new(), patience),
                 };
-                Ok(Passage { verdict, path_and_query, body, taken: self.taken })
+                Ok(Passage { verdict, path_and_query, body, taken: self.taken, withheld: self.withheld })
             }
             Err(stop) => {
                 let rest = if let Held::Coming(body) = self.body { Some(body) } else { None };
@@ -132,6 +136,7 @@ impl<'a> Judge<'a> {
         let document = self.document(&classified).await?;
         let decision = self.decide(&classified, document.as_ref());
         let verdict = self.verdict(&classified, &decision)?;
+        self.withheld = self.withheld(&classified, &decision);
         // After the decision, whose refusal tells more.
         self.look_for_form().await?;
         // Last, since only what goes out counts.
@@ -232,6 +237,19 @@ impl<'a> Judge<'a> {
                 let message = denied.message();
                 Err(Stop { reason: decision.reason, message, is_error: false, arrived: false, retry: None })
             }
+        }
+    }
+
+    /// The filters of the parts that the answer must not show.
+    ///
+    /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
+    /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
+    fn withheld(&self, classified: &Classified<'static>, decision: &Decision) -> Vec<&'static Filter> {
+        match (self.connection.policy.mode, &classified.route) {
+            (Mode::Enforce, Some(route)) => {
+                decision.withheld.iter().filter_map(|index| route.operation.filters.get(*index)).collect()
+            }
+            (Mode::DryRun, _) | (_, None) => Vec::new(),
         }
     }
 

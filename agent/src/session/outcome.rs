@@ -201,6 +201,13 @@ impl Outcome {
         }
     }
 
+    /// These parts were taken out of the upstream's answer.
+    pub(super) fn filtered(&mut self, pointers: Vec<String>) {
+        if let Some(request) = &mut self.record.request {
+            request.filtered = pointers;
+        }
+    }
+
     /// The client gets tidegate's own answer of `length` bytes. `arrived`: the upstream may have the request.
     pub(super) fn refused(
         &mut self,

@@ -1,7 +1,7 @@
 //! One request: classified, decided, recorded, forwarded or refused.
 
 use super::{
-    Connection, Treatment,
+    Connection, Treatment, filtering,
     judge::{Judge, Passage, Stop},
     limiter::Taken,
     outcome::Outcome,
@@ -21,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use std::{
     sync::{
@@ -101,27 +101,41 @@ async fn record_intent(connection: &Connection, method: &Method, outcome: &Outco
 async fn forward(
     context: &Context,
     passage: Passage,
-    head: request::Parts,
+    mut head: request::Parts,
     mut outcome: Outcome,
     active: Arc<()>,
 ) -> Response<Reply> {
     let connection = &context.connection;
     let services = &connection.services;
-    let Passage { verdict, path_and_query, body: outgoing, taken } = passage;
+    let Passage { verdict, path_and_query, body: outgoing, taken, withheld } = passage;
     let progress = outgoing.progress();
     outcome.sending(verdict, Arc::clone(&progress));
     let refused_head = bare_head(&head);
+    let method = head.method.clone();
+    if !withheld.is_empty() {
+        headers::ask_for_filterable(&mut head.headers);
+    }
     let request = Request::from_parts(head, outgoing);
     let sent = services.forwarder.send(&connection.key(), path_and_query, request).await;
     match sent {
         Ok(answered) => {
-            let (head, answer) = answered.response.into_parts();
+            let (mut head, answer) = answered.response.into_parts();
             let edge = headers::is_edge_answer(head.status, &head.headers).then_some(Reason::EdgeRefused);
             outcome.answered(head.status, answered.waited, edge);
             if connection.treatment == Treatment::Protected && edge.is_none() {
                 outcome.told(Budget::of(&head.headers));
             }
-            Response::from_parts(head, Reply::upstream(answer, outcome, &context.waiting, active))
+            let share = services.forwarder.memory().share();
+            match filtering::clear(withheld, &method, &mut head, answer, share).await {
+                Ok(cleared) => {
+                    let body = Reply::cleared(cleared, outcome, &context.waiting, active);
+                    Response::from_parts(head, body)
+                }
+                Err(stop) => {
+                    let rest = progress.has_ended().then(Empty::<Bytes>::new);
+                    refuse(stop, outcome, &refused_head, rest).await
+                }
+            }
         }
         Err(error) => {
             let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));
