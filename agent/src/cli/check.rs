@@ -10,6 +10,7 @@ use crate::{
 use clap::Args;
 use serde::Serialize;
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
@@ -55,8 +56,9 @@ struct Report {
 pub fn check(args: &CheckArgs, out: &mut impl Write) -> Result<(), Error> {
     let catalogue = Catalogue::embedded();
     let files = if args.files.is_empty() { installed() } else { args.files.clone() };
-    let reports: Vec<Report> =
-        files.iter().flat_map(|file| expanded(file)).map(|file| report(file, catalogue)).collect();
+    let mut seen = BTreeSet::new();
+    let files = files.iter().flat_map(|file| expanded(file)).filter(|file| seen.insert(file.clone()));
+    let reports: Vec<Report> = files.map(|file| report(file, catalogue)).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &reports).map_err(io::Error::from)?;
         writeln!(out)?;

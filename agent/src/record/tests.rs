@@ -89,6 +89,7 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "user_agent.original": "curl/8",
         "tidegate.operation": "droplets_destroy",
         "tidegate.scopes.required": ["droplet:delete"],
+        "tidegate.resources": ["droplet:1"],
         "tidegate.scopes.missing": ["droplet:delete"],
         "tidegate.token.type": "dop",
         "tidegate.token.fingerprint": "0123456789abcdef",

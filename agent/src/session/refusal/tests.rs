@@ -14,8 +14,6 @@ fn decision(reason: Reason, missing: &[&str]) -> Decision {
         withheld: Vec::new(),
         required: missing.clone(),
         missing,
-        limits: Vec::new(),
-        withheld: Vec::new(),
         dry_run: false,
     }
 }
