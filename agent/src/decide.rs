@@ -14,6 +14,7 @@ pub mod request;
 pub mod resources;
 mod rules;
 pub mod suggest;
+pub mod store;
 pub mod trial;
 pub mod when;
 
