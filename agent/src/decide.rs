@@ -13,8 +13,8 @@ mod question;
 pub mod request;
 pub mod resources;
 mod rules;
-pub mod suggest;
 pub mod store;
+pub mod suggest;
 pub mod trial;
 pub mod when;
 

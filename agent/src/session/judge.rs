@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     classify::{self, Classified, Needs, authority, body, form},
-    decide::{self, Caller, Decision, Effect},
+    decide::{self, Caller, Decision, Effect, Policy},
     forward::{Outgoing, body::Fault, headers},
     reason::Reason,
     record::Verdict,
@@ -66,6 +66,7 @@ enum Held {
 /// A request that is judged.
 pub(super) struct Judge<'a> {
     connection: &'a Connection,
+    policy: &'a Policy,
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
     body: Held,
@@ -75,11 +76,12 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(
         connection: &'a Connection,
+        policy: &'a Policy,
         head: &'a request::Parts,
         body: Incoming,
         outcome: &'a mut Outcome,
     ) -> Self {
-        Self { connection, head, outcome, body: Held::Coming(body), taken: None }
+        Self { connection, policy, head, outcome, body: Held::Coming(body), taken: None }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -133,7 +135,7 @@ impl<'a> Judge<'a> {
     /// The body, where the decision depends on it.
     async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
-        if !self.has_body() || !decide::depends_on_body(&self.connection.policy, operation) {
+        if !self.has_body() || !decide::depends_on_body(self.policy, operation) {
             return Ok(None);
         }
         let by_head = self.ask(classified, None, decide::decide_by_head);
@@ -165,9 +167,9 @@ impl<'a> Judge<'a> {
         &mut self,
         classified: &Classified<'_>,
         body: Option<&Value>,
-        engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
+        engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
-        let Connection { principal, policy, .. } = self.connection;
+        let principal = &self.connection.principal;
         let query = classified.query.as_deref();
         let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body));
         // What nobody knows the action of is no known operation.
@@ -195,7 +197,7 @@ impl<'a> Judge<'a> {
             },
             now: SystemTime::now(),
         };
-        engine(policy, &request)
+        engine(self.policy, &request)
     }
 
     fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
@@ -203,7 +205,7 @@ impl<'a> Judge<'a> {
             (Effect::Allow, _) => Ok(Verdict::Forwarded),
             (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
             (Effect::Deny, false) => {
-                let policy = &self.connection.policy;
+                let policy = self.policy;
                 let denied = Denied {
                     workload: &self.connection.principal.workload,
                     policy: &policy.name,
