@@ -28,6 +28,8 @@ mod matrix;
 mod pieces;
 #[path = "proxy/pool.rs"]
 mod pool;
+#[path = "proxy/reload.rs"]
+mod reload;
 #[path = "proxy/upstream.rs"]
 mod upstream;
 #[path = "proxy/world.rs"]

@@ -13,6 +13,7 @@ mod question;
 pub mod request;
 pub mod resources;
 mod rules;
+pub mod store;
 pub mod suggest;
 pub mod trial;
 pub mod when;

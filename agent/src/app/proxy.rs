@@ -1,6 +1,6 @@
 //! The proxy of one workload: capture, gate, and the tasks that serve them.
 
-use super::{Error, Job, refusals::Refusals};
+use super::{Error, Job, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
         self, Capture, Options,
@@ -8,6 +8,7 @@ use crate::{
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
+    decide::store::{Handle, PolicyFile, Store},
     forward::{
         Forwarder,
         ratelimit::Budgets,
@@ -32,7 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -55,8 +56,13 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
-    pub(super) async fn start(enclosure: &Enclosure, job: Job) -> Result<Self, Error> {
-        let Job { config, workload, policy } = job;
+    pub(super) async fn start(
+        enclosure: &Enclosure,
+        job: Job,
+        files: Arc<[PolicyFile]>,
+        hangup: Arc<Notify>,
+    ) -> Result<Self, Error> {
+        let Job { config, workload, policy, policies, .. } = job;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
@@ -91,13 +97,14 @@ impl Proxy {
         let cgroup = enclosure.cgroup().path().to_owned();
         let workload = Workload {
             name: workload.into(),
-            policy: policy.name.as_str().into(),
+            policy: policy.as_str().into(),
             mount: mount_of(&cgroup),
             cgroup: cgroup.clone(),
         };
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
-        let policy = Arc::new(policy);
+        let store = Arc::new(Store::new(policies));
+        let policy = Handle::new(Arc::clone(&store), Arc::clone(&workload.policy));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
         let gate = Arc::new(Gate::new(workload, policy, names, &config, known, terminator, services));
 
@@ -119,6 +126,7 @@ impl Proxy {
         };
         proxy.capture(&options, proxies, &gate)?;
         proxy.tasks.spawn(async move { addresses.keep_learning().await });
+        proxy.tasks.spawn(Reloader { store, files, hangup }.keep_loading());
         Ok(proxy)
     }
 

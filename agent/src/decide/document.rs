@@ -109,7 +109,15 @@ pub fn parse(name: &str, text: &str, origin: &Path, catalogue: &Catalogue) -> Re
 /// # Errors
 /// When the catalogue does not know the aliases' scopes, which a test rules out for the embedded one.
 pub fn read_only(catalogue: &Catalogue) -> Result<Policy, LoadError> {
-    parse("read-only", READ_ONLY, Path::new("policies/read-only.toml"), catalogue)
+    read(&read_only_source()?, catalogue)
+}
+
+/// The text of that sample.
+///
+/// # Errors
+/// Never: it is UTF-8.
+pub fn read_only_source() -> Result<Source, LoadError> {
+    Source::from_bytes(Path::new("policies/read-only.toml"), READ_ONLY.as_bytes().to_vec())
 }
 
 /// The lines of a policy's entries, by the names that decisions give them (`allow[0]`, `rule[3]`).

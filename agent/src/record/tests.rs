@@ -15,6 +15,7 @@ pub(super) fn record() -> AuditRecord {
         subject: Subject {
             workload: "ci".to_owned(),
             policy: "read-only".to_owned(),
+            policy_digest: Some("fedcba".to_owned()),
             cgroup: Some("/ci.slice".to_owned()),
             pid: Some(42),
             executable: Some("/usr/bin/curl".to_owned()),
@@ -74,6 +75,7 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.request.id": "00112233445566778899aabbccddeeff",
         "tidegate.workload": "ci",
         "tidegate.policy": "read-only",
+        "tidegate.policy.digest": "fedcba",
         "tidegate.cgroup": "/ci.slice",
         "process.pid": 42,
         "process.executable.path": "/usr/bin/curl",
@@ -160,6 +162,7 @@ fn no_string_of_a_record_keeps_a_token() {
         subject: Subject {
             workload: secret(),
             policy: secret(),
+            policy_digest: Some(secret()),
             cgroup: Some(secret()),
             executable: Some(secret()),
             comm: Some(secret()),
@@ -182,7 +185,7 @@ fn no_string_of_a_record_keeps_a_token() {
         ..full
     };
     let text = text_of(&poisoned);
-    let strings = 20;
+    let strings = 21;
     assert!(!text.contains("aaaaaaaa"), "{text}");
     assert_eq!(text.matches("dop_v1_[redacted:").count(), strings, "{text}");
     json_of(&poisoned);

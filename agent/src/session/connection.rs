@@ -4,7 +4,7 @@ use super::{Recorder, limiter::Limiter};
 use crate::{
     classify::Catalogue,
     config,
-    decide::Policy,
+    decide::store::Handle,
     forward::{Forwarder, Key, Offer, Via, ratelimit::Budgets},
     host::HostName,
     identify::Principal,
@@ -26,8 +26,8 @@ pub enum Treatment {
 pub struct Connection {
     /// Whose it is.
     pub principal: Principal,
-    /// What governs it.
-    pub policy: Arc<Policy>,
+    /// What governs it: each request by what is in force when it begins.
+    pub policy: Handle,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
     /// The tunnel that it asked for, where `destination` is a forward proxy.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     classify::{self, Classified, Filter, Needs, authority, body, form},
-    decide::{self, Caller, Decision, Effect, policy::Mode},
+    decide::{self, Caller, Decision, Effect, Policy, policy::Mode},
     forward::{Outgoing, body::Fault, headers},
     reason::Reason,
     record::Verdict,
@@ -77,6 +77,7 @@ enum Known<'a> {
 /// A request that is judged.
 pub(super) struct Judge<'a> {
     connection: &'a Connection,
+    policy: &'a Policy,
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
     body: Held,
@@ -87,12 +88,13 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(
         connection: &'a Connection,
+        policy: &'a Policy,
         head: &'a request::Parts,
         body: Incoming,
         outcome: &'a mut Outcome,
     ) -> Self {
         let body = Held::Coming(body);
-        Self { connection, head, outcome, body, taken: None, withheld: Vec::new() }
+        Self { connection, policy, head, outcome, body, taken: None, withheld: Vec::new() }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -147,7 +149,7 @@ impl<'a> Judge<'a> {
     /// The body, where the decision depends on it.
     async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
-        if !self.has_body() || !decide::depends_on_body(&self.connection.policy, operation) {
+        if !self.has_body() || !decide::depends_on_body(self.policy, operation) {
             return Ok(None);
         }
         let by_head = self.ask(classified, Known::Head, decide::decide_by_head);
@@ -179,9 +181,9 @@ impl<'a> Judge<'a> {
         &mut self,
         classified: &Classified<'_>,
         known: Known<'_>,
-        engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
+        engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
-        let Connection { principal, policy, .. } = self.connection;
+        let principal = &self.connection.principal;
         let query = classified.query.as_deref();
         let (body, whole) = match known {
             Known::Head => (None, false),
@@ -216,7 +218,7 @@ impl<'a> Judge<'a> {
             },
             now: SystemTime::now(),
         };
-        engine(policy, &request)
+        engine(self.policy, &request)
     }
 
     fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
@@ -224,7 +226,7 @@ impl<'a> Judge<'a> {
             (Effect::Allow, _) => Ok(Verdict::Forwarded),
             (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
             (Effect::Deny, false) => {
-                let policy = &self.connection.policy;
+                let policy = self.policy;
                 let denied = Denied {
                     workload: &self.connection.principal.workload,
                     policy: &policy.name,
@@ -245,7 +247,7 @@ impl<'a> Judge<'a> {
     /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
     /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
     fn withheld(&self, classified: &Classified<'static>, decision: &Decision) -> Vec<&'static Filter> {
-        match (self.connection.policy.mode, &classified.route) {
+        match (self.policy.mode, &classified.route) {
             (Mode::Enforce, Some(route)) => {
                 decision.withheld.iter().filter_map(|index| route.operation.filters.get(*index)).collect()
             }

@@ -8,8 +8,9 @@ use crate::{
         condition::Place,
         needs::{Named, Where},
     },
-    decide::{Decision, Effect},
+    decide::{Decision, Effect, store::InForce},
     forward::{body::Progress, guard::grammar::Violation, ratelimit::Budget},
+    identify::Subject,
     reason::Reason,
     record::{
         self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
@@ -38,12 +39,14 @@ impl Outcome {
     /// The record of a request whose head was read.
     pub(super) fn of_request(
         connection: &Arc<Connection>,
+        governing: &InForce,
         head: &request::Parts,
     ) -> Result<Self, RandomUnavailable> {
         let token = connection.services.recorder.token_facts(head.headers.get(header::AUTHORIZATION));
         let user_agent = head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
         Self::new(
             connection,
+            governing,
             RequestFacts {
                 method: head.method.to_string(),
                 path: head.uri.path().to_owned(),
@@ -70,10 +73,15 @@ impl Outcome {
         let protocol = protocol(Version::HTTP_11);
         let facts =
             RequestFacts { method, path, query, protocol, token_type: "none", ..RequestFacts::default() };
-        Self::new(connection, facts)
+        Self::new(connection, &connection.policy.current(), facts)
     }
 
-    fn new(connection: &Arc<Connection>, request: RequestFacts) -> Result<Self, RandomUnavailable> {
+    fn new(
+        connection: &Arc<Connection>,
+        governing: &InForce,
+        request: RequestFacts,
+    ) -> Result<Self, RandomUnavailable> {
+        let policy_digest = Some(governing.digest.as_ref().to_owned());
         let mut destination = Destination::new(connection.destination);
         destination.host = Some(connection.host.as_str().to_owned());
         let record = AuditRecord {
@@ -81,7 +89,7 @@ impl Outcome {
             schema: SCHEMA,
             phase: Phase::Outcome,
             request_id: record::request_id()?,
-            subject: connection.principal.subject.clone(),
+            subject: Subject { policy_digest, ..connection.principal.subject.clone() },
             destination,
             request: Some(request),
             decision: Effect::Deny,

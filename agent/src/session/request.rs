@@ -59,14 +59,16 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     let (mut head, body) = request.into_parts();
     // The server's own marks (a pending upgrade) mean nothing to the upstream's connection.
     head.extensions.clear();
-    let mut outcome = match Outcome::of_request(&context.connection, &head) {
+    // Whatever is loaded meanwhile, the request ends under what it began with.
+    let governing = context.connection.policy.current();
+    let mut outcome = match Outcome::of_request(&context.connection, &governing, &head) {
         Ok(outcome) => outcome,
         Err(error) => {
             let refusal = refusal::answer(Reason::AuditUnavailable, Effect::Deny, &chain(&error), "");
             return refusal.map(|body| Reply::Own(Some(body)));
         }
     };
-    let judged = Judge::new(&context.connection, &head, body, &mut outcome).judge().await;
+    let judged = Judge::new(&context.connection, &governing.policy, &head, body, &mut outcome).judge().await;
     let passage = match judged {
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,

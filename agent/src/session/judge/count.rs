@@ -29,7 +29,7 @@ impl Judge<'_> {
         let budget = token.and_then(|token| services.budgets.of(token));
         let asking = Asking {
             workload: &self.connection.principal.workload,
-            policy: &self.connection.policy,
+            policy: self.policy,
             limits: &decision.limits,
             token,
             hourly: budget.and_then(|budget| budget.limit),
@@ -53,7 +53,7 @@ impl Judge<'_> {
     }
 
     fn used_up(&self, classified: &Classified<'_>, full: Full) -> Stop {
-        let policy = &self.connection.policy;
+        let policy = self.policy;
         let retry = Retry::new(full.rate, full.wait, SystemTime::now());
         let message = policy.limits.get(full.index).map(|limit: &Limit| {
             let limited = Limited {
