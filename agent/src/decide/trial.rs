@@ -84,7 +84,7 @@ fn judge(
     body: Option<&[u8]>,
 ) -> Decision {
     let operation = classified.route.as_ref().map(|route| route.operation);
-    let body = match body.map(|body| body::parse(body, operation)).transpose() {
+    let body = match body.map(|body| body::parse(body, operation, &[])).transpose() {
         Ok(body) => body.flatten(),
         Err(error) => return Decision::refusal(Reason::BodyMalformed, error.to_string()),
     };
