@@ -10,7 +10,9 @@ mod capture {
     mod others;
     mod processes;
     mod proxies;
+    mod reload;
     mod remains;
+    mod sessions;
     mod upstream;
 }
 

@@ -10,7 +10,7 @@ use std::{
 use test_case::test_case;
 use tidegate::{
     classify::{Catalogue, Operation, classify, operation::Form},
-    decide::{Decision, Effect, Policy, case::Table, decide, document},
+    decide::{Decision, Effect, Policy, Request, case::Table, decide, document},
     reason::Reason,
     toml_file::Source,
 };
@@ -94,11 +94,11 @@ fn the_examples_of_the_documentation_are_valid() {
     let examples: Vec<&str> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let [policy, cases] = examples[..] else { panic!("{} examples", examples.len()) };
-    assert_eq!(parse(policy).rules.len(), 1);
+    assert_eq!(parse(policy).rules.len(), 2);
     let source = Source::from_bytes(Path::new("README.md"), cases.into()).unwrap();
     let table = Table::parse(&source).unwrap_or_else(|error| panic!("{error}"));
     let sample = load(Path::new("policies/ci-builder.toml")).unwrap();
-    assert_eq!(table.run(&sample, Catalogue::embedded()).unwrap_or_else(|error| panic!("{error}")), 1);
+    assert_eq!(table.run(&sample, Catalogue::embedded()).unwrap_or_else(|error| panic!("{error}")), 2);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn exactly_the_scopes_of_an_operation_allow_it() {
 #[test]
 fn an_empty_policy_refuses_every_operation() {
     for operation in Catalogue::embedded().operations() {
-        let decision = decide(&Policy::default(), &operation.method, Some(operation));
+        let decision = answer(&Policy::default(), &operation.method, Some(operation));
         assert_eq!((decision.effect, decision.dry_run), (Effect::Deny, false), "{}", operation.name);
     }
 }
@@ -222,15 +222,19 @@ fn an_operation_of_another_host_is_unclassified() {
         let head = classify(Catalogue::embedded(), &operation.method, &uri, &HeaderMap::new());
         let route = head.ok().and_then(|head| head.route);
         assert!(route.is_none(), "{} is reachable", operation.name);
-        let decision = decide(&everything, &operation.method, None);
+        let decision = answer(&everything, &operation.method, None);
         assert_eq!((decision.effect, decision.reason), (Effect::Deny, Reason::Unclassified));
         let named = parse(&format!("operations = [\"{}\"]", operation.name));
-        assert_eq!(decide(&named, &operation.method, None).effect, Effect::Deny, "{}", operation.name);
+        assert_eq!(answer(&named, &operation.method, None).effect, Effect::Deny, "{}", operation.name);
     }
 }
 
 fn here() -> impl Iterator<Item = &'static Operation> {
     Catalogue::embedded().operations().iter().filter(|operation| operation.host.is_none())
+}
+
+fn answer(policy: &Policy, method: &Method, operation: Option<&Operation>) -> Decision {
+    decide(policy, &Request::new(method, &HeaderMap::new(), operation))
 }
 
 /// Asks by a request, so that the router is part of the answer.
@@ -241,7 +245,7 @@ fn ask(policy: &Policy, operation: &Operation) -> Decision {
         .unwrap_or_else(|error| panic!("{method} {uri}: {error}"));
     let routed = head.route.map(|route| route.operation);
     assert_eq!(routed.map(|routed| routed.name.as_str()), Some(operation.name.as_str()), "{method} {uri}");
-    decide(policy, method, routed)
+    answer(policy, method, routed)
 }
 
 /// The template with a value in each placeholder.

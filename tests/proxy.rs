@@ -14,16 +14,22 @@ mod body;
 mod decision;
 #[path = "proxy/failure.rs"]
 mod failure;
+#[path = "proxy/filter.rs"]
+mod filter;
 #[path = "proxy/frames.rs"]
 mod frames;
 #[path = "proxy/grammar.rs"]
 mod grammar;
+#[path = "proxy/limits.rs"]
+mod limits;
 #[path = "proxy/matrix.rs"]
 mod matrix;
 #[path = "proxy/pieces.rs"]
 mod pieces;
 #[path = "proxy/pool.rs"]
 mod pool;
+#[path = "proxy/reload.rs"]
+mod reload;
 #[path = "proxy/upstream.rs"]
 mod upstream;
 #[path = "proxy/world.rs"]

@@ -2,11 +2,12 @@
 
 mod proxy;
 mod refusals;
+mod reload;
 
 use crate::{
     capture,
     config::{Config, RUN_DIR},
-    decide::Policy,
+    decide::store::{FileError, PolicyFile, PolicySet},
     forward::upstream::RootsError,
     record::{fingerprint::RandomUnavailable, sink},
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
@@ -16,12 +17,14 @@ use proxy::Proxy;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{consts::SIGXFSZ, flag};
 use std::{
+    collections::BTreeSet,
+    env,
     ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Notify};
 
 /// Under which rules a command runs, loaded and checked.
 #[derive(Debug)]
@@ -30,8 +33,12 @@ pub struct Job {
     pub config: Config,
     /// The workload's name.
     pub workload: String,
-    /// Its policy.
-    pub policy: Policy,
+    /// Its policy's name.
+    pub policy: String,
+    /// The policies, with that one.
+    pub policies: PolicySet,
+    /// The files that they came from, absolute; none where they are built in.
+    pub policy_files: Vec<PathBuf>,
 }
 
 /// Why a command could not be run as a workload.
@@ -49,6 +56,9 @@ pub enum Error {
     /// The audit log cannot be opened.
     #[error(transparent)]
     Sink(#[from] sink::Error),
+    /// The policy's file cannot be watched.
+    #[error(transparent)]
+    Policy(#[from] FileError),
     /// There are no certificates to verify the upstream with.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -95,16 +105,22 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| system("forbid dumps of the agent's memory")(errno.into()))?;
     let open_files = OpenFiles::raise().map_err(system("raise the limit on open files"))?;
-    let forwarder = Forwarder::start().map_err(system("handle signals"))?;
+    let hangup = Arc::new(Notify::new());
+    let asked = Arc::clone(&hangup);
+    let forwarder = Forwarder::start(move || asked.notify_one()).map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
 
     let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
     let audit = job.config.audit.path.clone();
     let ca = job.config.ca.dir.clone();
-    let proxy = runtime.block_on(Proxy::start(&enclosure, job))?;
+    let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
+    let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
+    let read_only = read_only.into_iter().map(Path::to_owned).collect();
+    let proxy = runtime.block_on(Proxy::start(&enclosure, job, policy_files, hangup))?;
     let order = Order {
         command,
         user,
+        read_only,
         hidden: [audit, ca].into_iter().filter_map(existing).collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),
         open_files,
@@ -117,6 +133,14 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     runtime.block_on(proxy.stop());
     closed?;
     Ok(status?)
+}
+
+/// Where a command is to write, whoever it runs as.
+fn places_of(user: Option<&User>) -> Vec<PathBuf> {
+    let named = ["HOME", "TMPDIR"].into_iter().filter_map(env::var_os).map(PathBuf::from);
+    let usual = ["/tmp", "/var/tmp", "/dev/shm"].into_iter().map(PathBuf::from);
+    let home = user.map(|user| user.home().to_owned());
+    named.chain(usual).chain(home).chain(env::current_dir()).collect()
 }
 
 /// The absolute path of what is there to be hidden: a regular file or a directory.

@@ -6,7 +6,7 @@ pub mod log;
 pub mod maps;
 pub mod netns;
 pub mod program;
-mod readable;
+pub(crate) mod readable;
 
 use maps::{FlowTable, ForwardProxies, Listeners, Subjects};
 use std::{

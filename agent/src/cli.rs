@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod explain;
 pub mod run;
 pub mod scopes;
+pub mod suggest;
 
 use crate::{app, decide::trial, toml_file};
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +33,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Say which operation a request is, which scopes it needs, and what a policy answers
     Explain(explain::ExplainArgs),
+    /// Write the least policy that the recorded calls need
+    Suggest(suggest::SuggestArgs),
     /// Search the catalogue of operations and scopes
     Scopes(ScopesArgs),
     /// Say whether this machine can do it, and if not, why
@@ -65,6 +68,30 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// `suggest --audit` cannot be used.
+    #[error("cannot read the audit log `{}`", .path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The audit log has no calls to suggest a policy for.
+    #[error("no calls of that workload in `{}`; it has calls of: {}", .path.display(), names(.workloads))]
+    NoCalls {
+        /// The log.
+        path: PathBuf,
+        /// The workloads that it has calls of.
+        workloads: Vec<String>,
+    },
+    /// The audit log has calls of several workloads.
+    #[error("`{}` has calls of several workloads; choose one of {} with --workload", .path.display(), names(.workloads))]
+    SeveralWorkloads {
+        /// The log.
+        path: PathBuf,
+        /// The workloads.
+        workloads: Vec<String>,
+    },
     /// `run --workload` names none of the configuration.
     #[error("no workload `{name}` in `{}`; it has: {known}", .config.display())]
     UnknownWorkload {
@@ -97,11 +124,16 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
-            Self::Checked { .. } => 2,
+            Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
+            Self::Audit { .. } => 1,
             Self::App(error) => error.exit_status(),
             Self::Output(_) => 1,
         }
     }
+}
+
+fn names(workloads: &[String]) -> String {
+    if workloads.is_empty() { "none".to_owned() } else { workloads.join(", ") }
 }
 
 /// Runs a command and answers with the exit status.
@@ -113,6 +145,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Run(args) => return run::run(&args),
         Command::Check(args) => check::check(&args, out)?,
         Command::Explain(args) => explain::explain(&args, out)?,
+        Command::Suggest(args) => suggest::suggest(&args, out)?,
         Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
         Command::Doctor(args) => return doctor::run(&args, out),
     }
@@ -151,6 +184,8 @@ mod tests {
     #[test_case("explain GET", false; "explain half a request")]
     #[test_case("scopes droplet --json", true; "scopes")]
     #[test_case("doctor --json", true; "doctor")]
+    #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
+    #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]
     #[test_case("explian GET /", false; "misspelt")]
     fn arguments_are_understood(line: &str, expected: bool) {

@@ -1,16 +1,20 @@
 //! Stage 6: may this workload make this request? Pure, total, deterministic; the default is deny.
 
+pub mod account;
 pub mod case;
 pub mod decision;
 pub mod document;
 pub mod grant;
 pub mod limit;
+pub mod lint;
 mod nearest;
 pub mod policy;
 mod question;
 pub mod request;
 pub mod resources;
 mod rules;
+pub mod store;
+pub mod suggest;
 pub mod trial;
 pub mod when;
 

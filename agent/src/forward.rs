@@ -4,9 +4,11 @@
 //! certificate alone.
 
 pub mod body;
+pub mod filter;
 pub mod guard;
 pub mod headers;
 mod pool;
+pub mod ratelimit;
 pub mod stall;
 pub mod upstream;
 pub mod via;
@@ -161,6 +163,7 @@ pub struct Answered {
 /// Sends requests to upstreams.
 pub struct Forwarder {
     pool: Arc<Pool>,
+    memory: filter::Memory,
     response_timeout: Duration,
     body_idle_timeout: Duration,
 }
@@ -178,7 +181,13 @@ impl Forwarder {
     ) -> Result<Self, rustls::Error> {
         let dialer = upstream::Dialer::new(settings, roots, resolve)?;
         let response_timeout = settings.response_timeout;
-        Ok(Self { pool: Pool::start(dialer), response_timeout, body_idle_timeout })
+        let memory = filter::Memory::new(filter::MAX_TOTAL_BYTES);
+        Ok(Self { pool: Pool::start(dialer), memory, response_timeout, body_idle_timeout })
+    }
+
+    /// What the answers may hold together that cannot be streamed.
+    pub fn memory(&self) -> &filter::Memory {
+        &self.memory
     }
 
     /// Has a connection ready, so that an unreachable upstream shows before the client's handshake.

@@ -24,6 +24,9 @@ pub struct Subject {
     /// The policy's name.
     #[serde(rename = "tidegate.policy")]
     pub policy: String,
+    /// The digest of the policies that a request was decided under; absent where no policy was asked.
+    #[serde(rename = "tidegate.policy.digest", skip_serializing_if = "Option::is_none")]
+    pub policy_digest: Option<String>,
     /// The cgroup's path below the cgroup2 mount.
     #[serde(rename = "tidegate.cgroup", skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,

@@ -85,6 +85,9 @@ pub struct AuditRecord {
     /// The status that the client got.
     #[serde(rename = "http.response.status_code", skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// What the API's answer says of the token's budget: see [`Ratelimit`].
+    #[serde(flatten)]
+    pub ratelimit: Ratelimit,
     /// The error's text.
     #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -150,12 +153,32 @@ pub struct RequestFacts {
     /// Those of them that the policy does not allow.
     #[serde(rename = "tidegate.scopes.missing")]
     pub missing: Vec<String>,
+    /// The resources that it names, as `kind:id`.
+    #[serde(rename = "tidegate.resources", skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// The parts that were taken out of the answer, as JSON pointers; absent where there are none.
+    #[serde(rename = "tidegate.filtered", skip_serializing_if = "Vec::is_empty")]
+    pub filtered: Vec<String>,
     /// `dop`, `doo`, `dor`, `other`, or `none`.
     #[serde(rename = "tidegate.token.type")]
     pub token_type: &'static str,
     /// Keyed with a key that never leaves the host.
     #[serde(rename = "tidegate.token.fingerprint", skip_serializing_if = "Option::is_none")]
     pub token_fingerprint: Option<String>,
+}
+
+/// What the API's answer says of the token's budget, as far as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ratelimit {
+    /// Requests an hour.
+    #[serde(rename = "tidegate.ratelimit.limit", skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Those that are left.
+    #[serde(rename = "tidegate.ratelimit.remaining", skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<u32>,
+    /// When the oldest leaves the window, in unix seconds.
+    #[serde(rename = "tidegate.ratelimit.reset", skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
 }
 
 /// Times in microseconds.

@@ -99,6 +99,8 @@ pub struct Order {
     pub user: Option<User>,
     /// Directories and files that the command is not to see: the CA's key, the audit log.
     pub hidden: Vec<PathBuf>,
+    /// Directories that it may read and not change: the policy's.
+    pub read_only: Vec<PathBuf>,
     /// The local CA's certificate, PEM.
     pub trust_anchor: String,
     /// What limit on open files it is to have.
@@ -156,6 +158,7 @@ impl Enclosure {
             cgroup: self.cgroup.path().to_owned(),
             run_dir: self.run_dir.clone(),
             hidden: order.hidden,
+            read_only: order.read_only,
             trust_anchor: order.trust_anchor,
             user: order.user,
             open_files: order.open_files,

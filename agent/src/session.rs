@@ -8,8 +8,10 @@ pub mod splice;
 pub mod watch;
 
 pub mod connection;
+mod filtering;
 pub mod http;
 mod judge;
+pub mod limiter;
 mod outcome;
 mod recorder;
 pub mod refusal;

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{self, Read},
     ops::Range,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -111,10 +112,18 @@ impl Source {
     /// When it is not a regular, private enough file of valid UTF-8.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |source: rustix::io::Errno| Error::Open { path: path.to_owned(), source: source.into() };
-        // Without NONBLOCK the open of a pipe would wait for a writer. All checks are on what was opened, so
-        // that nobody can swap the file in between.
+        // Without NONBLOCK the open of a pipe would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io)?;
+        Self::read(path, rustix::fs::open(path, flags, Mode::empty()).map_err(io)?)
+    }
+
+    /// Reads a file that is open already, with the same checks; its problems are told as of `path`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(path: &Path, file: OwnedFd) -> Result<Self, Error> {
+        let io = |source: rustix::io::Errno| Error::Open { path: path.to_owned(), source: source.into() };
+        // All checks are on what was opened, so that nobody can swap the file in between.
         let stat = rustix::fs::fstat(&file).map_err(io)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotRegular(path.to_owned()));
@@ -152,6 +161,11 @@ impl Source {
             }
             Ok(text) => Ok(Self { path: path.to_owned(), text }),
         }
+    }
+
+    /// The line of a place in the text, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        place(&self.text, offset).0
     }
 
     /// Parses the text as TOML of the given shape.

@@ -36,7 +36,6 @@ fn a_policy_that_does_not_load_starts_nothing(policy: &str, named: &str) -> Resu
 
 #[test_case(Signal::SIGTERM, "TERM"; "terminate")]
 #[test_case(Signal::SIGINT, "INT"; "interrupt")]
-#[test_case(Signal::SIGHUP, "HUP"; "hang up")]
 #[test_case(Signal::SIGUSR1, "USR1"; "user defined")]
 fn signals_are_passed_on(signal: Signal, name: &str) -> Result<()> {
     let scene = Scene::new()?;

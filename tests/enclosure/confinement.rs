@@ -3,8 +3,9 @@
 use crate::place::{Place, send, stderr, stdout};
 use nix::sys::signal::Signal;
 use std::{
-    fs,
+    fs::{self, Permissions},
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -177,4 +178,50 @@ fn what_the_order_hides_cannot_be_read_or_written() {
     assert_eq!((output.status.code(), stdout(&output)), (Some(5), ""), "{output:?}");
     assert_eq!(fs::read(&file).unwrap(), b"secret");
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+}
+
+/// Every way by which a root command might change what lies in the directory. Each must fail.
+const WAYS_TO_WRITE: [&str; 10] = [
+    "echo wide > read-only/p.toml",
+    "echo wide >> read-only/p.toml",
+    "echo wide > new && mv new read-only/p.toml",
+    "ln new read-only/other",
+    "rm read-only/p.toml",
+    "chmod 666 read-only/p.toml",
+    "mv read-only away",
+    "umount read-only",
+    "ln read-only/p.toml link && echo wide > link",
+    "unshare -Urm sh -c 'mount -o remount,rw,bind read-only || umount read-only || mount --bind . /mnt && echo wide > \
+     /mnt/read-only/p.toml'",
+];
+
+#[test]
+fn what_the_order_keeps_read_only_can_be_read_and_run_and_not_changed() {
+    let place = Place::new();
+    let (directory, alias) = (place.scratch.join("read-only"), place.scratch.join("alias"));
+    fs::create_dir(&directory).unwrap();
+    fs::create_dir(&alias).unwrap();
+    fs::write(directory.join("p.toml"), "narrow").unwrap();
+    fs::write(directory.join("tool"), "#!/bin/sh\necho ran\n").unwrap();
+    fs::set_permissions(directory.join("tool"), Permissions::from_mode(0o755)).unwrap();
+    let ways =
+        WAYS_TO_WRITE.map(|way| format!("if {way}; then echo \"could: {way}\"; fi 2>/dev/null\n")).concat();
+    let script = format!(
+        "cd {}; cat read-only/p.toml; echo; ./read-only/tool; {ways} echo wide > alias/p.toml",
+        place.scratch.display()
+    );
+    // The same directory at another place, as a chroot or container may have it.
+    let bind = "mount --bind \"$0/read-only\" \"$0/alias\" && exec \"$@\"";
+    let given = place.command(&["sh", "-c", &script]);
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", bind])
+        .arg(&place.scratch)
+        .arg(given.get_program())
+        .args(given.get_args())
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&output), "narrow\nran", "{output:?}");
+    assert!(stderr(&output).contains("alias/p.toml: Read-only file system"), "{output:?}");
+    assert_eq!(fs::read(directory.join("p.toml")).unwrap(), b"narrow");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }

@@ -87,7 +87,6 @@ fn the_next_run_takes_down_one_whose_tidegate_and_reaper_were_killed() {
 #[test_case(Signal::SIGUSR1)]
 #[test_case(Signal::SIGUSR2)]
 #[test_case(Signal::SIGTERM)]
-#[test_case(Signal::SIGHUP)]
 #[test_case(Signal::SIGINT)]
 #[test_case(Signal::SIGQUIT)]
 fn signals_reach_the_command(signal: Signal) {
@@ -97,6 +96,22 @@ fn signals_reach_the_command(signal: Signal) {
     let (mut tidegate, _) = place.start(&script);
     send(&tidegate, signal);
     assert_eq!(tidegate.wait().unwrap().code(), Some(9));
+    place.expect_nothing_left(Duration::ZERO);
+}
+
+#[test]
+fn a_hangup_that_a_process_sends_is_for_tidegate_alone() {
+    let place = Place::new();
+    let script = "trap 'exit 9' HUP; trap 'exit 8' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut tidegate = place.command(&["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(tidegate.stdout.take().unwrap());
+    for (line, signal) in [("ready\n", Signal::SIGHUP), ("asked to reload\n", Signal::SIGTERM)] {
+        let mut read = String::new();
+        output.read_line(&mut read).unwrap();
+        assert_eq!(read, line);
+        send(&tidegate, signal);
+    }
+    assert_eq!(tidegate.wait().unwrap().code(), Some(8));
     place.expect_nothing_left(Duration::ZERO);
 }
 

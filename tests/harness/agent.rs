@@ -78,7 +78,10 @@ impl<'w> Tidegate<'w> {
     /// # Errors
     /// When the file cannot be written.
     pub fn policy(mut self, name: &str, text: &str) -> Result<Self> {
-        self.policy = self.world.write(&format!("{name}.toml"), text)?;
+        // In a directory of their own, which the command sees read-only.
+        let directory = self.world.directory().join("policies");
+        std::fs::create_dir_all(&directory)?;
+        self.policy = self.world.write(&format!("policies/{name}.toml"), text)?;
         Ok(self)
     }
 
@@ -103,6 +106,11 @@ impl<'w> Tidegate<'w> {
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The policy's file.
+    pub fn policy_path(&self) -> &Path {
+        &self.policy
     }
 
     /// The cgroup that `run` attaches at and makes its own below.
@@ -141,6 +149,11 @@ impl<'w> Tidegate<'w> {
         let finished = Process::run(&mut self.command(arguments)?, self.world.directory(), LIMIT)?;
         let records = self.records().with_context(|| format!("after {finished:?}"))?;
         Ok(Ran { finished, records })
+    }
+
+    /// The audit log's file.
+    pub fn audit(&self) -> &Path {
+        &self.audit
     }
 
     /// The audit log so far.

@@ -48,13 +48,17 @@ fn enclosed(
         fs::read_to_string(anchor).with_context(|| format!("cannot read {}", anchor.display()))?;
     let name = user.to_str().context("a user's name is UTF-8")?;
     let user = if name == "-" { None } else { Some(User::lookup(name)?) };
-    let forwarder = Forwarder::start()?;
+    let forwarder = Forwarder::start(|| drop(writeln!(io::stdout(), "asked to reload")))?;
     let enclosure = Enclosure::open(run_dir, Some(root).filter(|root| *root != Path::new("-")))?;
     let running = enclosure.spawn(Order {
         command: command.to_vec(),
         user,
         // A file and a directory of the test's, beside the anchor.
         hidden: ["hidden-file", "hidden-directory"].map(|name| anchor.with_file_name(name)).to_vec(),
+        read_only: vec![anchor.with_file_name("read-only")]
+            .into_iter()
+            .filter(|path| path.exists())
+            .collect(),
         trust_anchor,
         open_files: OpenFiles::raise()?,
     })?;

@@ -41,12 +41,23 @@ pub(crate) struct Seen {
     pub(crate) body: Option<Bytes>,
 }
 
+/// An answer that a test has put there, for requests with `x-test: canned`.
+#[derive(Clone, Default)]
+pub(crate) struct Canned {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(&'static str, String)>,
+    pub(crate) pieces: Vec<Bytes>,
+    /// Whether the body never ends.
+    pub(crate) stalls: bool,
+}
+
 type Hook = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    canned: Arc<Mutex<Canned>>,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -72,8 +83,12 @@ impl Upstream {
         tls.alpn_protocols =
             vec![if speaks == Speaks::Http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let upstream =
-            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), accepted: Arc::default() };
+        let upstream = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            canned: Arc::default(),
+            accepted: Arc::default(),
+        };
         let this = upstream.clone();
         tokio::spawn(async move {
             loop {
@@ -94,6 +109,10 @@ impl Upstream {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn put(&self, canned: Canned) {
+        *self.canned.lock().unwrap() = canned;
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -155,6 +174,7 @@ impl Upstream {
             "status" => respond(u16::try_from(number).unwrap(), pieces(vec![])),
             "edge" => {
                 let mut response = respond(403, pieces(vec![b"<html>bot?</html>"]));
+                response.headers_mut().insert("ratelimit-limit", "300".parse().unwrap());
                 response.headers_mut().insert("content-type", "text/html; charset=UTF-8".parse().unwrap());
                 response.headers_mut().insert("server", "cloudflare".parse().unwrap());
                 response
@@ -164,6 +184,23 @@ impl Upstream {
                 response.headers_mut().insert("alt-svc", "h3=\":443\"".parse().unwrap());
                 response.headers_mut().insert("x-tidegate-decision", "allow".parse().unwrap());
                 response.headers_mut().insert("ratelimit-remaining", "7".parse().unwrap());
+                response
+            }
+            "ratelimit" => {
+                let mut response = respond(200, pieces(vec![]));
+                let headers = response.headers_mut();
+                headers.insert("ratelimit-limit", number.into());
+                headers.insert("ratelimit-remaining", (number - 1).into());
+                headers.insert("ratelimit-reset", 1_700_000_000_u64.into());
+                response
+            }
+            "canned" => {
+                let Canned { status, fields, pieces, stalls } = self.canned.lock().unwrap().clone();
+                let last = if stalls { Last::Never } else { Last::End };
+                let mut response = respond(status, Pieces::new(pieces, last));
+                for (name, value) in fields {
+                    response.headers_mut().append(name, value.parse().unwrap());
+                }
                 response
             }
             "sleep" => {

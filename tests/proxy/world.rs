@@ -23,15 +23,17 @@ use tempfile::TempDir;
 use tidegate::{
     classify::Catalogue,
     config::{Config, OnAuditFailure},
-    decide::document,
-    forward::{Forwarder, Offer, upstream},
+    decide::store::{Handle, PolicySet, Store},
+    forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
     identify::{Principal, Subject},
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     session::{
         Connection, Recorder, Services, Treatment,
         http::{Served, serve},
+        limiter::Limiter,
     },
+    toml_file::Source,
 };
 use tidegate_tests::certificates::Authority;
 use tokio::{
@@ -83,6 +85,7 @@ impl Default for Setting {
 pub(crate) struct World {
     pub(crate) upstream: Upstream,
     pub(crate) connection: Arc<Connection>,
+    pub(crate) store: Arc<Store>,
     pub(crate) drain: watch::Sender<bool>,
     /// Lines of the audit log when a request's head came to the upstream.
     pub(crate) lines_at_upstream: Arc<Mutex<Vec<usize>>>,
@@ -130,17 +133,18 @@ impl World {
             catalogue: Catalogue::embedded(),
             forwarder,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limiter: Limiter::default(),
+            budgets: Budgets::default(),
             limits: config.limits,
             drain: draining,
         };
-        let catalogue = Catalogue::embedded();
-        let policy = document::parse("test", setting.policy, Path::new("test.toml"), catalogue).unwrap();
+        let store = Arc::new(Store::new(policies(setting.policy)));
         let connection = Connection {
             principal: Principal {
                 workload: "run".into(),
                 subject: Subject { workload: "run".into(), policy: "test".into(), ..Subject::default() },
             },
-            policy: Arc::new(policy),
+            policy: Handle::new(Arc::clone(&store), "test".into()),
             destination: SocketAddr::new("127.0.0.1".parse().unwrap(), upstream.address.port()),
             via: None,
             host: HostName::parse(HOST).unwrap(),
@@ -150,7 +154,7 @@ impl World {
             services: Arc::new(services),
             accepted_at: Instant::now(),
         };
-        Self { upstream, connection: Arc::new(connection), drain, lines_at_upstream, directory }
+        Self { upstream, connection: Arc::new(connection), store, drain, lines_at_upstream, directory }
     }
 
     /// The same connection, with something else about it.
@@ -158,7 +162,7 @@ impl World {
         let old = &self.connection;
         let mut connection = Connection {
             principal: old.principal.clone(),
-            policy: Arc::clone(&old.policy),
+            policy: old.policy.clone(),
             destination: old.destination,
             via: old.via.clone(),
             host: old.host.clone(),
@@ -305,6 +309,12 @@ impl Client {
             builder.uri(target).header("host", HOST)
         }
     }
+}
+
+/// The set with this one policy.
+pub(crate) fn policies(text: &str) -> PolicySet {
+    let source = Source::from_bytes(Path::new("test.toml"), text.as_bytes().to_vec()).unwrap();
+    PolicySet::load(&[source], Catalogue::embedded()).unwrap()
 }
 
 /// No body.

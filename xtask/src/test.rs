@@ -9,8 +9,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The client library that most Python programs call the API with.
-const PYTHON_PACKAGES: [&str; 1] = ["requests==2.34.2"];
+/// The library that most Python programs call HTTP APIs with, DigitalOcean's own client library, and another one.
+const PYTHON_PACKAGES: [&str; 3] = ["requests==2.34.2", "pydo==0.44.0", "python-digitalocean==1.17.0"];
+/// Fails where one of them is missing.
+const PYTHON_IMPORTS: &str = "import digitalocean, pydo, requests";
 
 /// Sets up what is missing, then lints, documents, and tests; `filters` go to the test runner.
 pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) -> Result<()> {
@@ -74,7 +76,7 @@ fn catalogue(_workspace: &Path) -> Result<()> {
 fn python(workspace: &Path) -> Result<()> {
     let directory = cargo::target_directory(workspace)?.join("python");
     let program = directory.join("bin/python3");
-    let works = Command::new(&program).args(["-c", "import requests"]).stderr(Stdio::null()).status();
+    let works = Command::new(&program).args(["-c", PYTHON_IMPORTS]).stderr(Stdio::null()).status();
     if works.is_ok_and(|status| status.success()) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The proxy of one workload: capture, gate, and the tasks that serve them.
 
-use super::{Error, Job, refusals::Refusals};
+use super::{Error, Job, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
         self, Capture, Options,
@@ -8,8 +8,10 @@ use crate::{
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
+    decide::store::{Handle, PolicyFile, Store},
     forward::{
         Forwarder,
+        ratelimit::Budgets,
         upstream::{Resolve, load_roots},
     },
     host::HostName,
@@ -17,7 +19,8 @@ use crate::{
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     run::Enclosure,
     session::{
-        Recorder, Services, gate::Gate, protected::ProtectedAddresses, proxies::ProxyAddresses, route::Names,
+        Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
+        proxies::ProxyAddresses, route::Names,
     },
     terminate::{Terminator, ca::Authority},
 };
@@ -30,7 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -53,8 +56,13 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
-    pub(super) async fn start(enclosure: &Enclosure, job: Job) -> Result<Self, Error> {
-        let Job { config, workload, policy } = job;
+    pub(super) async fn start(
+        enclosure: &Enclosure,
+        job: Job,
+        files: Arc<[PolicyFile]>,
+        hangup: Arc<Notify>,
+    ) -> Result<Self, Error> {
+        let Job { config, workload, policy, policies, .. } = job;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
@@ -81,19 +89,22 @@ impl Proxy {
             )
             .map_err(Error::Upstream)?,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            limiter: Limiter::default(),
+            budgets: Budgets::default(),
             limits: config.limits.clone(),
             drain: draining,
         });
         let cgroup = enclosure.cgroup().path().to_owned();
         let workload = Workload {
             name: workload.into(),
-            policy: policy.name.as_str().into(),
+            policy: policy.as_str().into(),
             mount: mount_of(&cgroup),
             cgroup: cgroup.clone(),
         };
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
-        let policy = Arc::new(policy);
+        let store = Arc::new(Store::new(policies));
+        let policy = Handle::new(Arc::clone(&store), Arc::clone(&workload.policy));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
         let gate = Arc::new(Gate::new(workload, policy, names, &config, known, terminator, services));
 
@@ -115,6 +126,7 @@ impl Proxy {
         };
         proxy.capture(&options, proxies, &gate)?;
         proxy.tasks.spawn(async move { addresses.keep_learning().await });
+        proxy.tasks.spawn(Reloader { store, files, hangup }.keep_loading());
         Ok(proxy)
     }
 

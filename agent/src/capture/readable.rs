@@ -1,4 +1,4 @@
-//! Registers a ring buffer's descriptor with the runtime.
+//! Registers descriptors that become readable with the runtime.
 #![expect(unsafe_code, reason = "tokio cannot check that the descriptor stays the same and open")]
 
 use std::{
@@ -7,9 +7,9 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Watches `ring` for readability.
-pub(super) fn watch<T: AsFd + AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: every `T` used here (aya's ring buffer and logger) owns its descriptor, answers the same one
+/// Watches `source` for readability.
+pub(crate) fn watch<T: AsFd + AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: every `T` used here (aya's ring buffer and logger, and `OwnedFd`) owns its descriptor, answers the same one
     // for as long as it lives, and closes it only when dropped, which `AsyncFd` does after deregistering.
-    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(source, Interest::READABLE) }.map_err(io::Error::from)
 }

@@ -7,7 +7,7 @@ mod tests;
 use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
 use http::Method;
 use serde_json::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use resource::NoResource;
 pub(super) use resource::is_exact;
@@ -41,6 +41,12 @@ pub struct Named<'a> {
     pub value: String,
     /// Where it stands.
     pub place: Where<'a>,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.value)
+    }
 }
 
 /// Where a resource is named.

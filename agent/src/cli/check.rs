@@ -4,12 +4,13 @@ use super::Error;
 use crate::{
     classify::Catalogue,
     config::file,
-    decide::{case::Table, document},
+    decide::{case::Table, document, lint},
     toml_file::{self, Problem, Source},
 };
 use clap::Args;
 use serde::Serialize;
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
@@ -41,6 +42,8 @@ struct Report {
     kind: Kind,
     ok: bool,
     errors: Vec<Problem>,
+    /// What is valid, and doubtful all the same.
+    warnings: Vec<Problem>,
     /// How many cases passed, for a case table.
     #[serde(skip_serializing_if = "Option::is_none")]
     cases: Option<usize>,
@@ -53,8 +56,9 @@ struct Report {
 pub fn check(args: &CheckArgs, out: &mut impl Write) -> Result<(), Error> {
     let catalogue = Catalogue::embedded();
     let files = if args.files.is_empty() { installed() } else { args.files.clone() };
-    let reports: Vec<Report> =
-        files.iter().flat_map(|file| expanded(file)).map(|file| report(file, catalogue)).collect();
+    let mut seen = BTreeSet::new();
+    let files = files.iter().flat_map(|file| expanded(file)).filter(|file| seen.insert(file.clone()));
+    let reports: Vec<Report> = files.map(|file| report(file, catalogue)).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &reports).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -76,10 +80,11 @@ fn installed() -> Vec<PathBuf> {
     std::iter::once(config).chain(policy_dir).collect()
 }
 
-/// A directory stands for the policies in it and the case tables in its `cases`.
+/// A directory stands for the policies in it and the case tables in its `cases`, a policy for its own table as well.
 fn expanded(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
-        return vec![path.to_owned()];
+        let table = path.parent().zip(path.file_name()).map(|(dir, name)| dir.join("cases").join(name));
+        return std::iter::once(path.to_owned()).chain(table.filter(|table| table.is_file())).collect();
     }
     let mut files = toml_files(path);
     files.extend(toml_files(&path.join("cases")));
@@ -98,19 +103,38 @@ fn toml_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What a file that is all right is: how many cases passed, and what is doubtful.
+#[derive(Default)]
+struct Found {
+    cases: Option<usize>,
+    warnings: Vec<Problem>,
+}
+
 fn report(file: PathBuf, catalogue: &Catalogue) -> Report {
     let source = Source::open(&file);
     let kind = source.as_ref().map_or(Kind::Policy, |source| kind_of(&source.text));
     let result = source.and_then(|source| match kind {
-        Kind::Policy => document::read(&source, catalogue).map(|_| None),
-        Kind::Cases => run_cases(&source, catalogue).map(Some),
-        Kind::Config => check_config(&source, catalogue).map(|()| None),
+        Kind::Policy => check_policy(&source, catalogue),
+        Kind::Cases => run_cases(&source, catalogue),
+        Kind::Config => check_config(&source, catalogue),
     });
-    let (cases, errors) = match result {
-        Ok(cases) => (cases, Vec::new()),
-        Err(error) => (None, error.problems()),
+    let (found, errors) = match result {
+        Ok(found) => (found, Vec::new()),
+        Err(error) => (Found::default(), error.problems()),
     };
-    Report { file, kind, ok: errors.is_empty(), errors, cases }
+    let Found { cases, warnings } = found;
+    Report { file, kind, ok: errors.is_empty(), errors, warnings, cases }
+}
+
+fn check_policy(source: &Source, catalogue: &Catalogue) -> Result<Found, toml_file::Error> {
+    let policy = document::read(source, catalogue)?;
+    let lines = document::lines(source);
+    let warnings = lint::doubts(&policy, catalogue).into_iter().map(|doubt| Problem {
+        line: lines.get(&doubt.entry).copied().unwrap_or_default(),
+        column: 0,
+        message: format!("{}: {}", doubt.entry, doubt.message),
+    });
+    Ok(Found { warnings: warnings.collect(), cases: None })
 }
 
 /// A text that is no TOML counts as a policy; the same error is told in any case.
@@ -126,20 +150,29 @@ fn kind_of(text: &str) -> Kind {
 }
 
 /// A table `DIR/cases/x.toml` is for a policy `DIR/NAME.toml`.
-fn run_cases(source: &Source, catalogue: &Catalogue) -> Result<usize, toml_file::Error> {
+fn run_cases(source: &Source, catalogue: &Catalogue) -> Result<Found, toml_file::Error> {
     let table = Table::parse(source)?;
     let cases_dir = source.path.parent().unwrap_or(Path::new(""));
     let policy = cases_dir.join("..").join(format!("{}.toml", table.policy()));
     let policy = fs::canonicalize(&policy).unwrap_or(policy);
-    table.run(&document::load(&policy, catalogue)?, catalogue)
+    let cases = table.run(&document::load(&policy, catalogue)?, catalogue)?;
+    Ok(Found { cases: Some(cases), warnings: Vec::new() })
 }
 
-fn check_config(source: &Source, catalogue: &Catalogue) -> Result<(), toml_file::Error> {
+fn check_config(source: &Source, catalogue: &Catalogue) -> Result<Found, toml_file::Error> {
     let config = file::parse(source)?;
+    let path = |policy: &str| config.policy_dir.join(format!("{policy}.toml"));
     for workload in &config.workloads {
-        document::load(&config.policy_dir.join(format!("{}.toml", workload.policy)), catalogue)?;
+        document::load(&path(&workload.policy), catalogue)?;
     }
-    Ok(())
+    let used: Vec<PathBuf> = config.workloads.iter().map(|workload| path(&workload.policy)).collect();
+    let idle = toml_files(&config.policy_dir).into_iter().filter(|file| !used.contains(file));
+    let warnings = idle.map(|file| Problem {
+        line: 0,
+        column: 0,
+        message: format!("`{}` is the policy of no workload", file.display()),
+    });
+    Ok(Found { warnings: warnings.collect(), cases: None })
 }
 
 impl Report {
@@ -153,7 +186,11 @@ impl Report {
                 0 => writeln!(out, "{}", problem.message),
                 line => writeln!(out, "{file}:{line}: {}", problem.message),
             }),
-        }
+        }?;
+        self.warnings.iter().try_for_each(|warning| match warning.line {
+            0 => writeln!(out, "{file}: warning: {}", warning.message),
+            line => writeln!(out, "{file}:{line}: warning: {}", warning.message),
+        })
     }
 }
 

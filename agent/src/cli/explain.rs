@@ -4,7 +4,9 @@ use super::Error;
 use crate::{
     classify::{Catalogue, Scope},
     decide::{
-        Effect, Policy, document,
+        Caller, Effect, Policy,
+        account::Considered,
+        document,
         trial::{self, Imagined, Trial},
     },
     reason::Reason,
@@ -13,9 +15,11 @@ use crate::{
 use clap::Args;
 use serde::Serialize;
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// More than any body that the API takes as JSON.
@@ -31,9 +35,12 @@ pub struct ExplainArgs {
     pub method: String,
     /// The URL, or a path such as /v2/droplets
     pub url: String,
-    /// The request's body
+    /// The request's body, as JSON
     #[arg(long, value_name = "FILE")]
     pub body: Option<PathBuf>,
+    /// The workload that asks, for conditions that name it
+    #[arg(long, value_name = "NAME", default_value = "run")]
+    pub workload: String,
     /// Print JSON with the keys of the audit records
     #[arg(long)]
     pub json: bool,
@@ -50,8 +57,13 @@ struct Explanation<'a> {
     operation: Option<&'a str>,
     #[serde(rename = "tidegate.scopes.required")]
     required: Vec<&'a str>,
+    /// Why each is required.
+    #[serde(rename = "tidegate.scopes.because", skip_serializing_if = "BTreeMap::is_empty")]
+    because: BTreeMap<&'a str, String>,
     #[serde(rename = "tidegate.scopes.missing")]
     missing: Vec<&'a str>,
+    #[serde(rename = "tidegate.resources", skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<String>,
     #[serde(rename = "tidegate.decision")]
     decision: Effect,
     #[serde(rename = "tidegate.verdict")]
@@ -62,6 +74,15 @@ struct Explanation<'a> {
     rule: &'a str,
     #[serde(rename = "tidegate.policy")]
     policy: &'a str,
+    /// The entries of the policy that were considered.
+    #[serde(rename = "tidegate.rules", skip_serializing_if = "<[_]>::is_empty")]
+    considered: &'a [Considered],
+    /// The limits that count the request.
+    #[serde(rename = "tidegate.limits", skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<String>,
+    /// What would be taken out of the answer.
+    #[serde(rename = "tidegate.filtered", skip_serializing_if = "Vec::is_empty")]
+    filtered: Vec<String>,
     #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
 }
@@ -76,12 +97,14 @@ pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<(), Error> {
         Some(path) => document::load(path, catalogue)?,
         None => document::read_only(catalogue)?,
     };
-    let body_bytes = args.body.as_deref().map(body_length).transpose()?;
-    let trial = trial::try_request(
-        &policy,
-        catalogue,
-        Imagined { method: &args.method, url: &args.url, body: None },
-    )?;
+    let body = args.body.as_deref().map(read_body).transpose()?;
+    let imagined = Imagined {
+        body: body.as_deref(),
+        caller: Caller { workload: &args.workload, token_type: "dop", ..Caller::default() },
+        now: SystemTime::now(),
+        ..Imagined::new(&args.method, &args.url)
+    };
+    let trial = trial::try_request(&policy, catalogue, imagined)?;
     let explanation = Explanation::new(&policy, &trial);
     if args.json {
         serde_json::to_writer(&mut *out, &explanation).map_err(io::Error::from)?;
@@ -89,21 +112,21 @@ pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<(), Error> {
         return Ok(());
     }
     explanation.write(&policy, out)?;
-    if let Some(bytes) = body_bytes {
-        let note = "it changes nothing: scopes that only some bodies need are required of every request";
-        writeln!(out, "body       {bytes} bytes; {note}")?;
+    let unread = trial.operation.filter(|operation| operation.has_telling_body() && body.is_none());
+    if unread.is_some() && trial.decision.effect == Effect::Allow {
+        writeln!(out, "body       none given; this operation's may need more: try --body FILE")?;
     }
     Ok(())
 }
 
-fn body_length(path: &Path) -> Result<usize, Error> {
+fn read_body(path: &Path) -> Result<Vec<u8>, Error> {
     let fail = |source| Error::Body { path: path.to_owned(), source };
     let mut body = Vec::new();
     File::open(path).and_then(|file| file.take(MAX_BODY_BYTES + 1).read_to_end(&mut body)).map_err(fail)?;
     if body.len() as u64 > MAX_BODY_BYTES {
         return Err(fail(io::Error::from(io::ErrorKind::FileTooLarge)));
     }
-    Ok(body.len())
+    Ok(body)
 }
 
 impl<'a> Explanation<'a> {
@@ -119,29 +142,41 @@ impl<'a> Explanation<'a> {
             path: &trial.path,
             operation: trial.operation.map(|operation| operation.name.as_str()),
             required: decision.required.iter().map(Scope::as_str).collect(),
+            because: decision.required.iter().map(|scope| (scope.as_str(), trial.why(scope))).collect(),
             missing: decision.missing.iter().map(Scope::as_str).collect(),
+            resources: trial.needs.resources.iter().map(ToString::to_string).collect(),
             decision: decision.effect,
             verdict,
             reason: decision.reason,
             rule: &decision.rule,
             policy: &policy.name,
+            considered: &trial.account,
+            limits: decision.limits.iter().map(|index| format!("limit[{index}]")).collect(),
+            filtered: trial.withheld(),
             detail: decision.note.as_deref(),
         }
     }
 
     fn write(&self, policy: &Policy, out: &mut impl Write) -> io::Result<()> {
-        let or_none = |words: &[&str]| if words.is_empty() { "none".to_owned() } else { words.join(" + ") };
         writeln!(out, "request    {} {}", self.method, self.path)?;
         writeln!(out, "operation  {}", self.operation.unwrap_or("none: not in the catalogue"))?;
-        writeln!(out, "needs      {}", or_none(&self.required))?;
+        let needed = self.required.iter().map(|scope| {
+            let because = self.because.get(scope).map_or("", String::as_str);
+            format!("{scope:<28} {because}")
+        });
+        list(out, "needs", needed, Some("nothing"))?;
+        list(out, "names", self.resources.iter().map(String::clone), None)?;
         writeln!(out, "policy     {}", self.policy)?;
+        list(out, "considered", self.considered.iter().map(ToString::to_string), None)?;
         writeln!(out, "decision   {}, by {} ({})", self.decision.word(), self.rule, self.reason)?;
         if !self.missing.is_empty() {
-            writeln!(out, "missing    {}", or_none(&self.missing))?;
+            writeln!(out, "missing    {}", self.missing.join(" + "))?;
         }
         if let Some(detail) = self.detail {
             writeln!(out, "because    {detail}")?;
         }
+        list(out, "counted by", self.limits.iter().map(String::clone), None)?;
+        list(out, "withheld", self.filtered.iter().map(|pointer| format!("{pointer} of the answer")), None)?;
         if self.verdict == Verdict::WouldRefuse {
             writeln!(out, "dry run    forwarded all the same, and recorded as would_refuse")?;
         }
@@ -152,13 +187,38 @@ impl<'a> Explanation<'a> {
     }
 }
 
+/// A heading with a line for each item, or with `otherwise` where there is none.
+fn list(
+    out: &mut impl Write,
+    heading: &str,
+    items: impl Iterator<Item = String>,
+    otherwise: Option<&str>,
+) -> io::Result<()> {
+    let mut heading = Some(heading);
+    for item in items {
+        writeln!(out, "{:<10} {}", heading.take().unwrap_or_default(), item.trim_end())?;
+    }
+    match (heading, otherwise) {
+        (Some(heading), Some(otherwise)) => writeln!(out, "{heading:<10} {otherwise}"),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use test_case::test_case;
 
     fn args(method: &str, url: &str, json: bool) -> ExplainArgs {
-        ExplainArgs { policy: None, method: method.to_owned(), url: url.to_owned(), body: None, json }
+        let workload = "run".to_owned();
+        ExplainArgs {
+            policy: None,
+            method: method.to_owned(),
+            url: url.to_owned(),
+            body: None,
+            workload,
+            json,
+        }
     }
 
     fn output(args: &ExplainArgs) -> String {
@@ -172,9 +232,10 @@ mod tests {
         let expected = concat!(
             r#"{"http.request.method":"DELETE","url.path":"/v2/droplets/1","#,
             r#""tidegate.operation":"droplets_destroy","tidegate.scopes.required":["droplet:delete"],"#,
-            r#""tidegate.scopes.missing":["droplet:delete"],"tidegate.decision":"deny","#,
-            r#""tidegate.verdict":"refused","tidegate.reason":"missing_scope","tidegate.rule":"default","#,
-            r#""tidegate.policy":"read-only"}"#,
+            r#""tidegate.scopes.because":{"droplet:delete":"the operation's own"},"#,
+            r#""tidegate.scopes.missing":["droplet:delete"],"tidegate.resources":["droplet:1"],"#,
+            r#""tidegate.decision":"deny","tidegate.verdict":"refused","tidegate.reason":"missing_scope","#,
+            r#""tidegate.rule":"default","tidegate.policy":"read-only"}"#,
             "\n"
         );
         assert_eq!(output(&args("DELETE", "/v2/droplets/1", true)), expected);
@@ -182,8 +243,10 @@ mod tests {
 
     #[test]
     fn people_get_lines() {
-        let expected = "request    GET /v2/domains\noperation  domains_list\nneeds      domain:read\n\
-                        policy     read-only\ndecision   allow, by allow[0] (scopes_allowed)\n";
+        let expected = "request    GET /v2/domains\noperation  domains_list\n\
+                        needs      domain:read                  the operation's own\npolicy     read-only\n\
+                        considered allow[0]   allow fits: domain:read\n\
+                        decision   allow, by allow[0] (scopes_allowed)\n";
         assert_eq!(output(&args("GET", "https://api.digitalocean.com/v2/domains?page=2", false)), expected);
         let unknown = output(&args("GET", "/v3/anything", false));
         assert!(unknown.contains("operation  none: not in the catalogue\n"), "{unknown}");
@@ -204,12 +267,23 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_and_said_to_change_nothing() {
+    fn a_body_tells_which_scopes_and_resources() {
         let dir = tempfile::tempdir().unwrap();
         let body = dir.path().join("b.json");
-        std::fs::write(&body, "{}").unwrap();
-        let args = ExplainArgs { body: Some(body), ..args("POST", "/v2/droplets", false) };
-        assert!(output(&args).contains("body       2 bytes; it changes nothing"));
+        std::fs::write(&body, r#"{"name":"a","image":"debian-12-x64","tags":["ci"]}"#).unwrap();
+        let args = ExplainArgs { body: Some(body.clone()), ..args("POST", "/v2/droplets", false) };
+        let shown = output(&args);
+        for line in [
+            "needs      droplet:create               the operation's own\n",
+            "           image:read                   because of body /image\n",
+            "           tag:create                   because of body /tags\n",
+            "missing    droplet:create + tag:create\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
+        assert!(shown.contains(" tag:ci\n"), "{shown}");
+        std::fs::write(&body, r#"{"name":"a","name":"b"}"#).unwrap();
+        assert!(output(&args).contains("by default (body_malformed)"));
         let missing = ExplainArgs { body: Some(dir.path().join("none")), ..args };
         assert_eq!(explain(&missing, &mut Vec::new()).unwrap_err().status(), 2);
     }

@@ -5,8 +5,8 @@ use crate::{
     app::{self, Job},
     classify::Catalogue,
     config::{Config, file},
-    decide::document,
-    toml_file,
+    decide::store::PolicySet,
+    toml_file::{self, Source},
 };
 use clap::Args;
 use std::{ffi::OsString, io, path::PathBuf};
@@ -17,7 +17,8 @@ const UNNAMED_WORKLOAD: &str = "run";
 /// `tidegate run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The policy; without it and `--workload`, the built-in one that reads and changes nothing
+    /// The policy; without it and `--workload`, the built-in one that reads and changes nothing. It is loaded again
+    /// when it changes, and on SIGHUP, which the command does not get
     #[arg(long, value_name = "FILE", conflicts_with = "workload")]
     pub policy: Option<PathBuf>,
     /// A workload of the configuration, whose name and policy to use
@@ -46,7 +47,7 @@ pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Job, Error> {
     if let Some(audit) = &args.audit {
         config.audit.path.clone_from(audit);
     }
-    let (workload, policy) = match (&args.workload, &args.policy) {
+    let (workload, policy_file) = match (&args.workload, &args.policy) {
         (Some(name), _) => {
             let entry = config.workloads.iter().find(|workload| workload.name == *name).ok_or_else(|| {
                 let known: Vec<&str> =
@@ -54,13 +55,23 @@ pub fn prepare(args: &RunArgs, catalogue: &Catalogue) -> Result<Job, Error> {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 Error::UnknownWorkload { name: name.clone(), config: config_path, known }
             })?;
-            let path = config.policy_dir.join(format!("{}.toml", entry.policy));
-            (name.clone(), document::load(&path, catalogue)?)
+            (name.clone(), Some(config.policy_dir.join(format!("{}.toml", entry.policy))))
         }
-        (None, Some(path)) => (UNNAMED_WORKLOAD.to_owned(), document::load(path, catalogue)?),
-        (None, None) => (UNNAMED_WORKLOAD.to_owned(), document::read_only(catalogue)?),
+        (None, Some(path)) => (UNNAMED_WORKLOAD.to_owned(), Some(path.clone())),
+        (None, None) => (UNNAMED_WORKLOAD.to_owned(), None),
     };
-    Ok(Job { config, workload, policy })
+    let policies = match &policy_file {
+        Some(path) => PolicySet::load(&[Source::open(path)?], catalogue)?,
+        None => PolicySet::built_in(catalogue)?,
+    };
+    let policy = policies.names().next().unwrap_or_default().to_owned();
+    // A reload must find the same file, wherever the process is then.
+    let policy_files = policy_file.map(absolute).transpose()?;
+    Ok(Job { config, workload, policy, policies, policy_files: policy_files.into_iter().collect() })
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, toml_file::Error> {
+    std::path::absolute(&path).map_err(|source| toml_file::Error::Open { path, source })
 }
 
 /// The configuration that is named, or the installed one, or the default where none is installed.
@@ -119,7 +130,7 @@ mod tests {
         let dir = installed();
         let args = RunArgs { workload: Some("w".to_owned()), audit: Some("-".into()), ..args(dir.path()) };
         let job = prepare(&args, Catalogue::embedded()).unwrap();
-        assert_eq!((job.workload.as_str(), job.policy.name.as_str()), ("w", "p"));
+        assert_eq!((job.workload.as_str(), job.policy.as_str()), ("w", "p"));
         assert_eq!(job.config.audit.path, Path::new("-"));
     }
 
@@ -127,7 +138,7 @@ mod tests {
     fn a_command_without_a_policy_may_only_read() {
         let dir = installed();
         let job = prepare(&args(dir.path()), Catalogue::embedded()).unwrap();
-        assert_eq!((job.workload.as_str(), job.policy.name.as_str()), ("run", "read-only"));
+        assert_eq!((job.workload.as_str(), job.policy.as_str()), ("run", "read-only"));
     }
 
     #[test_case(Some("other"), None, "no workload `other`"; "unknown workload")]

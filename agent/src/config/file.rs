@@ -1,7 +1,9 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
+mod limits;
+
 use super::{
-    Capture, Config, ForwardProxies, ForwardProxy, Limits, OnAuditFailure, Treatment, Workload, duration,
+    Capture, Config, ForwardProxies, ForwardProxy, OnAuditFailure, Treatment, Workload, duration,
     matching::{self, MatchTable},
 };
 use crate::{
@@ -9,6 +11,7 @@ use crate::{
     toml_file::{Findings, Source},
 };
 use ipnet::IpNet;
+use limits::LimitsTable;
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
@@ -120,15 +123,6 @@ enum OnFailureWord {
 struct CaTable {
     ephemeral: Option<Spanned<bool>>,
     dir: Option<Spanned<PathBuf>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsTable {
-    connections: Option<Spanned<usize>>,
-    handshakes: Option<Spanned<usize>>,
-    head_timeout: Option<Spanned<String>>,
-    body_idle_timeout: Option<Spanned<String>>,
 }
 
 impl From<TreatmentWord> for Treatment {
@@ -371,23 +365,6 @@ impl Reader<'_> {
         }
         config.ca.ephemeral = table.ephemeral.map_or(config.ca.ephemeral, Spanned::into_inner);
         self.absolute(table.dir, &mut config.ca.dir);
-    }
-
-    fn limits(&mut self, table: &LimitsTable, limits: &mut Limits) {
-        let counts = [
-            ("connections", &table.connections, &mut limits.connections),
-            ("handshakes", &table.handshakes, &mut limits.handshakes),
-        ];
-        for (key, word, count) in counts {
-            let Some(word) = word else { continue };
-            if !(1..=1_000_000).contains(word.as_ref()) {
-                let message = format!("`{key} = {}` is out of range; write 1 to 1000000", word.as_ref());
-                self.findings.add(word.span(), message);
-            }
-            *count = *word.as_ref();
-        }
-        self.duration(table.head_timeout.as_ref(), &mut limits.head_timeout);
-        self.duration(table.body_idle_timeout.as_ref(), &mut limits.body_idle_timeout);
     }
 
     fn duration(&mut self, word: Option<&Spanned<String>>, duration: &mut Duration) {

@@ -1,17 +1,19 @@
 //! Case tables: requests with the answers that a policy must give, in TOML.
 
 use super::{
-    Effect, Policy,
+    Caller, Effect, Policy,
     document::is_policy_name,
     nearest::nearest,
-    trial::{self, Imagined},
+    trial::{self, Imagined, Trial},
 };
 use crate::{
-    classify::catalogue::Catalogue,
+    classify::{Scope, catalogue::Catalogue},
     reason::Reason,
     toml_file::{Error, Findings, Source},
 };
 use serde::Deserialize;
+use std::time::SystemTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::Spanned;
 
 /// A case table as it is written.
@@ -29,11 +31,37 @@ struct CaseTable {
     name: String,
     method: String,
     url: String,
+    body: Option<Body>,
+    workload: Option<String>,
+    user: Option<u32>,
+    executable: Option<String>,
+    token_type: Option<String>,
+    now: Option<String>,
     expect: Expected,
     operation: Option<String>,
     reason: Option<Spanned<String>>,
     rule: Option<String>,
     missing: Option<Vec<String>>,
+    required: Option<Vec<String>>,
+    withheld: Option<Vec<String>>,
+}
+
+/// A body: as text, or as a table that stands for its JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Body {
+    Text(String),
+    Table(serde_json::Map<String, serde_json::Value>),
+}
+
+impl Body {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.as_bytes().to_vec(),
+            // A map of JSON values always serialises.
+            Self::Table(table) => serde_json::to_vec(table).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -94,53 +122,91 @@ impl<'a> Table<'a> {
     pub fn run(&self, policy: &Policy, catalogue: &Catalogue) -> Result<usize, Error> {
         let mut findings = Findings::new(self.source);
         for case in &self.cases {
-            for difference in case.as_ref().differences(policy, catalogue) {
+            if let Some(difference) = case.as_ref().difference(policy, catalogue) {
                 findings.add(case.span(), format!("case `{}`: {difference}", case.as_ref().name));
             }
         }
         findings.finish(self.cases.len())
     }
+
+    /// The requests of the cases, with their names.
+    pub fn requests(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        let cases = self.cases.iter().map(Spanned::as_ref);
+        cases.map(|case| (case.name.as_str(), case.method.as_str(), case.url.as_str()))
+    }
 }
 
 impl CaseTable {
-    fn differences(&self, policy: &Policy, catalogue: &Catalogue) -> Vec<String> {
-        let trial = match trial::try_request(
-            policy,
-            catalogue,
-            Imagined { method: &self.method, url: &self.url, body: None },
-        ) {
+    /// What is other than the table says, as a diff: `-` what was expected, `+` what was found.
+    fn difference(&self, policy: &Policy, catalogue: &Catalogue) -> Option<String> {
+        let body = self.body.as_ref().map(Body::bytes);
+        let trial = match self.trial(policy, catalogue, body.as_deref()) {
             Ok(trial) => trial,
-            Err(error) => return vec![error.to_string()],
+            Err(message) => return Some(message),
         };
         let decision = &trial.decision;
-        let expected = match self.expect {
+        let mut lines = vec![format!("{} {}", self.method, self.url)];
+        let mut differs = false;
+        let mut compare = |what: &str, expected: Option<String>, found: String| match expected
+            .filter(|expected| *expected != found)
+        {
+            Some(expected) => {
+                differs = true;
+                lines.extend([format!("  - {what:<10} {expected}"), format!("  + {what:<10} {found}")]);
+            }
+            None => lines.push(format!("    {what:<10} {found}")),
+        };
+        let effect = match self.expect {
             Expected::Allow => Effect::Allow,
             Expected::Deny => Effect::Deny,
         };
-        let mut differences = Vec::new();
-        let mut compare = |what: &str, expected: Option<&str>, found: &str| {
-            if let Some(expected) = expected.filter(|expected| *expected != found) {
-                differences.push(format!("{what} is `{found}`, expected `{expected}`"));
-            }
-        };
-        compare("the decision", Some(expected.word()), decision.effect.word());
+        compare("decision", Some(effect.word().to_owned()), decision.effect.word().to_owned());
+        let reason = self.reason.as_ref().map(|reason| reason.as_ref().clone());
+        compare("reason", reason, decision.reason.code().to_owned());
+        compare("rule", self.rule.clone(), decision.rule.clone());
         let operation = trial.operation.map_or("none", |operation| operation.name.as_str());
-        compare("the operation", self.operation.as_deref(), operation);
-        compare(
-            "the reason",
-            self.reason.as_ref().map(|reason| reason.as_ref().as_str()),
-            decision.reason.code(),
-        );
-        compare("the rule", self.rule.as_deref(), &decision.rule);
-        if let Some(expected) = &self.missing {
-            let mut expected = expected.clone();
-            expected.sort();
-            let mut missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
-            missing.sort();
-            compare("the missing scopes", Some(&expected.join(", ")), &missing.join(", "));
-        }
-        differences
+        compare("operation", self.operation.clone(), operation.to_owned());
+        compare("required", sorted(self.required.as_deref()), words(&decision.required));
+        compare("missing", sorted(self.missing.as_deref()), words(&decision.missing));
+        compare("withheld", sorted(self.withheld.as_deref()), trial.withheld().join(", "));
+        differs.then(|| lines.join("\n"))
     }
+
+    fn trial<'a>(
+        &self,
+        policy: &Policy,
+        catalogue: &'a Catalogue,
+        body: Option<&[u8]>,
+    ) -> Result<Trial<'a>, String> {
+        let now = match &self.now {
+            None => SystemTime::UNIX_EPOCH,
+            Some(text) => OffsetDateTime::parse(text, &Rfc3339)
+                .map_err(|_| format!("`now = \"{text}\"` is no time such as `2026-11-22T10:00:00Z`"))?
+                .into(),
+        };
+        let caller = Caller {
+            workload: self.workload.as_deref().unwrap_or_default(),
+            uid: self.user,
+            executable: self.executable.as_deref(),
+            token_type: self.token_type.as_deref().unwrap_or("dop"),
+            ..Caller::default()
+        };
+        let imagined = Imagined { body, caller, now, ..Imagined::new(&self.method, &self.url) };
+        trial::try_request(policy, catalogue, imagined).map_err(|error| error.to_string())
+    }
+}
+
+fn sorted(words: Option<&[String]>) -> Option<String> {
+    words.map(|words| {
+        let mut words = words.to_vec();
+        words.sort();
+        words.join(", ")
+    })
+}
+
+fn words(scopes: &[Scope]) -> String {
+    let words: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+    sorted(Some(&words)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -167,13 +233,29 @@ mod tests {
         assert_eq!(run(&text), Ok(1));
     }
 
-    #[test_case("expect = \"allow\"", "the decision is `deny`, expected `allow`"; "decision")]
-    #[test_case("expect = \"deny\"\nreason = \"denied_scope\"", "the reason is `missing_scope`, expected `denied_scope`"; "reason")]
-    #[test_case("expect = \"deny\"\nmissing = []", "the missing scopes is `droplet:delete`, expected ``"; "missing")]
-    #[test_case("expect = \"deny\"\nrule = \"deny[0]\"", "the rule is `default`, expected `deny[0]`"; "rule")]
-    #[test_case("expect = \"deny\"\noperation = \"droplets_get\"", "the operation is `droplets_destroy`, expected `droplets_get`"; "operation")]
-    fn each_difference_is_told_with_its_line(rest: &str, expected: &str) {
-        assert_eq!(run(&format!("{HEAD}{rest}")), Err(format!("t.toml:2: case `a`: {expected}")));
+    #[test_case("expect = \"allow\"", "decision", "allow", "deny"; "decision")]
+    #[test_case("expect = \"deny\"\nreason = \"denied_scope\"", "reason", "denied_scope", "missing_scope"; "reason")]
+    #[test_case("expect = \"deny\"\nmissing = []", "missing", "", "droplet:delete"; "missing")]
+    #[test_case("expect = \"deny\"\nrequired = [\"a:b\"]", "required", "a:b", "droplet:delete"; "required")]
+    #[test_case("expect = \"deny\"\nrule = \"deny[0]\"", "rule", "deny[0]", "default"; "rule")]
+    #[test_case("expect = \"deny\"\noperation = \"droplets_get\"", "operation", "droplets_get", "droplets_destroy"; "operation")]
+    fn each_difference_is_told_with_its_line(rest: &str, what: &str, expected: &str, found: &str) {
+        let told = run(&format!("{HEAD}{rest}")).unwrap_err();
+        assert!(told.starts_with("t.toml:2: case `a`: DELETE /v2/droplets/1\n"), "{told}");
+        let lines = format!("\n  - {what:<10} {expected}\n  + {what:<10} {found}");
+        assert!(told.contains(&lines), "{told}");
+    }
+
+    #[test]
+    fn a_case_can_say_who_asks_when_and_with_what() {
+        let rest = "url = \"/v2/droplets\"\nmethod = \"POST\"\nexpect = \"deny\"\nreason = \"missing_scope\"\n\
+                    body = { name = \"a\", image = 1 }\nworkload = \"ci\"\nuser = 1000\nexecutable = \"/bin/x\"\n\
+                    token_type = \"dop\"\nnow = \"2026-11-22T10:00:00Z\"\n\
+                    required = [\"droplet:create\", \"image:read\"]";
+        let table = format!("policy = \"read-only\"\n[[case]]\nname = \"a\"\n{rest}");
+        assert_eq!(run(&table), Ok(1));
+        let wrong = run(&table.replace("2026-11", "2026-13")).unwrap_err();
+        assert!(wrong.contains("is no time such as"), "{wrong}");
     }
 
     #[test_case("policy = \"read-only\"", "t.toml:1: no `[[case]]`; a table without one tests nothing"; "empty")]

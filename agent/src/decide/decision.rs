@@ -35,6 +35,8 @@ pub struct Decision {
     pub rule: String,
     /// What the deciding rule gives as its own reason, for the refusal's message.
     pub note: Option<String>,
+    /// What would be allowed in its place, for the refusal's message.
+    pub instead: Option<String>,
     /// The scopes that the request needs; the set that came closest where several would do.
     pub required: Vec<Scope>,
     /// Those of them that the policy does not allow, or denies.
@@ -55,6 +57,7 @@ impl Decision {
             reason,
             rule: "default".to_owned(),
             note: Some(note),
+            instead: None,
             required: Vec::new(),
             missing: Vec::new(),
             limits: Vec::new(),

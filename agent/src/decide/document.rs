@@ -1,17 +1,21 @@
 //! Policies as they are written: the TOML shape, and its checks against the catalogue.
 
+mod constraint;
+mod limits;
+
 use super::{
     Effect, Policy,
-    grant::{Grant, did_you_mean},
-    nearest::nearest,
-    policy::{Constraint, Mode, Rule},
+    grant::Grant,
+    policy::{Mode, Rule},
 };
 use crate::{
-    classify::{Operation, catalogue::Catalogue},
+    classify::catalogue::Catalogue,
     toml_file::{Findings, Source},
 };
+use constraint::{Narrowing, ResourcesTable};
+use limits::LimitTable;
 use serde::Deserialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 use toml::Spanned;
 
 pub use crate::toml_file::Error as LoadError;
@@ -35,6 +39,8 @@ struct Document {
     unknown: Option<Spanned<EffectWord>>,
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
+    #[serde(default)]
+    limit: Vec<Spanned<LimitTable>>,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +49,8 @@ struct RuleTable {
     effect: EffectWord,
     scopes: Option<Spanned<Vec<Spanned<String>>>>,
     operations: Option<Spanned<Vec<Spanned<String>>>>,
+    resources: Option<Spanned<ResourcesTable>>,
+    when: Option<Spanned<String>>,
     reason: Option<Spanned<String>>,
     mode: Option<Spanned<ModeWord>>,
 }
@@ -101,7 +109,28 @@ pub fn parse(name: &str, text: &str, origin: &Path, catalogue: &Catalogue) -> Re
 /// # Errors
 /// When the catalogue does not know the aliases' scopes, which a test rules out for the embedded one.
 pub fn read_only(catalogue: &Catalogue) -> Result<Policy, LoadError> {
-    parse("read-only", READ_ONLY, Path::new("policies/read-only.toml"), catalogue)
+    read(&read_only_source()?, catalogue)
+}
+
+/// The text of that sample.
+///
+/// # Errors
+/// Never: it is UTF-8.
+pub fn read_only_source() -> Result<Source, LoadError> {
+    Source::from_bytes(Path::new("policies/read-only.toml"), READ_ONLY.as_bytes().to_vec())
+}
+
+/// The lines of a policy's entries, by the names that decisions give them (`allow[0]`, `rule[3]`).
+pub fn lines(source: &Source) -> BTreeMap<String, usize> {
+    let Ok(document) = source.parse::<Document>() else { return BTreeMap::new() };
+    let lists = [("allow", &document.allow), ("deny", &document.deny), ("operations", &document.operations)];
+    let listed = lists.into_iter().flat_map(|(list, words)| {
+        words.iter().enumerate().map(move |(index, word)| (format!("{list}[{index}]"), word.span()))
+    });
+    let ruled = document.rule.iter().enumerate().map(|(index, rule)| (format!("rule[{index}]"), rule.span()));
+    let limited =
+        document.limit.iter().enumerate().map(|(index, limit)| (format!("limit[{index}]"), limit.span()));
+    listed.chain(ruled).chain(limited).map(|(entry, span)| (entry, source.line(span.start))).collect()
 }
 
 /// Whether a policy may have this name, so that it is a file name and nothing more.
@@ -122,9 +151,9 @@ fn parse_source(name: &str, source: &Source, catalogue: &Catalogue) -> Result<Po
 }
 
 /// Turns the written shape into the policy and notes what is wrong on the way.
-struct Reader<'a> {
-    findings: Findings<'a>,
-    catalogue: &'a Catalogue,
+struct Reader<'c> {
+    findings: Findings<'c>,
+    catalogue: &'c Catalogue,
 }
 
 impl Reader<'_> {
@@ -139,7 +168,7 @@ impl Reader<'_> {
             allow,
             deny: self.grants(&document.deny),
             operations: self.unscoped_operations(&document.operations),
-            limits: Vec::new(),
+            limits: self.limits(&document.limit),
             rules: document.rule.iter().filter_map(|rule| self.rule(rule)).collect(),
             unknown_allowed,
         }
@@ -194,17 +223,18 @@ impl Reader<'_> {
         let words = table.scopes.as_ref().map(Spanned::as_ref).map_or(&[][..], Vec::as_slice);
         let scopes = self.grants(words);
         // With a word missing, whether the operations need any of them cannot be told.
-        let grants_are_known = scopes.len() == words.len();
-        let operations = table.operations.as_ref().map(|names| {
-            if grants_are_known {
-                self.check_rule_operations(names.as_ref(), &scopes, effect);
-            }
-            names.as_ref().iter().map(|name| name.as_ref().clone()).collect()
-        });
+        let known = (scopes.len() == words.len()).then_some(&scopes[..]);
+        let keys = Narrowing {
+            of: "rule",
+            operations: table.operations.as_ref(),
+            resources: table.resources.as_ref(),
+            when: table.when.as_ref(),
+        };
+        let constraint = self.constraint(&keys, known, effect);
         Some(Rule {
             effect,
             scopes,
-            constraint: Constraint { operations, ..Constraint::default() },
+            constraint,
             reason: table.reason.as_ref().and_then(|text| self.line(text)),
             mode: table.mode.as_ref().map(|mode| Mode::from(*mode.as_ref())),
         })
@@ -223,36 +253,20 @@ impl Reader<'_> {
             EffectWord::Allow if table.scopes.is_none() => {
                 self.findings.add(spanned.span(), "an allow rule needs `scopes`");
             }
-            EffectWord::Deny if table.scopes.is_none() && table.operations.is_none() => {
-                self.findings.add(spanned.span(), "a deny rule needs `scopes`, `operations` or both");
+            EffectWord::Deny
+                if table.scopes.is_none()
+                    && table.operations.is_none()
+                    && table.resources.is_none()
+                    && table.when.is_none() =>
+            {
+                let message = "a deny rule needs `scopes`, `operations`, `resources` or `when`";
+                self.findings.add(spanned.span(), message);
             }
             EffectWord::Allow | EffectWord::Deny => {}
         }
         if let Some(mode) = table.mode.as_ref().filter(|_| table.effect == EffectWord::Allow) {
             self.findings.add(mode.span(), "`mode` belongs to deny rules only; remove it");
         }
-    }
-
-    /// A rule that is narrowed to an operation that it cannot touch is a mistake.
-    fn check_rule_operations(&mut self, names: &[Spanned<String>], scopes: &[Grant], effect: Effect) {
-        for name in names {
-            let Some(operation) = self.operation(name) else { continue };
-            if !scopes.is_empty() && !scopes.iter().any(|grant| can_touch(grant, operation, effect)) {
-                let message = format!("operation `{}` needs none of the rule's scopes", operation.name);
-                self.findings.add(name.span(), message);
-            }
-        }
-    }
-
-    fn operation(&mut self, name: &Spanned<String>) -> Option<&Operation> {
-        let text: &String = name.as_ref();
-        let found = self.catalogue.operation(text);
-        if found.is_none() {
-            let known = self.catalogue.operations().iter().map(|operation| operation.name.as_str());
-            let suggestion = did_you_mean(nearest(text, known));
-            self.findings.add(name.span(), format!("unknown operation `{text}`{suggestion}"));
-        }
-        found
     }
 
     /// A text that stands in refusals: one line of printable characters.
@@ -264,18 +278,6 @@ impl Reader<'_> {
             return None;
         }
         Some(line.clone())
-    }
-}
-
-fn can_touch(grant: &Grant, operation: &Operation, effect: Effect) -> bool {
-    let access = super::grant::Access::of(&operation.method, operation);
-    let alternatives = operation.alternatives();
-    let mut scopes = alternatives.iter().flatten();
-    match (effect, alternatives.is_empty()) {
-        (Effect::Allow, true) => grant.gives_unscoped(access),
-        (Effect::Deny, true) => grant.takes_unscoped(access),
-        (Effect::Allow, false) => scopes.any(|scope| grant.gives(scope, access)),
-        (Effect::Deny, false) => scopes.any(|scope| grant.takes(scope, access)),
     }
 }
 

@@ -174,7 +174,7 @@ pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
 
 /// Scopes whose use hands out access that tidegate cannot see afterwards (a kubeconfig, a password, a key, a
 /// console), so that an alias never gives them.
-fn hands_out_access(scope: &Scope) -> bool {
+pub(super) fn hands_out_access(scope: &Scope) -> bool {
     let action = scope.action();
     action.ends_with("_credentials") || action.starts_with("access_") || action == "admin"
 }

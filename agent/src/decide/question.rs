@@ -2,6 +2,7 @@
 
 use super::{
     Decision, Effect, Policy, Request,
+    account::instead,
     grant::{Access, Grant},
     policy::Mode,
     rules::{Fit, Rules},
@@ -25,7 +26,7 @@ pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
     access: Access,
-    rules: Rules<'a>,
+    pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
     pub(super) sets: Vec<Vec<Scope>>,
@@ -81,7 +82,8 @@ impl<'a> Question<'a> {
         let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
         let by_list = by_list.map(|index| self.denial_by_list(index));
         let by_rules = self.rules.of(Effect::Deny).filter(|(_, rule)| {
-            rule.constraint.operations.is_none() && rule.scopes.iter().any(|grant| self.is_hit(set, grant))
+            let hits = || rule.scopes.iter().any(|grant| self.is_hit(set, grant));
+            rule.constraint.operations.is_none() && (rule.scopes.is_empty() || hits())
         });
         let by_rules = by_rules.filter_map(|(index, _)| self.denial_by(index));
         // That nobody knows the request says more than that it is a write.
@@ -205,6 +207,17 @@ impl<'a> Question<'a> {
         set.iter().any(|scope| grant.takes(scope, self.access))
     }
 
+    /// Which of the scopes the grants give, or take.
+    pub(super) fn hits(&self, grants: &[Grant], scopes: &[Scope], effect: Effect) -> Vec<String> {
+        let hit = |scope: &&Scope| {
+            grants.iter().any(|grant| match effect {
+                Effect::Allow => self.gives(grant, scope, scopes),
+                Effect::Deny => grant.takes(scope, self.access),
+            })
+        };
+        scopes.iter().filter(hit).map(ToString::to_string).collect()
+    }
+
     /// Every grant that is denied to this request.
     fn denied_grants(&self) -> impl Iterator<Item = &'a Grant> {
         let fitting = self
@@ -277,6 +290,7 @@ impl<'a> Question<'a> {
             reason,
             rule: self.allowing_entry(required).unwrap_or_default(),
             note: None,
+            instead: None,
             required: required.to_vec(),
             missing: Vec::new(),
             limits: Vec::new(),
@@ -286,14 +300,16 @@ impl<'a> Question<'a> {
     }
 
     pub(super) fn denied(&self, denial: Denial, required: &[Scope]) -> Decision {
+        let missing = self.missing(required);
         let withheld = if denial.dry_run { self.withheld() } else { Vec::new() };
         Decision {
             effect: Effect::Deny,
             reason: denial.reason,
+            instead: instead(self.policy, denial.reason, &denial.rule, &missing),
             rule: denial.rule,
             note: denial.note,
             required: required.to_vec(),
-            missing: self.missing(required),
+            missing,
             limits: Vec::new(),
             withheld,
             dry_run: denial.dry_run,

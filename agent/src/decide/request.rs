@@ -28,6 +28,23 @@ pub struct Request<'a> {
     pub now: SystemTime,
 }
 
+impl<'a> Request<'a> {
+    /// A request of which nothing but its method and operation is known yet.
+    pub fn new(method: &'a Method, headers: &'a HeaderMap, operation: Option<&'a Operation>) -> Self {
+        Self {
+            method,
+            path: "/",
+            query: None,
+            headers,
+            operation,
+            needs: Needs::default(),
+            body: None,
+            caller: Caller::default(),
+            now: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
 /// Who makes a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller<'a> {

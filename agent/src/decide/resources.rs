@@ -1,33 +1,214 @@
 //! Which resources a rule is about: `resources = { droplet = ["3164444"], domain = ["*.example.com"] }`.
+//!
+//! A request is matched by what it says: the ids, names and slugs in its path, query and body. An allow rule asks
+//! whether it may, so that what it does not understand does not fit; a deny rule asks whether it touches, so that
+//! what it does not understand fits.
 
-use crate::classify::{Operation, needs::Named};
-use std::collections::BTreeMap;
+use crate::classify::{
+    Catalogue, Operation,
+    condition::Place,
+    needs::{Named, Naming, Where},
+    operation::Form,
+    pointer::Step,
+};
+use std::{collections::BTreeMap, net::IpAddr};
 
-/// The resources of a rule: for each kind the ids, names, slugs or globs.
+/// The resources of a rule: for each kind the patterns, of which any one may fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources(BTreeMap<String, Vec<Pattern>>);
+pub struct Resources(BTreeMap<String, (Spelling, Vec<Pattern>)>);
 
 /// An id, name or slug, in which `*` stands for any run of characters and `?` for any one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
+/// How a kind's values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spelling {
+    /// An integer; names of things not made yet may stand in its place.
+    Integer,
+    /// Whatever its case: UUIDs, domains, tags.
+    AnyCase,
+    /// Addresses, however they are written.
+    Address,
+    /// As it is.
+    Exact,
+}
+
+/// Kinds whose values are compared whatever their case.
+const ANY_CASE: [&str; 2] = ["domain", "tag"];
+/// Kinds whose values are addresses.
+const ADDRESSES: [&str; 2] = ["reserved_ip", "reserved_ipv6"];
+
 impl Resources {
-    /// Whether an allow rule may give its scopes to a request that names these: of every kind there is at least one,
-    /// and each fits.
+    /// Adds a kind. Nothing is checked against the catalogue here.
+    pub fn insert(&mut self, kind: &str, patterns: Vec<String>, catalogue: &Catalogue) {
+        let patterns = patterns.into_iter().map(Pattern).collect();
+        self.0.insert(kind.to_owned(), (Spelling::of(kind, catalogue), patterns));
+    }
+
+    /// The kinds.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The patterns of each kind, as they are written.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
+        self.0
+            .iter()
+            .map(|(kind, (_, patterns))| (kind.as_str(), patterns.iter().map(|pattern| pattern.0.as_str())))
+    }
+
+    /// Whether an allow rule may give its scopes to a request that names these: of every kind there is at least
+    /// one, and each fits.
     pub fn cover(&self, named: &[Named<'_>]) -> bool {
-        let _ = named;
-        false
+        self.0.iter().all(|(kind, (spelling, patterns))| {
+            let mut values = named.iter().filter(|named| named.kind == *kind).peekable();
+            values.peek().is_some()
+                && values.all(|named| patterns.iter().any(|pattern| spelling.allows(pattern, named)))
+        })
     }
 
     /// Whether a deny rule fits a request that names these: any one of any kind fits.
     pub fn touch(&self, named: &[Named<'_>]) -> bool {
-        let _ = named;
-        true
+        self.0.iter().any(|(kind, (spelling, patterns))| {
+            let mut values = named.iter().filter(|named| named.kind == *kind);
+            values.any(|named| patterns.iter().any(|pattern| spelling.touches(pattern, &named.value)))
+        })
     }
 
     /// Whether the body may name such a resource in this operation.
     pub fn read_body_of(&self, operation: &Operation) -> bool {
-        let _ = operation;
-        true
+        let in_body = |target: &&crate::classify::needs::Target| matches!(target.place, Place::Body(_));
+        let mut targets = operation.targets.iter().filter(in_body);
+        targets.any(|target| self.kinds().any(|kind| target.naming.may_be(kind)))
     }
 }
+
+/// Whether a request for the operation can name a resource of the kind.
+pub fn can_name(operation: &Operation, kind: &str) -> bool {
+    operation.parameters.iter().any(|parameter| parameter.resource == kind)
+        || operation.targets.iter().any(|target| target.naming.may_be(kind))
+}
+
+/// Every kind of resource that requests can name.
+pub fn kinds(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
+    catalogue.operations().iter().flat_map(|operation| {
+        let placed = operation.parameters.iter().map(|parameter| parameter.resource.as_str());
+        let aimed = operation.targets.iter().filter_map(|target| match &target.naming {
+            Naming::Kind(kind) => Some(&**kind),
+            Naming::Urn | Naming::Beside(_) => None,
+        });
+        placed.chain(aimed)
+    })
+}
+
+impl Naming {
+    /// Whether it can be a resource of the kind. A URN can be one of any.
+    fn may_be(&self, kind: &str) -> bool {
+        match self {
+            Self::Kind(own) => **own == *kind,
+            Self::Urn | Self::Beside(_) => true,
+        }
+    }
+}
+
+impl Spelling {
+    fn of(kind: &str, catalogue: &Catalogue) -> Self {
+        if ANY_CASE.contains(&kind) {
+            return Self::AnyCase;
+        }
+        if ADDRESSES.contains(&kind) {
+            return Self::Address;
+        }
+        let parameters = catalogue.operations().iter().flat_map(|operation| &operation.parameters);
+        match parameters.filter(|parameter| parameter.resource == kind).map(|parameter| parameter.form).next()
+        {
+            Some(Form::Integer) => Self::Integer,
+            Some(Form::Uuid) => Self::AnyCase,
+            Some(Form::Text | Form::TextWithSlashes) | None => Self::Exact,
+        }
+    }
+
+    fn allows(self, pattern: &Pattern, named: &Named<'_>) -> bool {
+        let value = self.canonical(&named.value);
+        match self {
+            // The name that a new thing is to have is no id, even if it looks like one.
+            Self::Integer if is_digits(&pattern.0) => {
+                !is_name(&named.place) && is_digits(&value) && self.canonical(&pattern.0) == value
+            }
+            Self::Integer | Self::Exact => pattern.fits(&value),
+            Self::AnyCase | Self::Address => Pattern(self.canonical(&pattern.0)).fits(&value),
+        }
+    }
+
+    fn touches(self, pattern: &Pattern, value: &str) -> bool {
+        let value = self.canonical(value).to_lowercase();
+        let odd = match self {
+            Self::Integer => is_digits(&pattern.0) && !is_digits(&value),
+            Self::Address => value.parse::<IpAddr>().is_err(),
+            Self::AnyCase | Self::Exact => false,
+        };
+        odd || Pattern(self.canonical(&pattern.0).to_lowercase()).fits(&value)
+    }
+
+    /// One spelling for all that mean the same.
+    fn canonical(self, value: &str) -> String {
+        match self {
+            Self::Exact => value.to_owned(),
+            Self::AnyCase => value.strip_suffix('.').unwrap_or(value).to_lowercase(),
+            Self::Address => {
+                value.parse::<IpAddr>().map_or_else(|_| value.to_lowercase(), |address| address.to_string())
+            }
+            Self::Integer if is_digits(value) => match value.trim_start_matches('0') {
+                "" => "0".to_owned(),
+                significant => significant.to_owned(),
+            },
+            Self::Integer => value.to_owned(),
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether a whole value fits, in time proportional to the product of the lengths at worst.
+    fn fits(&self, value: &str) -> bool {
+        let pattern: Vec<char> = self.0.chars().collect();
+        let value: Vec<char> = value.chars().collect();
+        let (mut at, mut place) = (0, 0);
+        // Where to go on after a mismatch: behind the last `*`, with one character more for it.
+        let mut retry = None;
+        while let Some(character) = value.get(place) {
+            match pattern.get(at) {
+                Some('*') => {
+                    at += 1;
+                    retry = Some((at, place));
+                }
+                Some(wanted) if *wanted == '?' || wanted == character => (at, place) = (at + 1, place + 1),
+                Some(_) | None => {
+                    let Some((after, from)) = retry else { return false };
+                    retry = Some((after, from + 1));
+                    (at, place) = (after, from + 1);
+                }
+            }
+        }
+        pattern.get(at..).unwrap_or_default().iter().all(|character| *character == '*')
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a place holds the name of a thing, in a request that may make it.
+fn is_name(place: &Where<'_>) -> bool {
+    let Where::At(place) = place else { return false };
+    match place {
+        Place::Query(name) => **name == *"name",
+        Place::Body(pointer) => pointer
+            .steps()
+            .iter()
+            .any(|step| matches!(step, Step::Field(name) if **name == *"name" || **name == *"names")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,34 @@
-use super::*;
+use super::{
+    grant::Grant,
+    policy::{Constraint, Mode, Rule},
+    *,
+};
+use crate::classify::{
+    Filter, Needs, Pointer, Scope,
+    condition::{Condition, Place, Test},
+    filter,
+    needs::Extra,
+};
+use http::{HeaderMap, Method};
 use proptest::prelude::*;
 use test_case::test_case;
 
 #[test]
 fn an_empty_policy_denies() {
-    let decision = decide(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &["droplet:read"])));
+    let decision = ask(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &["droplet:read"])));
     assert_eq!(decision.effect, Effect::Deny);
     assert_eq!(decision.reason, Reason::MissingScope);
     assert_eq!(decision.rule, "default");
     assert_eq!(decision.missing, [scope("droplet:read")]);
-    assert_eq!(decide(&Policy::default(), &Method::GET, None).reason, Reason::Unclassified);
-    let unscoped = decide(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &[])));
+    assert_eq!(ask(&Policy::default(), &Method::GET, None).reason, Reason::Unclassified);
+    let unscoped = ask(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &[])));
     assert_eq!(unscoped.reason, Reason::NoScopeDefined);
     assert_eq!(unscoped.effect, Effect::Deny);
+}
+
+/// The answer to a request of which only the method and operation matter.
+fn ask(policy: &Policy, method: &Method, operation: Option<&Operation>) -> Decision {
+    decide(policy, &Request::new(method, &HeaderMap::new(), operation))
 }
 
 /// `a:x b:y|c:z` is the set of a:x and b:y, or else c:z.
@@ -49,11 +65,12 @@ fn policy(allow: &str, deny: &str) -> Policy {
 
 fn rule(effect: Effect, scopes: &str, operations: Option<&str>) -> Rule {
     let operations = operations.map(|name| vec![name.to_owned()]);
-    Rule { effect, scopes: grants(scopes), operations, reason: Some("because".to_owned()), mode: None }
+    let constraint = Constraint { operations, ..Constraint::default() };
+    Rule { effect, scopes: grants(scopes), constraint, reason: Some("because".to_owned()), mode: None }
 }
 
 fn answer(policy: &Policy, operation: &Operation) -> (String, String) {
-    let decision = decide(policy, &operation.method, Some(operation));
+    let decision = ask(policy, &operation.method, Some(operation));
     let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
     (format!("{} {}", decision.reason, decision.rule), missing.join(" "))
 }
@@ -104,8 +121,7 @@ fn a_read_is_decided_by_its_scopes(allow: &str, deny: &str, sets: &[&str], expec
 #[test]
 fn head_is_a_read_only_of_what_get_reads() {
     let allow_reads = policy("api:read", "");
-    let effect =
-        |method: Method, operation: &Operation| decide(&allow_reads, &method, Some(operation)).effect;
+    let effect = |method: Method, operation: &Operation| ask(&allow_reads, &method, Some(operation)).effect;
     assert_eq!(effect(Method::HEAD, &operation(Method::GET, &["a:read"])), Effect::Allow);
     assert_eq!(effect(Method::HEAD, &operation(Method::DELETE, &["a:read"])), Effect::Deny);
     // A caller that pairs the wrong operation with a method gets no benefit from it.
@@ -121,28 +137,63 @@ fn a_read_that_is_spelt_post_is_a_read() {
 
 #[test]
 fn conditional_and_hardened_scopes_are_needed_too() {
-    let extra = Operation {
-        conditional: vec![scope("tag:create")],
-        hardened: vec![scope("a:delete")],
-        ..operation(Method::DELETE, &["a:read"])
+    let hardened = Operation { hardened: vec![scope("a:delete")], ..operation(Method::DELETE, &["a:read"]) };
+    let condition = condition("tag:create");
+    let told = |policy: &Policy| {
+        let headers = HeaderMap::new();
+        let request = Request {
+            needs: needing(&condition),
+            ..Request::new(&Method::DELETE, &headers, Some(&hardened))
+        };
+        let decision = decide(policy, &request);
+        let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
+        (format!("{} {}", decision.reason, decision.rule), missing.join(" "))
     };
-    assert_eq!(answer(&policy("a:read", ""), &extra).1, "a:delete tag:create");
-    assert_eq!(answer(&policy("a:read a:delete tag:create", ""), &extra).0, "scopes_allowed allow[1]");
+    assert_eq!(told(&policy("a:read", "")).1, "a:delete tag:create");
+    assert_eq!(told(&policy("a:read a:delete tag:create", "")).0, "scopes_allowed allow[1]");
+    assert_eq!(told(&policy("a:* tag:*", "tag:create")).0, "denied_scope deny[0]");
+    assert_eq!(told(&policy("api:read a:delete tag:create", "")).0, "scopes_allowed allow[1]");
 }
 
-#[test_case("api:read", "", "scopes_allowed allow[0]", ""; "nobody denies them")]
-#[test_case("a:read", "b:view", "denied_scope deny[0]", "b:view"; "the list denies them")]
-#[test_case("a:*", "b:*", "denied_scope deny[0]", "b:view"; "the list denies their resource")]
-#[test_case("a:read", "b:read", "scopes_allowed allow[0]", ""; "the list denies something else")]
-#[test_case("", "b:view", "missing_scope default", "a:read b:view"; "and nothing is allowed")]
-fn an_answer_with_credentials(allow: &str, deny: &str, expected: &str, missing: &str) {
-    let showing = Operation { shows: vec![scope("b:view")], ..operation(Method::GET, &["a:read"]) };
-    let (told, lacks) = answer(&policy(allow, deny), &showing);
-    assert_eq!((told.as_str(), lacks.as_str()), (expected, missing));
-    if !deny.is_empty() {
-        let by_rule = Policy { rules: vec![rule(Effect::Deny, deny, Some("op"))], ..policy(allow, "") };
-        assert_eq!(passes(&by_rule, &(Method::GET, Some(showing))), missing.is_empty(), "by a narrowed rule");
-    }
+fn condition(requires: &str) -> Condition {
+    let place = Place::Body(Pointer::parse("/tags").unwrap());
+    Condition { place, test: Test::Given, requires: vec![scope(requires)] }
+}
+
+fn needing(condition: &Condition) -> Needs<'_> {
+    let extras = condition.requires.iter().map(|scope| Extra { scope, condition }).collect();
+    Needs { extras, resources: Vec::new() }
+}
+
+#[test_case("api:read a:create", "scopes_allowed allow[1]"; "the read alias gives what a write reads beside")]
+#[test_case("api:read", "missing_scope default"; "and does not give the write")]
+#[test_case("a:create", "missing_scope default"; "the write does not give what it reads")]
+fn a_read_scope_beside_a_write_scope(allow: &str, expected: &str) {
+    let create = operation(Method::POST, &["a:create"]);
+    let condition = condition("b:read");
+    let headers = HeaderMap::new();
+    let request =
+        Request { needs: needing(&condition), ..Request::new(&Method::POST, &headers, Some(&create)) };
+    let decision = decide(&policy(allow, ""), &request);
+    assert_eq!(format!("{} {}", decision.reason, decision.rule), expected);
+}
+
+#[test_case("a:read", "", &[0, 1]; "nothing more is allowed")]
+#[test_case("a:read b:read", "", &[1]; "the field's scope is allowed")]
+#[test_case("api:read", "", &[1]; "the read alias shows fields and no credentials")]
+#[test_case("a:read api:write", "", &[1]; "the write alias shows what is no secret")]
+#[test_case("a:read b:*", "", &[]; "a resource by name shows its credentials too")]
+#[test_case("a:read b:*", "b:view", &[1]; "unless they are denied")]
+#[test_case("a:read b:read b:view", "api:read", &[]; "a denied read shows nothing, and is refused")]
+fn what_the_policy_does_not_show_is_withheld(allow: &str, deny: &str, expected: &[usize]) {
+    let filter = |requires: &str, kind| Filter {
+        pointer: Pointer::parse("/x").unwrap(),
+        requires: scope(requires),
+        kind,
+    };
+    let filters = vec![filter("b:read", filter::Kind::Field), filter("b:view", filter::Kind::Credential)];
+    let shown = Operation { filters, ..operation(Method::GET, &["a:read"]) };
+    assert_eq!(ask(&policy(allow, deny), &Method::GET, Some(&shown)).withheld, expected);
 }
 
 #[test]
@@ -163,7 +214,7 @@ fn operations_allows_by_name_what_has_no_scope_and_nothing_else() {
 #[test_case(false, "api:write", "api:write", Method::POST, "unclassified default"; "unknown says more than denied")]
 fn an_unclassified_request(unknown: bool, allow: &str, deny: &str, method: Method, expected: &str) {
     let policy = Policy { unknown_allowed: unknown, ..policy(allow, deny) };
-    let decision = decide(&policy, &method, None);
+    let decision = ask(&policy, &method, None);
     assert_eq!(format!("{} {}", decision.reason, decision.rule), expected);
 }
 
@@ -187,7 +238,7 @@ fn a_deny_rule_gives_its_reason_and_one_narrowed_to_an_operation_denies_every_wa
     let denying =
         |operations| Policy { rules: vec![rule(Effect::Deny, "a:x", operations)], ..policy("a:x c:z", "") };
     assert_eq!(answer(&denying(None), &two_ways).0, "scopes_allowed allow[1]");
-    let decision = decide(&denying(Some("op")), &Method::POST, Some(&two_ways));
+    let decision = ask(&denying(Some("op")), &Method::POST, Some(&two_ways));
     assert_eq!(decision.reason, Reason::DeniedByRule);
     assert_eq!(decision.note.as_deref(), Some("because"));
 }
@@ -206,7 +257,7 @@ fn an_allow_rule_never_beats_a_denied_scope() {
 fn a_denial_is_carried_out(mode: Mode, rule_mode: Option<Mode>, deny: &str, expected: bool) {
     let rules = vec![Rule { mode: rule_mode, ..rule(Effect::Deny, "a:x", None) }];
     let policy = Policy { mode, rules, ..policy("a:x", deny) };
-    let decision = decide(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x"])));
+    let decision = ask(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x"])));
     assert_eq!(decision.effect, Effect::Deny);
     assert_eq!(!decision.dry_run, expected);
 }
@@ -215,7 +266,7 @@ fn a_denial_is_carried_out(mode: Mode, rule_mode: Option<Mode>, deny: &str, expe
 fn a_missing_scope_is_not_hidden_by_a_dry_run_rule() {
     let rules = vec![Rule { mode: Some(Mode::DryRun), ..rule(Effect::Deny, "a:x", None) }];
     let policy = Policy { rules, ..policy("a:x", "") };
-    let decision = decide(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x b:y"])));
+    let decision = ask(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x b:y"])));
     assert_eq!((decision.reason, decision.dry_run), (Reason::MissingScope, false));
 }
 
@@ -237,7 +288,10 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let effect = prop_oneof![Just(Effect::Allow), Just(Effect::Deny)];
     let scopes = prop::collection::vec(any_grant(), 0..3);
     (effect, scopes, operations, prop::option::of(any_mode())).prop_map(
-        |(effect, scopes, operations, mode)| Rule { effect, scopes, operations, reason: None, mode },
+        |(effect, scopes, operations, mode)| {
+            let constraint = Constraint { operations, ..Constraint::default() };
+            Rule { effect, scopes, constraint, reason: None, mode }
+        },
     )
 }
 
@@ -271,7 +325,7 @@ fn any_request() -> impl Strategy<Value = (Method, Option<Operation>)> {
 
 /// Whether the request reaches the upstream.
 fn passes(policy: &Policy, (method, operation): &(Method, Option<Operation>)) -> bool {
-    let decision = decide(policy, method, operation.as_ref());
+    let decision = ask(policy, method, operation.as_ref());
     decision.effect == Effect::Allow || decision.dry_run
 }
 
@@ -279,14 +333,14 @@ proptest! {
     #[test]
     fn a_further_denial_never_lets_more_pass(policy in any_policy(), request in any_request(), word in any_grant(), mut rule in any_rule()) {
         rule.effect = Effect::Deny;
-        let before = decide(&policy, &request.0, request.1.as_ref());
+        let before = ask(&policy, &request.0, request.1.as_ref());
         let mut denying = policy.clone();
         denying.deny.push(word);
         let mut ruling = policy.clone();
         ruling.rules.push(rule);
         for stricter in [denying, ruling] {
             prop_assert!(!passes(&stricter, &request) || passes(&policy, &request));
-            let after = decide(&stricter, &request.0, request.1.as_ref());
+            let after = ask(&stricter, &request.0, request.1.as_ref());
             prop_assert!(after.effect == Effect::Deny || before.effect == Effect::Allow);
         }
     }
@@ -315,13 +369,13 @@ proptest! {
         reversed.rules.reverse();
         let strip = |decision: Decision| Decision { rule: String::new(), ..decision };
         let (method, operation) = &request;
-        let answer = |policy: &Policy| strip(decide(policy, method, operation.as_ref()));
+        let answer = |policy: &Policy| strip(ask(policy, method, operation.as_ref()));
         prop_assert_eq!(answer(&policy), answer(&reversed));
     }
 
     #[test]
     fn an_answer_is_consistent(policy in any_policy(), request in any_request()) {
-        let decision = decide(&policy, &request.0, request.1.as_ref());
+        let decision = ask(&policy, &request.0, request.1.as_ref());
         let required: Vec<&Scope> = decision.required.iter().collect();
         prop_assert!(decision.missing.iter().all(|scope| required.contains(&scope)));
         prop_assert!(!decision.rule.is_empty());

@@ -1,8 +1,11 @@
 //! A request made up by hand, classified and decided without a connection: for `explain` and for case tables.
 
-use super::{Caller, Decision, Policy, Request, decide};
-use crate::classify::{Classified, Needs, Operation, body, catalogue::Catalogue, classify};
-use crate::reason::Reason;
+use super::{
+    Caller, Decision, Policy, Request,
+    account::{Considered, account},
+    decide, depends_on_body,
+};
+use crate::classify::{Classified, Needs, Operation, Scope, body, catalogue::Catalogue, classify};
 use http::{HeaderMap, Method, Uri, uri::Scheme};
 use std::time::SystemTime;
 
@@ -18,8 +21,36 @@ pub struct Trial<'a> {
     pub path: String,
     /// The operation, where the catalogue knows one.
     pub operation: Option<&'a Operation>,
+    /// What it needs by its query and body, and the resources that it names.
+    pub needs: Needs<'a>,
     /// The answer.
     pub decision: Decision,
+    /// How the answer came about.
+    pub account: Vec<Considered>,
+}
+
+impl Trial<'_> {
+    /// Why the request needs a scope.
+    pub fn why(&self, scope: &Scope) -> String {
+        let of_operation =
+            self.operation.is_some_and(|operation| operation.scopes.iter().flatten().any(|own| own == scope));
+        let extra = self.needs.extras.iter().find(|extra| extra.scope == scope);
+        match (of_operation, extra) {
+            (true, _) => "the operation's own".to_owned(),
+            (false, Some(extra)) => format!("because of {}", extra.condition),
+            (false, None) => "the operation's own are too weak for what it does".to_owned(),
+        }
+    }
+
+    /// The parts of the answer that would be taken out of it, sorted.
+    pub fn withheld(&self) -> Vec<String> {
+        let filters = self.operation.map_or(&[][..], |operation| &operation.filters);
+        let withheld = self.decision.withheld.iter().filter_map(|index| filters.get(*index));
+        let mut pointers: Vec<String> = withheld.map(|filter| filter.pointer.to_string()).collect();
+        pointers.sort();
+        pointers.dedup();
+        pointers
+    }
 }
 
 /// Why a method and URL are no request to the protected host.
@@ -42,14 +73,25 @@ pub enum Error {
 }
 
 /// A request made up by hand.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Imagined<'a> {
     /// The method.
     pub method: &'a str,
     /// A whole URL, or a path with an optional query.
     pub url: &'a str,
-    /// The body, if any.
+    /// The body, if any; it counts as JSON.
     pub body: Option<&'a [u8]>,
+    /// Who asks.
+    pub caller: Caller<'a>,
+    /// When.
+    pub now: SystemTime,
+}
+
+impl<'a> Imagined<'a> {
+    /// A request of which nothing matters but its method and URL, at a fixed time.
+    pub fn new(method: &'a str, url: &'a str) -> Self {
+        Self { method, url, body: None, caller: Caller::default(), now: SystemTime::UNIX_EPOCH }
+    }
 }
 
 /// Classifies and decides a request.
@@ -63,49 +105,61 @@ pub fn try_request<'a>(
 ) -> Result<Trial<'a>, Error> {
     let method = parse_method(imagined.method)?;
     let uri = parse_url(imagined.url)?;
-    let headers = HeaderMap::new();
-    let (path, operation, decision) = match classify(catalogue, &method, &uri, &headers) {
-        Ok(classified) => {
-            let path = classified.path.as_str().to_owned();
-            let operation = classified.route.as_ref().map(|route| route.operation);
-            let decision = judge(policy, &method, &classified, &headers, imagined.body);
-            (path, operation, decision)
+    match classify(catalogue, &method, &uri, &HeaderMap::new()) {
+        Ok(classified) => Ok(judge(policy, method, classified, imagined)),
+        Err(error) => {
+            let path = uri.path().to_owned();
+            Ok(refused(method, path, None, Decision::refusal(error.reason(), error.to_string())))
         }
-        Err(error) => (uri.path().to_owned(), None, Decision::refusal(error.reason(), error.to_string())),
-    };
-    Ok(Trial { method, path, operation, decision })
+    }
 }
 
-fn judge(
+/// As the proxy would judge it: the body is looked at only where the decision depends on it.
+fn judge<'a>(
     policy: &Policy,
-    method: &Method,
-    classified: &Classified<'_>,
-    headers: &HeaderMap,
-    body: Option<&[u8]>,
-) -> Decision {
-    let operation = classified.route.as_ref().map(|route| route.operation);
-    let body = match body.map(|body| body::parse(body, operation, &[])).transpose() {
-        Ok(body) => body.flatten(),
-        Err(error) => return Decision::refusal(Reason::BodyMalformed, error.to_string()),
-    };
+    method: Method,
+    classified: Classified<'a>,
+    imagined: Imagined<'_>,
+) -> Trial<'a> {
+    let path = classified.path.as_str().to_owned();
     let query = classified.query.as_deref();
+    let operation = classified.route.as_ref().map(|route| route.operation);
+    let bytes = imagined.body.filter(|_| depends_on_body(policy, operation));
+    let body = match bytes.map(|bytes| body::parse(bytes, operation, &[])).transpose() {
+        Ok(body) => body.flatten(),
+        Err(error) => {
+            let decision = Decision::refusal(error.reason(), error.to_string());
+            return refused(method, path, operation, decision);
+        }
+    };
     let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body.as_ref())).transpose();
-    let (operation, needs) = match needs {
-        Ok(needs) => (operation, needs.unwrap_or_default()),
-        Err(_unknown) => (None, Needs::default()),
+    let (operation, needs, unknown) = match needs {
+        Ok(needs) => (operation, needs.unwrap_or_default(), None),
+        Err(unknown) => (None, Needs::default(), Some(unknown.to_string())),
     };
+    let headers = HeaderMap::new();
     let request = Request {
-        method,
-        path: classified.path.as_str(),
+        path: &path,
         query,
-        headers,
-        operation,
-        needs,
+        needs: needs.clone(),
         body: body.as_ref(),
-        caller: Caller::default(),
-        now: SystemTime::now(),
+        caller: imagined.caller,
+        now: imagined.now,
+        ..Request::new(&method, &headers, operation)
     };
-    decide(policy, &request)
+    let decision = decide(policy, &request);
+    let account = account(policy, &request, &decision.required);
+    let note = decision.note.clone().or(unknown);
+    Trial { path, method, operation, needs, decision: Decision { note, ..decision }, account }
+}
+
+fn refused<'a>(
+    method: Method,
+    path: String,
+    operation: Option<&'a Operation>,
+    decision: Decision,
+) -> Trial<'a> {
+    Trial { method, path, operation, needs: Needs::default(), decision, account: Vec::new() }
 }
 
 /// Methods are compared by case, so that `get` would silently be another one than `GET`.
@@ -176,12 +230,8 @@ mod tests {
     #[test]
     fn a_path_that_is_not_canonical_is_denied_before_any_policy() {
         let policy = Policy { allow: vec![super::super::grant::Grant::ApiWrite], ..Policy::default() };
-        let trial = try_request(
-            &policy,
-            Catalogue::embedded(),
-            Imagined { method: "GET", url: "/v2//droplets", body: None },
-        )
-        .unwrap();
+        let trial =
+            try_request(&policy, Catalogue::embedded(), Imagined::new("GET", "/v2//droplets")).unwrap();
         assert_eq!(trial.decision.effect, Effect::Deny);
         assert_eq!(trial.decision.reason.code(), "path_not_canonical");
     }

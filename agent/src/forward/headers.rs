@@ -25,6 +25,19 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Fields that tell of the bytes of an answer's body. A digest of a secret is as good as a guess of it.
+const OF_THE_BODY: [HeaderName; 9] = [
+    header::ACCEPT_RANGES,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::ETAG,
+    header::TRAILER,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
 /// A head that hyper passed and that cannot be sent on without changing what it means.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -159,6 +172,24 @@ pub(super) fn remove_claims(headers: &mut HeaderMap) {
     headers.remove(DECISION);
 }
 
+/// Makes a request ask for a whole answer, in a coding that [`super::filter`] can undo.
+pub fn ask_for_filterable(headers: &mut HeaderMap) {
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
+}
+
+/// Takes from an answer's fields what they tell of the body as the upstream has it, which is not the body that
+/// the client gets: `length` bytes, or none at all.
+pub fn to_filtered(headers: &mut HeaderMap, length: Option<usize>) {
+    for name in OF_THE_BODY {
+        headers.remove(name);
+    }
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
 /// Chunks overrule a length, and a length that was given twice is one: a server takes the fields at their word,
 /// and would cut the answer at the one or repeat the other.
 fn one_length(headers: &mut HeaderMap) {
@@ -175,7 +206,9 @@ pub fn is_edge_answer(status: StatusCode, headers: &HeaderMap) -> bool {
         let value = headers.get(name).and_then(|value: &HeaderValue| value.as_bytes().get(..prefix.len()));
         value.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    let refusing = matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT) || status.is_server_error();
+    let refusing =
+        matches!(status, StatusCode::FORBIDDEN | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS)
+            || status.is_server_error();
     refusing && starts(header::CONTENT_TYPE, "text/html") && starts(header::SERVER, "cloudflare")
 }
 

@@ -23,6 +23,7 @@ pub fn facts(flow: &Flow, workload: &str, policy: &str, mount: &Path, top: &Path
     Subject {
         workload: workload.to_owned(),
         policy: policy.to_owned(),
+        policy_digest: None,
         cgroup: cgroup.map(|path| Path::new("/").join(path).to_string_lossy().into_owned()),
         pid: named.then_some(flow.tgid),
         executable: executable.map(|path| path.to_string_lossy().into_owned()),

@@ -15,6 +15,7 @@ pub(super) fn record() -> AuditRecord {
         subject: Subject {
             workload: "ci".to_owned(),
             policy: "read-only".to_owned(),
+            policy_digest: Some("fedcba".to_owned()),
             cgroup: Some("/ci.slice".to_owned()),
             pid: Some(42),
             executable: Some("/usr/bin/curl".to_owned()),
@@ -34,6 +35,8 @@ pub(super) fn record() -> AuditRecord {
             operation: Some("droplets_destroy".to_owned()),
             required: vec!["droplet:delete".to_owned()],
             missing: vec!["droplet:delete".to_owned()],
+            resources: vec!["droplet:1".to_owned()],
+            filtered: Vec::new(),
             token_type: "dop",
             token_fingerprint: Some("0123456789abcdef".to_owned()),
         }),
@@ -42,6 +45,7 @@ pub(super) fn record() -> AuditRecord {
         rule: Some("default".to_owned()),
         verdict: Some(Verdict::Refused),
         status: Some(403),
+        ratelimit: Ratelimit { limit: Some(5000), remaining: Some(4816), reset: Some(1_700_000_000) },
         detail: Some("because".to_owned()),
         count: None,
         bytes_in: 1,
@@ -71,6 +75,7 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.request.id": "00112233445566778899aabbccddeeff",
         "tidegate.workload": "ci",
         "tidegate.policy": "read-only",
+        "tidegate.policy.digest": "fedcba",
         "tidegate.cgroup": "/ci.slice",
         "process.pid": 42,
         "process.executable.path": "/usr/bin/curl",
@@ -86,6 +91,7 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "user_agent.original": "curl/8",
         "tidegate.operation": "droplets_destroy",
         "tidegate.scopes.required": ["droplet:delete"],
+        "tidegate.resources": ["droplet:1"],
         "tidegate.scopes.missing": ["droplet:delete"],
         "tidegate.token.type": "dop",
         "tidegate.token.fingerprint": "0123456789abcdef",
@@ -94,6 +100,9 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.rule": "default",
         "tidegate.verdict": "refused",
         "http.response.status_code": 403,
+        "tidegate.ratelimit.limit": 5000,
+        "tidegate.ratelimit.remaining": 4816,
+        "tidegate.ratelimit.reset": 1_700_000_000,
         "tidegate.detail": "because",
         "tidegate.bytes.in": 1,
         "tidegate.bytes.out": 2,
@@ -105,6 +114,13 @@ fn a_full_record_has_exactly_these_keys_and_values() {
 }
 
 #[test]
+fn parts_that_were_taken_out_of_an_answer_are_named() {
+    let mut record = record();
+    record.request.as_mut().unwrap().filtered = vec!["/database/connection/password".to_owned()];
+    assert_eq!(json_of(&record)["tidegate.filtered"], json!(["/database/connection/password"]));
+}
+
+#[test]
 fn a_connection_without_a_request_has_only_what_is_known() {
     let record = AuditRecord {
         subject: Subject::default(),
@@ -113,6 +129,7 @@ fn a_connection_without_a_request_has_only_what_is_known() {
         rule: None,
         verdict: Some(Verdict::Closed),
         status: None,
+        ratelimit: Ratelimit::default(),
         detail: None,
         durations: Durations::default(),
         ..record()
@@ -145,6 +162,7 @@ fn no_string_of_a_record_keeps_a_token() {
         subject: Subject {
             workload: secret(),
             policy: secret(),
+            policy_digest: Some(secret()),
             cgroup: Some(secret()),
             executable: Some(secret()),
             comm: Some(secret()),
@@ -167,7 +185,7 @@ fn no_string_of_a_record_keeps_a_token() {
         ..full
     };
     let text = text_of(&poisoned);
-    let strings = 20;
+    let strings = 21;
     assert!(!text.contains("aaaaaaaa"), "{text}");
     assert_eq!(text.matches("dop_v1_[redacted:").count(), strings, "{text}");
     json_of(&poisoned);

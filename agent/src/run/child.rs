@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub(super) run_dir: PathBuf,
     /// To hide as well.
     pub(super) hidden: Vec<PathBuf>,
+    /// Directories to keep from being changed.
+    pub(super) read_only: Vec<PathBuf>,
     /// The local CA's certificate.
     pub(super) trust_anchor: String,
     /// To become.
@@ -114,6 +116,8 @@ fn enclose(directory: &Path, command: &[OsString]) -> Result<std::convert::Infal
     namespace::protect_kernel(&task.cgroup)?;
     let run_dir = fs::canonicalize(&task.run_dir).map_err(Error::working_directory(&task.run_dir))?;
     namespace::hide(&run_dir)?;
+    // Before what is hidden, which may lie there.
+    task.read_only.iter().try_for_each(|path| namespace::keep(path))?;
     task.hidden.iter().try_for_each(|path| namespace::mask(path))?;
     let trust = trust::install(&run_dir.join("trust"), &task.trust_anchor, |name| env::var_os(name))?;
     namespace::make_read_only(&run_dir)?;

@@ -3,6 +3,7 @@
 use crate::run::mountinfo::{self, Mount};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
+    fs::StatVfsMountFlags,
     io::Errno,
     mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount},
 };
@@ -104,6 +105,23 @@ pub(super) fn mask(path: &Path) -> Result<(), Error> {
     }
     // Without device files on its mount, not even this one opens.
     if path.exists() { bind(Path::new("/dev/null"), path) } else { Ok(()) }
+}
+
+/// Makes a directory read-only in this namespace, wherever its filesystem is mounted. Programs there still run.
+pub(super) fn keep(directory: &Path) -> Result<(), Error> {
+    let places = aliases(directory)?.into_iter().chain([directory.to_owned()]);
+    places.into_iter().try_for_each(|place| {
+        let present = rustix::fs::statvfs(&place).map_err(failed("examine", &place))?.f_flag;
+        bind_writable(&place, &place)?;
+        let kept = [
+            (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+            (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+            (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        ];
+        let kept = kept.into_iter().filter(|(flag, _)| present.contains(*flag)).map(|(_, flag)| flag);
+        let flags = MountFlags::BIND | MountFlags::RDONLY | kept.collect();
+        mount_remount(&place, flags, c"").map_err(failed("make read-only", &place))
+    })
 }
 
 /// Lays `source` over `target`, with what is mounted below it, and makes it read-only.

@@ -1,10 +1,10 @@
-//! Passes on to the command the signals that reach tidegate.
+//! Passes on to the command the signals that reach tidegate, but for the hangup that asks tidegate to reload.
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::{
     consts::signal,
     iterator::{Handle, SignalsInfo, exfiltrator::origin::WithOrigin},
-    low_level::siginfo::{Cause, Origin},
+    low_level::siginfo::{Cause, Origin, Sent},
 };
 use std::{
     fmt, fs, io,
@@ -43,11 +43,12 @@ struct Target {
 
 impl Forwarder {
     /// Begins to catch signals; they wait until [`Self::attach`]. What the caller has ignored (nohup, a shell's
-    /// background job) stays ignored, here and in the command.
+    /// background job) stays ignored, here and in the command. `on_hangup` is called for each SIGHUP that a
+    /// process has sent, which the command does not get.
     ///
     /// # Errors
     /// The handlers cannot be set.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(on_hangup: impl Fn() + Send + 'static) -> io::Result<Self> {
         let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
         let signals = FORWARDED.iter().filter(|&&signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals: SignalsInfo<WithOrigin> = SignalsInfo::new(signals)?;
@@ -56,6 +57,10 @@ impl Forwarder {
         let shared = Arc::clone(&target);
         let thread = thread::Builder::new().name("signals".into()).spawn(move || {
             for origin in signals.forever() {
+                if asks_to_reload(origin.signal, origin.cause) {
+                    on_hangup();
+                    continue;
+                }
                 let mut target = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 target.take(origin);
             }
@@ -110,6 +115,12 @@ impl Target {
     }
 }
 
+/// Whether a process has sent the signal by which daemons are told to read their files again. From the kernel it
+/// means that the terminal is gone, which the command has been told as well.
+fn asks_to_reload(signal: i32, cause: Cause) -> bool {
+    signal == signal::SIGHUP && matches!(cause, Cause::Sent(Sent::User | Sent::TKill | Sent::Queue))
+}
+
 /// Whether the command has not had the signal itself. The terminal sends to the whole foreground group, and the
 /// command knows what it has sent.
 fn is_news(cause: Cause, sender: Option<i32>, command: i32) -> bool {
@@ -125,7 +136,6 @@ fn ignored(status: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signal_hook::low_level::siginfo::Sent;
     use test_case::test_case;
 
     #[test_case(Cause::Kernel, None, false; "from the terminal")]
@@ -135,6 +145,16 @@ mod tests {
     #[test_case(Cause::Unknown, None, true; "unknown")]
     fn only_what_the_command_has_not_had_is_passed_on(cause: Cause, sender: Option<i32>, expected: bool) {
         assert_eq!(is_news(cause, sender, 42), expected);
+    }
+
+    #[test_case(signal::SIGHUP, Cause::Sent(Sent::User), true; "kill")]
+    #[test_case(signal::SIGHUP, Cause::Sent(Sent::TKill), true; "tkill")]
+    #[test_case(signal::SIGHUP, Cause::Sent(Sent::Queue), true; "sigqueue")]
+    #[test_case(signal::SIGHUP, Cause::Kernel, false; "the terminal is gone")]
+    #[test_case(signal::SIGHUP, Cause::Unknown, false; "unknown")]
+    #[test_case(signal::SIGUSR1, Cause::Sent(Sent::User), false; "another signal")]
+    fn a_hangup_that_a_process_sends_asks_to_reload(signal: i32, cause: Cause, expected: bool) {
+        assert_eq!(asks_to_reload(signal, cause), expected);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
-use std::{fs, io, path::PathBuf, process::Command};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Why a user cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,11 @@ impl User {
         let line = getent(&["initgroups", "--", &user.name])?;
         let groups = line.split_whitespace().skip(1).filter_map(|group| group.parse().ok()).collect();
         Ok(user.with_groups(groups))
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> &Path {
+        &self.home
     }
 
     /// What a login would set.

@@ -1,11 +1,11 @@
 //! A connection whose workload, destination and host are known, and what it needs to serve its requests.
 
-use super::Recorder;
+use super::{Recorder, limiter::Limiter};
 use crate::{
     classify::Catalogue,
     config,
-    decide::Policy,
-    forward::{Forwarder, Key, Offer, Via},
+    decide::store::Handle,
+    forward::{Forwarder, Key, Offer, Via, ratelimit::Budgets},
     host::HostName,
     identify::Principal,
 };
@@ -26,8 +26,8 @@ pub enum Treatment {
 pub struct Connection {
     /// Whose it is.
     pub principal: Principal,
-    /// What governs it.
-    pub policy: Arc<Policy>,
+    /// What governs it: each request by what is in force when it begins.
+    pub policy: Handle,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
     /// The tunnel that it asked for, where `destination` is a forward proxy.
@@ -74,6 +74,10 @@ pub struct Services {
     pub forwarder: Forwarder,
     /// The way to the audit log.
     pub recorder: Recorder,
+    /// What the policies' limits have counted.
+    pub limiter: Limiter,
+    /// What the API says of each token's budget.
+    pub budgets: Budgets,
     /// `[limits]`.
     pub limits: config::Limits,
     /// Turns true when connections are to end after the requests under way.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     capture::Captured,
     config,
-    decide::{Effect, Policy},
+    decide::{Effect, store::Handle},
     forward::{Offer, Via},
     host::HostName,
     identify::{Principal, Workload},
@@ -40,7 +40,7 @@ const MAX_PLAIN_HEAD: usize = 16 << 10;
 /// What every captured connection goes through.
 pub struct Gate {
     workload: Workload,
-    policy: Arc<Policy>,
+    policy: Handle,
     names: Names,
     rules: config::Capture,
     upstream: config::Upstream,
@@ -83,7 +83,7 @@ impl Gate {
     /// A gate for one workload.
     pub fn new(
         workload: Workload,
-        policy: Arc<Policy>,
+        policy: Handle,
         names: Names,
         config: &config::Config,
         (addresses, proxies): (Arc<ProtectedAddresses>, Arc<ProxyAddresses>),
@@ -172,7 +172,7 @@ impl Gate {
         };
         let connection = Arc::new(Connection {
             principal: passage.principal.clone(),
-            policy: Arc::clone(&self.policy),
+            policy: self.policy.clone(),
             destination: passage.destination,
             via: tunnel.as_ref().map(|tunnel| Arc::clone(&tunnel.via)),
             host: host.clone(),

@@ -1,9 +1,17 @@
 //! From a request's head, and its body where that decides, to leave to go on or a reason to stop.
 
-use super::{Connection, Treatment, outcome::Outcome, refusal::Denied, reply::chain};
+mod count;
+
+use super::{
+    Connection, Treatment,
+    limiter::Taken,
+    outcome::Outcome,
+    refusal::{Denied, limited::Retry},
+    reply::chain,
+};
 use crate::{
-    classify::{self, Classified, Needs, authority, body, form},
-    decide::{self, Caller, Decision, Effect},
+    classify::{self, Classified, Filter, Needs, authority, body, form},
+    decide::{self, Caller, Decision, Effect, Policy, policy::Mode},
     forward::{Outgoing, body::Fault, headers},
     reason::Reason,
     record::Verdict,
@@ -21,6 +29,10 @@ pub(super) struct Passage {
     pub(super) verdict: Verdict,
     pub(super) path_and_query: PathAndQuery,
     pub(super) body: Outgoing,
+    /// What limits have counted of it.
+    pub(super) taken: Option<Taken>,
+    /// The filters of the parts that the answer must not show.
+    pub(super) withheld: Vec<&'static Filter>,
 }
 
 /// Why a request stops here.
@@ -31,6 +43,8 @@ pub(super) struct Stop {
     pub(super) is_error: bool,
     /// Whether the upstream may have got the request.
     pub(super) arrived: bool,
+    /// Where waiting helps: when to try again.
+    pub(super) retry: Option<Retry>,
 }
 
 impl Stop {
@@ -39,7 +53,7 @@ impl Stop {
     }
 
     pub(super) fn because(reason: Reason, message: &str) -> Self {
-        Self { reason, message: message.to_owned(), is_error: true, arrived: false }
+        Self { reason, message: message.to_owned(), is_error: true, arrived: false, retry: None }
     }
 }
 
@@ -63,19 +77,24 @@ enum Known<'a> {
 /// A request that is judged.
 pub(super) struct Judge<'a> {
     connection: &'a Connection,
+    policy: &'a Policy,
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
     body: Held,
+    taken: Option<Taken>,
+    withheld: Vec<&'static Filter>,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(
         connection: &'a Connection,
+        policy: &'a Policy,
         head: &'a request::Parts,
         body: Incoming,
         outcome: &'a mut Outcome,
     ) -> Self {
-        Self { connection, head, outcome, body: Held::Coming(body) }
+        let body = Held::Coming(body);
+        Self { connection, policy, head, outcome, body, taken: None, withheld: Vec::new() }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -88,7 +107,7 @@ impl<'a> Judge<'a> {
                     Held::Read(bytes) => Outgoing::whole(bytes, patience),
                     Held::Lost => Outgoing::whole(Bytes::new(), patience),
                 };
-                Ok(Passage { verdict, path_and_query, body })
+                Ok(Passage { verdict, path_and_query, body, taken: self.taken, withheld: self.withheld })
             }
             Err(stop) => {
                 let rest = if let Held::Coming(body) = self.body { Some(body) } else { None };
@@ -119,15 +138,18 @@ impl<'a> Judge<'a> {
         let document = self.document(&classified).await?;
         let decision = self.decide(&classified, document.as_ref());
         let verdict = self.verdict(&classified, &decision)?;
+        self.withheld = self.withheld(&classified, &decision);
         // After the decision, whose refusal tells more.
         self.look_for_form().await?;
+        // Last, since only what goes out counts.
+        let verdict = self.count(&classified, &decision, verdict)?;
         Ok((verdict, path_and_query))
     }
 
     /// The body, where the decision depends on it.
     async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
-        if !self.has_body() || !decide::depends_on_body(&self.connection.policy, operation) {
+        if !self.has_body() || !decide::depends_on_body(self.policy, operation) {
             return Ok(None);
         }
         let by_head = self.ask(classified, Known::Head, decide::decide_by_head);
@@ -156,12 +178,12 @@ impl<'a> Judge<'a> {
 
     /// Puts the request to the engine.
     fn ask<D>(
-        &self,
+        &mut self,
         classified: &Classified<'_>,
         known: Known<'_>,
-        engine: fn(&decide::Policy, &decide::Request<'_>) -> D,
+        engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
-        let Connection { principal, policy, .. } = self.connection;
+        let principal = &self.connection.principal;
         let query = classified.query.as_deref();
         let (body, whole) = match known {
             Known::Head => (None, false),
@@ -176,6 +198,7 @@ impl<'a> Judge<'a> {
             Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),
             Some(Err(_)) | None => (None, Needs::default()),
         };
+        self.outcome.names(&needs.resources);
         let subject = &principal.subject;
         let request = decide::Request {
             method: &self.head.method,
@@ -195,7 +218,7 @@ impl<'a> Judge<'a> {
             },
             now: SystemTime::now(),
         };
-        engine(policy, &request)
+        engine(self.policy, &request)
     }
 
     fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
@@ -203,7 +226,7 @@ impl<'a> Judge<'a> {
             (Effect::Allow, _) => Ok(Verdict::Forwarded),
             (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
             (Effect::Deny, false) => {
-                let policy = &self.connection.policy;
+                let policy = self.policy;
                 let denied = Denied {
                     workload: &self.connection.principal.workload,
                     policy: &policy.name,
@@ -214,8 +237,21 @@ impl<'a> Judge<'a> {
                     operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
                 };
                 let message = denied.message();
-                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false })
+                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false, retry: None })
             }
+        }
+    }
+
+    /// The filters of the parts that the answer must not show.
+    ///
+    /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
+    /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
+    fn withheld(&self, classified: &Classified<'static>, decision: &Decision) -> Vec<&'static Filter> {
+        match (self.policy.mode, &classified.route) {
+            (Mode::Enforce, Some(route)) => {
+                decision.withheld.iter().filter_map(|index| route.operation.filters.get(*index)).collect()
+            }
+            (Mode::DryRun, _) | (_, None) => Vec::new(),
         }
     }
 

@@ -3,12 +3,17 @@
 
 use super::Connection;
 use crate::{
-    classify::Classified,
-    decide::{Decision, Effect},
-    forward::{body::Progress, guard::grammar::Violation},
+    classify::{
+        Classified,
+        condition::Place,
+        needs::{Named, Where},
+    },
+    decide::{Decision, Effect, store::InForce},
+    forward::{body::Progress, guard::grammar::Violation, ratelimit::Budget},
+    identify::Subject,
     reason::Reason,
     record::{
-        self, AuditRecord, Destination, Durations, Phase, RequestFacts, SCHEMA, Verdict,
+        self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
         fingerprint::RandomUnavailable,
     },
 };
@@ -34,12 +39,14 @@ impl Outcome {
     /// The record of a request whose head was read.
     pub(super) fn of_request(
         connection: &Arc<Connection>,
+        governing: &InForce,
         head: &request::Parts,
     ) -> Result<Self, RandomUnavailable> {
         let token = connection.services.recorder.token_facts(head.headers.get(header::AUTHORIZATION));
         let user_agent = head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
         Self::new(
             connection,
+            governing,
             RequestFacts {
                 method: head.method.to_string(),
                 path: head.uri.path().to_owned(),
@@ -66,10 +73,15 @@ impl Outcome {
         let protocol = protocol(Version::HTTP_11);
         let facts =
             RequestFacts { method, path, query, protocol, token_type: "none", ..RequestFacts::default() };
-        Self::new(connection, facts)
+        Self::new(connection, &connection.policy.current(), facts)
     }
 
-    fn new(connection: &Arc<Connection>, request: RequestFacts) -> Result<Self, RandomUnavailable> {
+    fn new(
+        connection: &Arc<Connection>,
+        governing: &InForce,
+        request: RequestFacts,
+    ) -> Result<Self, RandomUnavailable> {
+        let policy_digest = Some(governing.digest.as_ref().to_owned());
         let mut destination = Destination::new(connection.destination);
         destination.host = Some(connection.host.as_str().to_owned());
         let record = AuditRecord {
@@ -77,7 +89,7 @@ impl Outcome {
             schema: SCHEMA,
             phase: Phase::Outcome,
             request_id: record::request_id()?,
-            subject: connection.principal.subject.clone(),
+            subject: Subject { policy_digest, ..connection.principal.subject.clone() },
             destination,
             request: Some(request),
             decision: Effect::Deny,
@@ -85,6 +97,7 @@ impl Outcome {
             rule: None,
             verdict: Some(Verdict::Closed),
             status: None,
+            ratelimit: Ratelimit::default(),
             detail: None,
             count: None,
             bytes_in: 0,
@@ -111,6 +124,11 @@ impl Outcome {
         self.record.request.as_ref().map_or("none", |request| request.token_type)
     }
 
+    /// The token's fingerprint, where there is a token.
+    pub(super) fn token_fingerprint(&self) -> Option<&str> {
+        self.record.request.as_ref()?.token_fingerprint.as_deref()
+    }
+
     /// What was decided; a denial until then.
     pub(super) fn effect(&self) -> Effect {
         self.record.decision
@@ -121,6 +139,18 @@ impl Outcome {
         if let Some(request) = &mut self.record.request {
             request.path = classified.path.as_str().to_owned();
             request.operation = classified.route.as_ref().map(|route| route.operation.name.clone());
+        }
+    }
+
+    /// Which resources it names. Of a body's content nothing goes into a record but ids; a kind that it also
+    /// names in words is left out, so that what is recorded of a kind is all of it.
+    pub(super) fn names(&mut self, named: &[Named<'_>]) {
+        let in_words =
+            |named: &&Named<'_>| matches!(named.place, Where::At(Place::Body(_))) && !is_id(&named.value);
+        let hidden: Vec<_> = named.iter().filter(in_words).map(|named| &named.kind).collect();
+        let told = named.iter().filter(|named| !hidden.contains(&&named.kind));
+        if let Some(request) = &mut self.record.request {
+            request.resources = told.map(ToString::to_string).collect();
         }
     }
 
@@ -140,6 +170,12 @@ impl Outcome {
         self.record.decision = effect;
         self.record.reason = reason;
         self.record.durations.decide = Some(micros(self.began.elapsed()));
+    }
+
+    /// That limit of the policy has no room for it.
+    pub(super) fn limited(&mut self, index: usize) {
+        self.record.rule = Some(format!("limit[{index}]"));
+        self.allowed(Effect::Deny, Reason::RateLimited);
     }
 
     /// The line that is to be in the log before the request's first byte goes out.
@@ -162,6 +198,22 @@ impl Outcome {
         self.record.status = Some(status.as_u16());
         self.record.durations.upstream = Some(micros(waited));
         self.record.reason = reason.unwrap_or(self.record.reason);
+    }
+
+    /// What the API says in its answer of the token's budget.
+    pub(super) fn told(&mut self, budget: Budget) {
+        let Budget { limit, remaining, reset } = budget;
+        self.record.ratelimit = Ratelimit { limit, remaining, reset };
+        if let Some(token) = self.token_fingerprint() {
+            self.connection.services.budgets.keep(token, budget, Instant::now());
+        }
+    }
+
+    /// These parts were taken out of the upstream's answer.
+    pub(super) fn filtered(&mut self, pointers: Vec<String>) {
+        if let Some(request) = &mut self.record.request {
+            request.filtered = pointers;
+        }
     }
 
     /// The client gets tidegate's own answer of `length` bytes. `arrived`: the upstream may have the request.
@@ -221,6 +273,12 @@ impl Drop for Outcome {
     fn drop(&mut self) {
         self.write();
     }
+}
+
+/// A number or a UUID, which say nothing but which.
+fn is_id(value: &str) -> bool {
+    let uuid = value.len() == 36 && value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    uuid || (!value.is_empty() && value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn micros(duration: Duration) -> u64 {

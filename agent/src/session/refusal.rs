@@ -1,6 +1,8 @@
 //! How every refusal and failure looks to the client: DigitalOcean's own error shape, so that its tools
 //! show it properly. Pure, and the only place that chooses a status.
 
+pub mod limited;
+
 #[cfg(test)]
 mod tests;
 
@@ -40,16 +42,14 @@ impl Denied<'_> {
     /// The sentence for the client.
     pub fn message(&self) -> String {
         let Self { workload, policy, contact, decision, method, path, operation } = *self;
-        let path: String = path.chars().take(MAX_PATH_CHARS).collect();
-        let mut message = format!("workload \"{workload}\" may not call ");
+        let mut message = call(workload, method, path, operation);
         // Writing to a string cannot fail.
-        let _ = match operation {
-            Some(operation) => write!(message, "{operation} ({method} {path})"),
-            None => write!(message, "{method} {path}"),
-        };
         let _ = write!(message, ": {}", self.cause());
         if let Some(note) = &decision.note {
             let _ = write!(message, " ({note})");
+        }
+        if let Some(instead) = &decision.instead {
+            let _ = write!(message, "; {instead}");
         }
         let _ = write!(message, "; policy \"{policy}\", rule {}", decision.rule);
         if let Some(contact) = contact {
@@ -67,6 +67,12 @@ impl Denied<'_> {
             format!("missing scope{plural} {scopes}")
         } else if reason == Reason::DeniedScope {
             format!("denied scope{plural} {scopes}")
+        } else if reason == Reason::ResourceNotAllowed {
+            format!("{scopes} is not allowed for this resource")
+        } else if reason == Reason::ConditionNotMet {
+            format!("{scopes} is not allowed under this condition")
+        } else if reason == Reason::ConditionFailed {
+            "a condition of the policy has no answer for this request".to_owned()
         } else if reason == Reason::DeniedByRule {
             "denied by a rule".to_owned()
         } else if reason == Reason::NoScopeDefined {
@@ -76,6 +82,15 @@ impl Denied<'_> {
         } else {
             reason.code().to_owned()
         }
+    }
+}
+
+/// Who may not do what: how every denial's message begins.
+fn call(workload: &str, method: &Method, path: &str, operation: Option<&str>) -> String {
+    let path: String = path.chars().take(MAX_PATH_CHARS).collect();
+    match operation {
+        Some(operation) => format!("workload \"{workload}\" may not call {operation} ({method} {path})"),
+        None => format!("workload \"{workload}\" may not call {method} {path}"),
     }
 }
 

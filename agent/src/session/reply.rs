@@ -4,7 +4,10 @@ use super::{
     outcome::Outcome,
     waiting::{Turn, Waiting},
 };
-use crate::forward::{Answer, Error};
+use crate::forward::{
+    Answer, Error,
+    filter::{Share, Shown},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -14,6 +17,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+/// How much of a filtered answer the client gets at a time.
+const PIECE: usize = 64 * 1024;
+
 /// A body on its way to the client.
 #[derive(Debug)]
 pub(super) enum Reply {
@@ -21,6 +27,17 @@ pub(super) enum Reply {
     Own(Option<Bytes>),
     /// The upstream's.
     Upstream(Box<Forwarded>),
+    /// The upstream's without some of its parts.
+    Filtered(Box<Filtered>),
+}
+
+/// What the client may see of an upstream's answer.
+#[derive(Debug)]
+pub(super) enum Cleared {
+    /// All of it, as it comes: there is nothing to take out.
+    Whole(Answer),
+    /// What is left of it, and the memory that this takes.
+    Parts(Shown, Share),
 }
 
 /// An upstream's answer, with the record that it completes.
@@ -33,19 +50,60 @@ pub(super) struct Forwarded {
     _active: Arc<()>,
 }
 
+/// What is left of an upstream's answer, with the record that it completes.
+#[derive(Debug)]
+pub(super) struct Filtered {
+    rest: Bytes,
+    outcome: Outcome,
+    turn: Turn,
+    /// Marks the request as under way.
+    _active: Arc<()>,
+    /// Marks the memory as taken.
+    _share: Share,
+}
+
 impl Reply {
     /// The upstream's answer. An answer without a body is complete at once.
-    pub(super) fn upstream(
-        answer: Answer,
-        mut outcome: Outcome,
-        waiting: &Arc<Waiting>,
-        active: Arc<()>,
-    ) -> Self {
+    fn upstream(answer: Answer, mut outcome: Outcome, waiting: &Arc<Waiting>, active: Arc<()>) -> Self {
         if answer.is_complete() {
             outcome.complete();
         }
         let turn = Turn::of_client(waiting);
         Self::Upstream(Box::new(Forwarded { answer, outcome, turn, _active: active }))
+    }
+
+    /// As much of the upstream's answer as the client may see.
+    pub(super) fn cleared(
+        cleared: Cleared,
+        mut outcome: Outcome,
+        waiting: &Arc<Waiting>,
+        active: Arc<()>,
+    ) -> Self {
+        match cleared {
+            Cleared::Whole(answer) => Self::upstream(answer, outcome, waiting, active),
+            Cleared::Parts(shown, share) => {
+                outcome.filtered(shown.removed);
+                let rest = Bytes::from(shown.body);
+                if rest.is_empty() {
+                    outcome.complete();
+                }
+                let turn = Turn::of_client(waiting);
+                Self::Filtered(Box::new(Filtered { rest, outcome, turn, _active: active, _share: share }))
+            }
+        }
+    }
+}
+
+impl Filtered {
+    /// Piece by piece, so that the record tells how much the client took.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        self.turn.to_client();
+        self.outcome.sent(piece.len());
+        if self.rest.is_empty() {
+            self.outcome.complete();
+        }
+        Some(piece).filter(|piece| !piece.is_empty())
     }
 }
 
@@ -75,6 +133,9 @@ impl Body for Reply {
         match self.get_mut() {
             Self::Own(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Upstream(forwarded) => forwarded.poll_frame(cx),
+            Self::Filtered(filtered) => {
+                Poll::Ready(filtered.next_piece().map(|piece| Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -82,6 +143,7 @@ impl Body for Reply {
         match self {
             Self::Own(body) => body.as_ref().is_none_or(Bytes::is_empty),
             Self::Upstream(forwarded) => forwarded.answer.is_end_stream(),
+            Self::Filtered(filtered) => filtered.rest.is_empty(),
         }
     }
 
@@ -89,6 +151,7 @@ impl Body for Reply {
         match self {
             Self::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
             Self::Upstream(forwarded) => forwarded.answer.size_hint(),
+            Self::Filtered(filtered) => SizeHint::with_exact(filtered.rest.len() as u64),
         }
     }
 }

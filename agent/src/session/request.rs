@@ -1,8 +1,9 @@
 //! One request: classified, decided, recorded, forwarded or refused.
 
 use super::{
-    Connection,
+    Connection, Treatment, filtering,
     judge::{Judge, Passage, Stop},
+    limiter::Taken,
     outcome::Outcome,
     refusal,
     reply::{Reply, chain},
@@ -14,12 +15,13 @@ use crate::{
         body::{Fault, Progress},
         guard::Watch,
         headers,
+        ratelimit::Budget,
     },
     reason::Reason,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use std::{
     sync::{
@@ -57,21 +59,33 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     let (mut head, body) = request.into_parts();
     // The server's own marks (a pending upgrade) mean nothing to the upstream's connection.
     head.extensions.clear();
-    let mut outcome = match Outcome::of_request(&context.connection, &head) {
+    // Whatever is loaded meanwhile, the request ends under what it began with.
+    let governing = context.connection.policy.current();
+    let mut outcome = match Outcome::of_request(&context.connection, &governing, &head) {
         Ok(outcome) => outcome,
         Err(error) => {
             let refusal = refusal::answer(Reason::AuditUnavailable, Effect::Deny, &chain(&error), "");
             return refusal.map(|body| Reply::Own(Some(body)));
         }
     };
-    let judged = Judge::new(&context.connection, &head, body, &mut outcome).judge().await;
+    let judged = Judge::new(&context.connection, &governing.policy, &head, body, &mut outcome).judge().await;
     let passage = match judged {
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
     };
     match record_intent(&context.connection, &head.method, &outcome).await {
         Ok(()) => forward(&context, passage, head, outcome, active).await,
-        Err(stop) => refuse(stop, outcome, &head, Some(passage.body)).await,
+        Err(stop) => {
+            give_back(&context.connection, passage.taken);
+            refuse(stop, outcome, &head, Some(passage.body)).await
+        }
+    }
+}
+
+/// What never left counts for no limit.
+fn give_back(connection: &Connection, taken: Option<Taken>) {
+    if let Some(taken) = taken {
+        connection.services.limiter.give_back(taken);
     }
 }
 
@@ -89,28 +103,48 @@ async fn record_intent(connection: &Connection, method: &Method, outcome: &Outco
 async fn forward(
     context: &Context,
     passage: Passage,
-    head: request::Parts,
+    mut head: request::Parts,
     mut outcome: Outcome,
     active: Arc<()>,
 ) -> Response<Reply> {
     let connection = &context.connection;
     let services = &connection.services;
-    let Passage { verdict, path_and_query, body: outgoing } = passage;
+    let Passage { verdict, path_and_query, body: outgoing, taken, withheld } = passage;
     let progress = outgoing.progress();
     outcome.sending(verdict, Arc::clone(&progress));
     let refused_head = bare_head(&head);
+    let method = head.method.clone();
+    if !withheld.is_empty() {
+        headers::ask_for_filterable(&mut head.headers);
+    }
     let request = Request::from_parts(head, outgoing);
     let sent = services.forwarder.send(&connection.key(), path_and_query, request).await;
     match sent {
         Ok(answered) => {
-            let (head, answer) = answered.response.into_parts();
+            let (mut head, answer) = answered.response.into_parts();
             let edge = headers::is_edge_answer(head.status, &head.headers).then_some(Reason::EdgeRefused);
             outcome.answered(head.status, answered.waited, edge);
-            Response::from_parts(head, Reply::upstream(answer, outcome, &context.waiting, active))
+            if connection.treatment == Treatment::Protected && edge.is_none() {
+                outcome.told(Budget::of(&head.headers));
+            }
+            let share = services.forwarder.memory().share();
+            match filtering::clear(withheld, &method, &mut head, answer, share).await {
+                Ok(cleared) => {
+                    let body = Reply::cleared(cleared, outcome, &context.waiting, active);
+                    Response::from_parts(head, body)
+                }
+                Err(stop) => {
+                    let rest = progress.has_ended().then(Empty::<Bytes>::new);
+                    refuse(stop, outcome, &refused_head, rest).await
+                }
+            }
         }
         Err(error) => {
             let stop = client_fault(context, &progress).unwrap_or_else(|| Stop::new(error.reason(), &error));
             let stop = Stop { arrived: error.may_have_arrived(), ..stop };
+            if !stop.arrived {
+                give_back(connection, taken);
+            }
             refuse(stop, outcome, &refused_head, None::<Incoming>).await
         }
     }
@@ -134,8 +168,11 @@ async fn refuse(
     head: &request::Parts,
     body: Option<impl Body<Data = Bytes> + Unpin>,
 ) -> Response<Reply> {
-    let Stop { reason, message, is_error, arrived } = stop;
+    let Stop { reason, message, is_error, arrived, retry } = stop;
     let mut response = refusal::answer(reason, outcome.effect(), &message, outcome.request_id());
+    if let Some(retry) = retry {
+        retry.mark(response.headers_mut());
+    }
     let detail = is_error.then_some(message);
     outcome.refused(reason, response.status(), detail, response.body().len(), arrived);
     if head.version != Version::HTTP_2 && !drain(head, body).await {

@@ -4,6 +4,7 @@ mod bent;
 mod droplets;
 
 pub(super) use droplets::Account;
+use droplets::no_content;
 
 use super::{
     connection::{Facts, Server},
@@ -135,6 +136,7 @@ fn usual(head: &Parts, body: &[u8], account: &Account) -> Answer {
         (&Method::GET, "/v2/domains/example.com") => fixture(DOMAIN),
         (&Method::GET, "/v2/domains/example.com/records") => fixture(RECORDS),
         (&Method::POST, "/v2/domains/example.com/records") => added_record(body),
+        (&Method::DELETE, "/v2/domains/example.com/records/28448429") => no_content(),
         _ => droplets::answer(head, body, account).unwrap_or_else(|| {
             error(StatusCode::NOT_FOUND, "not_found", "The resource you were accessing could not be found.")
         }),

@@ -65,9 +65,17 @@ fn all_problems_of_all_files_are_told() {
     let expected = [
         "cannot open `DIR/nowhere.toml`: No such file or directory (os error 2)",
         "DIR/p.toml: policy, ok",
+        "DIR/cases/p.toml:2: case `a`: GET /v2/domains",
+        "  - decision   allow",
+        "  + decision   deny",
+        "    reason     missing_scope",
+        "    rule       default",
+        "    operation  domains_list",
+        "    required   domain:read",
+        "    missing    domain:read",
+        "    withheld   ",
         "DIR/bad.toml:1: unknown scope `x:y`; `tidegate scopes` lists what there is",
         "DIR/bad.toml:2: unknown scope `z:w`; `tidegate scopes` lists what there is",
-        "DIR/cases/p.toml:2: case `a`: the decision is `deny`, expected `allow`",
         "cannot open `DIR/cases/../lost.toml`: No such file or directory (os error 2)",
     ];
     assert_eq!(out.lines().collect::<Vec<_>>(), expected);
@@ -86,11 +94,30 @@ fn json_has_the_stable_keys() {
     let (result, out) = checked(dir.path(), &["bad.toml", "cases/p.toml"], true);
     let message = "unknown scope `dropplet:read`; did you mean `droplet:read`?";
     let expected = serde_json::json!([
-        { "file": "DIR/bad.toml", "kind": "policy", "ok": false, "errors": [{ "line": 1, "column": 10, "message": message }] },
-        { "file": "DIR/cases/p.toml", "kind": "cases", "ok": true, "errors": [], "cases": 1 },
+        { "file": "DIR/bad.toml", "kind": "policy", "ok": false, "warnings": [],
+          "errors": [{ "line": 1, "column": 10, "message": message }] },
+        { "file": "DIR/cases/p.toml", "kind": "cases", "ok": true, "errors": [], "warnings": [], "cases": 1 },
     ]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), expected);
     assert!(result.is_err());
+}
+
+#[test]
+fn what_is_doubtful_is_told_with_its_line_and_is_no_error() {
+    let dir = files(&[
+        ("p.toml", "allow = [\n\"domain:read\",\n\"domain:delete\"]"),
+        ("idle.toml", ""),
+        ("tidegate.conf", "policy_dir = \"DIR\"\n[[workload]]\nname = \"w\"\npolicy = \"p\""),
+    ]);
+    let (result, out) = checked(dir.path(), &["p.toml", "tidegate.conf"], false);
+    let expected = [
+        "DIR/p.toml: policy, ok",
+        "DIR/p.toml:3: warning: allow[1]: `domain:delete` allows deleting every domain; narrow it with `resources`",
+        "DIR/tidegate.conf: configuration, ok",
+        "DIR/tidegate.conf: warning: `DIR/idle.toml` is the policy of no workload",
+    ];
+    assert_eq!(out.lines().collect::<Vec<_>>(), expected);
+    assert!(result.is_ok());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Limits;
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
@@ -53,6 +54,7 @@ fn every_key_reaches_the_configuration() {
         handshakes = 2
         head_timeout = "3s"
         body_idle_timeout = "4s"
+        body_inspect = 2097152
     "#;
     let workload = |name: &str, policy: &str| Workload { name: name.to_owned(), policy: policy.to_owned() };
     let config = parse_text(text).unwrap();
@@ -87,6 +89,7 @@ fn every_key_reaches_the_configuration() {
         handshakes: 2,
         head_timeout: Duration::from_secs(3),
         body_idle_timeout: Duration::from_secs(4),
+        body_inspect: 1 << 21,
     };
     assert_eq!(config.limits, expected);
 }

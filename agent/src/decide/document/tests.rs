@@ -1,5 +1,5 @@
 use super::*;
-use crate::classify::Catalogue;
+use crate::{classify::Catalogue, decide::policy::Constraint};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Policy, String> {
@@ -39,18 +39,22 @@ fn every_key_reaches_the_policy() {
             Rule {
                 effect: Effect::Deny,
                 scopes: vec![scope("droplet:create")],
-                operations: Some(vec!["droplets_create".to_owned()]),
+                constraint: Constraint {
+                    operations: Some(vec!["droplets_create".to_owned()]),
+                    ..Constraint::default()
+                },
                 reason: Some("no".to_owned()),
                 mode: Some(Mode::Enforce),
             },
             Rule {
                 effect: Effect::Allow,
                 scopes: vec![Grant::ApiRead],
-                operations: None,
+                constraint: Constraint::default(),
                 reason: None,
                 mode: None,
             },
         ],
+        limits: Vec::new(),
         unknown_allowed: true,
     };
     assert_eq!(parse_text(text), Ok(expected));
@@ -74,12 +78,16 @@ fn an_empty_file_is_the_empty_policy() {
 #[test_case("unknown = \"allow\"\nallow = [\"api:read\"]", "1: `unknown = \"allow\"` has no effect without `api:write`"; "unknown without the write alias")]
 #[test_case("operations = [\"oneClick_list\"]", "1: unknown operation `oneClick_list`; did you mean `oneClicks_list`?"; "misspelt operation")]
 #[test_case("operations = [\"droplets_destroy\"]", "1: operation `droplets_destroy` needs scopes, and `operations` is for those that need none; put `droplet:delete` into `allow`"; "operation with scopes")]
-#[test_case("[[rule]]\neffect = \"allow\"\nwhen = 'x'\nscopes = [\"droplet:read\"]", "3: unknown key `when`"; "condition")]
-#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = {}", "4: unknown key `resources`"; "resources")]
-#[test_case("[[limit]]\nscopes = [\"droplet:create\"]\nrate = \"1/hour\"", "1: unknown key `limit`"; "limit")]
+#[test_case("[[rule]]\neffect = \"allow\"\nwhen = 'x'\nscopes = [\"droplet:read\"]", "3: unknown variable `x`"; "condition")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = {}", "4: `resources = {}` fits nothing"; "no resources")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplet = [] }", "4: `droplet = []` fits nothing"; "no ids")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplets = [1] }", "4: unknown kind of resource `droplets`; did you mean `droplet`?"; "misspelt kind")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"domain:read\"]\nresources = { droplet = [1] }", "4: no operation of this rule's scopes names a `droplet`, so that this fits nothing"; "kind that the scopes have not")]
+#[test_case("[[rule]]\neffect = \"deny\"\noperations = [\"domains_get\"]\nresources = { droplet = [1] }", "4: operation `domains_get` names no `droplet`, so that this fits nothing"; "kind that the operation has not")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplet = [\"\"] }", "4: an id, name, slug or glob has at least one printable character"; "empty id")]
 #[test_case("[[rule]]\nscopes = [\"droplet:read\"]", "1: missing key `effect`"; "rule without effect")]
 #[test_case("[[rule]]\neffect = \"allow\"", "1: an allow rule needs `scopes`"; "allow rule without scopes")]
-#[test_case("[[rule]]\neffect = \"deny\"", "1: a deny rule needs `scopes`, `operations` or both"; "deny rule of everything")]
+#[test_case("[[rule]]\neffect = \"deny\"", "1: a deny rule needs `scopes`, `operations`, `resources` or `when`"; "deny rule of everything")]
 #[test_case("[[rule]]\neffect = \"deny\"\nscopes = []", "3: `scopes = []` fits nothing"; "no scopes")]
 #[test_case("[[rule]]\neffect = \"deny\"\noperations = []\nscopes = [\"droplet:read\"]", "3: `operations = []` fits nothing"; "no operations")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nmode = \"dry-run\"", "4: `mode` belongs to deny rules only"; "allow rule with a mode")]

@@ -168,6 +168,8 @@ fn an_unreadable_connection_field_in_an_answer_goes() {
 
 #[test_case(403, "text/html; charset=UTF-8", "cloudflare", true; "bot page")]
 #[test_case(409, "text/html", "cloudflare", true; "host conflict")]
+#[test_case(429, "text/html", "cloudflare", true; "too many requests for the edge")]
+#[test_case(429, "application/json", "cloudflare", false; "too many requests for the API")]
 #[test_case(520, "Text/HTML", "Cloudflare", true; "origin down")]
 #[test_case(403, "application/json", "cloudflare", false; "the API's own refusal")]
 #[test_case(403, "text/html", "nginx", false; "another server")]
@@ -176,4 +178,44 @@ fn pages_of_the_edge_are_told_from_answers(status: u16, content_type: &str, serv
     let head =
         Response::builder().header("content-type", content_type).header("server", server).body(()).unwrap();
     assert_eq!(is_edge_answer(StatusCode::from_u16(status).unwrap(), head.headers()), expected);
+}
+
+#[test]
+fn a_request_asks_for_what_can_be_filtered() {
+    let given = [
+        ("range", "bytes=0-99"),
+        ("if-range", "\"x\""),
+        ("accept-encoding", "br, zstd"),
+        ("accept-encoding", "deflate"),
+        ("accept", "application/json"),
+    ];
+    let mut head = head(Version::HTTP_11, "/", &given);
+    ask_for_filterable(&mut head.headers);
+    assert_eq!(
+        fields(&head.headers),
+        [("accept", "application/json"), ("accept-encoding", "gzip, identity")]
+    );
+}
+
+#[test_case(None, None; "no body")]
+#[test_case(Some(7), Some("7"); "a body")]
+fn a_filtered_answer_tells_nothing_of_the_whole_one(length: Option<usize>, expected: Option<&str>) {
+    let given = [
+        ("accept-ranges", "bytes"),
+        ("content-encoding", "gzip"),
+        ("content-length", "1234"),
+        ("content-md5", "x"),
+        ("digest", "x"),
+        ("content-digest", "x"),
+        ("repr-digest", "x"),
+        ("etag", "W/\"x\""),
+        ("trailer", "x"),
+        ("content-type", "application/json"),
+        ("vary", "accept-encoding"),
+    ];
+    let mut headers = head(Version::HTTP_11, "/", &given).headers;
+    to_filtered(&mut headers, length);
+    let mut left: Vec<_> = expected.map(|length| ("content-length", length)).into_iter().collect();
+    left.extend([("content-type", "application/json"), ("vary", "accept-encoding")]);
+    assert_eq!(fields(&headers), left);
 }

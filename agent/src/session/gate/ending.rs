@@ -7,7 +7,7 @@ use crate::{
     host::HostName,
     identify::Subject,
     reason::Reason,
-    record::{self, AuditRecord, Destination, Durations, Phase, SCHEMA, Verdict},
+    record::{self, AuditRecord, Destination, Durations, Phase, Ratelimit, SCHEMA, Verdict},
 };
 use std::{
     net::SocketAddr,
@@ -115,6 +115,7 @@ impl Gate {
             rule: None,
             verdict: Some(ending.verdict),
             status: ending.status,
+            ratelimit: Ratelimit::default(),
             detail: ending.detail,
             count: (ending.count > 1).then_some(ending.count),
             bytes_in: ending.bytes.0,

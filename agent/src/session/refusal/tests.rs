@@ -9,6 +9,9 @@ fn decision(reason: Reason, missing: &[&str]) -> Decision {
         reason,
         rule: "default".to_owned(),
         note: None,
+        instead: None,
+        limits: Vec::new(),
+        withheld: Vec::new(),
         required: missing.clone(),
         missing,
         dry_run: false,
@@ -44,6 +47,17 @@ fn several_scopes_a_note_and_a_contact_are_named_too() {
 }
 
 #[test]
+fn what_is_allowed_in_its_place_is_told() {
+    let mut decision = decision(Reason::ResourceNotAllowed, &["droplet:delete"]);
+    decision.instead = Some("allowed for droplet 1 only".to_owned());
+    assert_eq!(
+        message(&decision, Some("x"), None),
+        "workload \"run\" may not call x (DELETE /v2/droplets/3164444): droplet:delete is not allowed for this \
+         resource; allowed for droplet 1 only; policy \"read-only\", rule default"
+    );
+}
+
+#[test]
 fn an_unknown_operation_is_called_by_its_request() {
     assert!(message(&decision(Reason::Unclassified, &[]), None, None).starts_with(
         "workload \"run\" may not call DELETE /v2/droplets/3164444: it is not in the catalogue"
@@ -70,6 +84,7 @@ fn a_long_path_is_cut_in_the_message() {
 #[test_case(Reason::MalformedRequest, 400, "bad_request")]
 #[test_case(Reason::BodyTimeout, 408, "request_timeout")]
 #[test_case(Reason::TooManyConnections, 429, "too_many_requests")]
+#[test_case(Reason::RateLimited, 429, "too_many_requests")]
 #[test_case(Reason::UpstreamNotHost, 502, "bad_gateway")]
 #[test_case(Reason::AuditUnavailable, 503, "service_unavailable")]
 #[test_case(Reason::UpstreamTimeout, 504, "gateway_timeout")]

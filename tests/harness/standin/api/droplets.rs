@@ -61,7 +61,7 @@ fn missing() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "The resource you were accessing could not be found.")
 }
 
-fn no_content() -> Answer {
+pub(super) fn no_content() -> Answer {
     let mut answer = respond(StatusCode::NO_CONTENT, Bytes::new());
     answer.headers_mut().remove(http::header::CONTENT_TYPE);
     answer

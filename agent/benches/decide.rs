@@ -1,0 +1,116 @@
+//! What classifying and deciding a request costs, for 1,000 policies of 50 rules, and what they take of memory.
+//!
+//! `cargo bench -p tidegate --bench decide`
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a benchmark fails by panicking, and says what it measures"
+)]
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method, Uri};
+use serde_json::{Value, json};
+use std::{fmt::Write, fs, hint::black_box, path::Path, sync::Arc, time::SystemTime};
+use tidegate::{
+    classify::{Catalogue, Needs, classify},
+    decide::{Caller, Decision, Policy, Request, decide, document},
+};
+
+const POLICIES: usize = 1_000;
+const RULES: usize = 50;
+
+/// A policy of which no rule but the last speaks of every request, as a large team's might be.
+fn policy(number: usize, conditions: bool) -> Policy {
+    let catalogue = Catalogue::embedded();
+    let resources: Vec<&str> = catalogue.scopes().map(|entry| entry.scope.as_str()).collect();
+    let mut text = String::from("allow = [\"api:read\"]\ndeny = [\"database:view_credentials\"]\n");
+    for index in 0..RULES {
+        let effect = if index % 5 == 0 { "deny" } else { "allow" };
+        let own = ["droplet:create", "droplet:delete", "image:create"];
+        let scope = match index % 10 {
+            0 => "kubernetes:delete",
+            step if step < own.len() => own.get(step).expect("three"),
+            _ => resources.get((number * RULES + index) % resources.len()).expect("within"),
+        };
+        write!(text, "[[rule]]\neffect = \"{effect}\"\nscopes = [\"{scope}\"]\n").expect("a string");
+        if scope == "droplet:delete" {
+            writeln!(text, "resources = {{ droplet = [\"{number}\", \"{index}\"] }}").expect("a string");
+        }
+        if conditions && scope == "droplet:create" {
+            writeln!(
+                text,
+                "when = 'request.body.size.startsWith(\"s-\") && request.body.region == \"nyc{index}\"'"
+            )
+            .expect("a string");
+        }
+    }
+    document::parse(&format!("p{number}"), &text, Path::new("p.toml"), catalogue).expect("a valid policy")
+}
+
+/// Kilobytes that the process holds.
+fn resident_kib() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").expect("a mounted /proc");
+    let resident: usize = pages.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a number");
+    resident * 4
+}
+
+fn answer(
+    policy: &Policy,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Option<&Value>,
+) -> Decision {
+    let classified = classify(Catalogue::embedded(), method, uri, headers).expect("a canonical request");
+    let route = classified.route.as_ref().expect("a known operation");
+    let query = classified.query.as_deref();
+    let request = Request {
+        path: classified.path.as_str(),
+        query,
+        needs: Needs::of(route, query, body).expect("a known action"),
+        body,
+        caller: Caller { workload: "ci", ..Caller::default() },
+        now: SystemTime::UNIX_EPOCH,
+        ..Request::new(method, headers, Some(route.operation))
+    };
+    decide(policy, &request)
+}
+
+fn benchmark(criterion: &mut Criterion) {
+    let before = resident_kib();
+    let _ = Catalogue::embedded().operations().len();
+    let with_catalogue = resident_kib();
+    let plain: Vec<Arc<Policy>> = (0..POLICIES).map(|number| Arc::new(policy(number, false))).collect();
+    let with_policies = resident_kib();
+    let conditional: Vec<Arc<Policy>> = (0..POLICIES).map(|number| Arc::new(policy(number, true))).collect();
+    let with_conditions = resident_kib();
+    eprintln!("memory: catalogue {} KiB", with_catalogue - before);
+    eprintln!("memory: {POLICIES} policies of {RULES} rules {} KiB", with_policies - with_catalogue);
+    eprintln!("memory: the same with conditions {} KiB", with_conditions - with_policies);
+
+    let headers = HeaderMap::new();
+    let body = json!({"name": "a", "region": "nyc3", "size": "s-1vcpu-1gb", "image": "debian-12-x64"});
+    let requests = [
+        ("get", &plain, Method::GET, "/v2/droplets/3164444", None),
+        ("delete_of_resource", &plain, Method::DELETE, "/v2/droplets/3164444", None),
+        ("create", &plain, Method::POST, "/v2/droplets", Some(&body)),
+        ("create_with_conditions", &conditional, Method::POST, "/v2/droplets", Some(&body)),
+    ];
+    let mut group = criterion.benchmark_group("classify_and_decide");
+    for (name, policies, method, path, body) in requests {
+        let uri: Uri = path.parse().expect("a path");
+        let mut next = policies.iter().cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || next.next().expect("a cycle"),
+                |policy| black_box(answer(policy, &method, &uri, &headers, body)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, benchmark);
+criterion_main!(benches);

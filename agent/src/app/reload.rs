@@ -1,0 +1,201 @@
+//! Loads the policies again when they change or when a SIGHUP asks for it: all or none, and the last good set stays.
+
+use super::Error;
+use crate::{
+    capture::readable,
+    classify::Catalogue,
+    decide::store::{self, FileError, Missing, PolicyFile, PolicySet, Reading, Store},
+    toml_file::Error as LoadError,
+};
+use rustix::{
+    fs::inotify::{self, CreateFlags, WatchFlags},
+    io::Errno,
+};
+use std::{future::pending, io, mem::MaybeUninit, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::Notify,
+    task::{JoinError, spawn_blocking},
+    time::{interval, sleep},
+};
+
+/// How long files must stay as they are before they count as written to their end.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How often they are looked at when nothing has told of a change: not every filesystem does.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Why the policies stay as they are.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error("the policies were not read to their end")]
+    Panicked(#[from] JoinError),
+}
+
+/// The policies' files at one moment.
+struct Snapshot {
+    found: Result<Vec<Reading>, Refused>,
+    /// Equal for equal contents, and for equal failures.
+    seen: Arc<str>,
+}
+
+/// Keeps the store at what its files say.
+pub(super) struct Reloader {
+    pub(super) store: Arc<Store>,
+    pub(super) files: Arc<[PolicyFile]>,
+    /// Notified by a SIGHUP.
+    pub(super) hangup: Arc<Notify>,
+}
+
+/// Opens the files that are to be watched. `places`: where the command is to write.
+pub(super) fn open(paths: &[PathBuf], places: &[PathBuf]) -> Result<Arc<[PolicyFile]>, Error> {
+    let files: Result<Vec<_>, _> = paths.iter().map(|path| PolicyFile::open(path, places)).collect();
+    Ok(files?.into())
+}
+
+impl Reloader {
+    /// Goes on for good.
+    pub(super) async fn keep_loading(self) {
+        let watch = Watch::start(&self.files).unwrap_or_else(|error| {
+            tracing::warn!(%error, "changes of the policy files are seen only every {POLL:?}");
+            Watch(None)
+        });
+        // What was read before the watch began may have changed since, so that the first look is at once.
+        let mut seen: Arc<str> = self.store.current().digest().into();
+        let mut polls = interval(POLL);
+        loop {
+            let mut asked = tokio::select! {
+                biased;
+                () = self.hangup.notified() => true,
+                () = watch.changed() => false,
+                _ = polls.tick() => false,
+            };
+            let mut snapshot = self.read().await;
+            while !asked {
+                asked = tokio::select! {
+                    biased;
+                    () = self.hangup.notified() => true,
+                    () = sleep(QUIET) => false,
+                };
+                watch.forget();
+                let later = self.read().await;
+                let is_settled = later.seen == snapshot.seen;
+                snapshot = later;
+                if is_settled {
+                    break;
+                }
+            }
+            if asked || snapshot.seen != seen {
+                seen = Arc::clone(&snapshot.seen);
+                self.load(snapshot).await;
+            }
+        }
+    }
+
+    async fn read(&self) -> Snapshot {
+        let files = Arc::clone(&self.files);
+        // A file may lie on a filesystem that takes its time.
+        let snapshot = spawn_blocking(move || Snapshot::of(&files)).await;
+        snapshot.unwrap_or_else(|error| Snapshot::failed(error.into()))
+    }
+
+    async fn load(&self, snapshot: Snapshot) {
+        let before = self.store.current();
+        let digest = before.digest();
+        if self.files.is_empty() {
+            return tracing::info!(digest, "the policy is built in, so there is nothing to reload");
+        }
+        let store = Arc::clone(&self.store);
+        let loaded = spawn_blocking(move || replace(&store, snapshot)).await;
+        match loaded.map_err(Refused::from).and_then(|loaded| loaded) {
+            Ok(change) if change.before == change.after => {
+                tracing::info!(digest, "the policies are as they were");
+            }
+            Ok(change) => {
+                let policies = change.policies.join(", ");
+                tracing::info!(before = digest, after = &*change.after, policies, "reloaded the policies");
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(digest, error, "the policies stay as they are");
+            }
+        }
+    }
+}
+
+fn replace(store: &Store, snapshot: Snapshot) -> Result<store::Change, Refused> {
+    let readings = snapshot.found?;
+    let mut sources = Vec::with_capacity(readings.len());
+    for Reading { source, doubt } in readings {
+        if let Some(doubt) = doubt {
+            return Err(doubt.into());
+        }
+        sources.push(source);
+    }
+    Ok(store.replace(PolicySet::load(&sources, Catalogue::embedded())?)?)
+}
+
+impl Snapshot {
+    fn of(files: &[PolicyFile]) -> Self {
+        match files.iter().map(PolicyFile::read).collect::<Result<Vec<_>, _>>() {
+            Ok(readings) => {
+                let seen = store::digest(readings.iter().map(|reading| &reading.source));
+                Self { found: Ok(readings), seen }
+            }
+            Err(error) => Self::failed(error.into()),
+        }
+    }
+
+    fn failed(error: Refused) -> Self {
+        Self { seen: error.to_string().into(), found: Err(error) }
+    }
+}
+
+/// The kernel's news of the files' directories, where it tells any.
+struct Watch(Option<AsyncFd<OwnedFd>>);
+
+impl Watch {
+    fn start(files: &[PolicyFile]) -> io::Result<Self> {
+        if files.is_empty() {
+            return Ok(Self(None));
+        }
+        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        // Directories, since editors and Kubernetes put another file in the place of the one that was there.
+        let events = WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVE
+            | WatchFlags::ATTRIB
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::ONLYDIR;
+        for file in files {
+            inotify::add_watch(&queue, file.watched_directory(), events)?;
+        }
+        Ok(Self(Some(readable::watch(queue)?)))
+    }
+
+    /// Waits for news, and forgets them.
+    async fn changed(&self) {
+        let Some(queue) = &self.0 else { return pending().await };
+        let Ok(mut guard) = queue.readable().await else { return pending().await };
+        self.forget();
+        guard.clear_ready();
+    }
+
+    fn forget(&self) {
+        let Some(queue) = &self.0 else { return };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(queue.get_ref(), &mut buffer);
+        while matches!(reader.next(), Ok(_) | Err(Errno::INTR)) {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

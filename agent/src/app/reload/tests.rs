@@ -1,0 +1,191 @@
+use super::*;
+use crate::toml_file::Source;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+const READ: &str = "allow = [\"droplet:read\"]\n";
+const WRITE: &str = "allow = [\"droplet:read\", \"droplet:create\"]\n";
+
+/// A policy file, and the store that follows it.
+struct Place {
+    directory: tempfile::TempDir,
+    store: Arc<Store>,
+    hangup: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Place {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p.toml");
+        put(&path, READ);
+        let set = PolicySet::load(&[Source::open(&path).unwrap()], Catalogue::embedded()).unwrap();
+        let (store, hangup) = (Arc::new(Store::new(set)), Arc::new(Notify::new()));
+        let files = open(&[path], &[]).unwrap();
+        let reloader = Reloader { store: Arc::clone(&store), files, hangup: Arc::clone(&hangup) };
+        let task = tokio::spawn(reloader.keep_loading());
+        // Its first look is over, and only news bring another.
+        sleep(QUIET * 3).await;
+        Self { directory, store, hangup, task }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("p.toml")
+    }
+
+    fn grants(&self) -> usize {
+        self.store.current().policy("p").unwrap().allow.len()
+    }
+
+    async fn expect(&self, grants: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.grants() != grants {
+            assert!(Instant::now() < deadline, "{} grants", self.grants());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Long after it would have been loaded, it is not.
+    async fn expect_unchanged(&self, grants: usize) {
+        sleep(QUIET * 5).await;
+        assert_eq!(self.grants(), grants);
+        assert!(!self.task.is_finished());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn put(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_anew_is_loaded() {
+    let place = Place::start().await;
+    put(&place.path(), WRITE);
+    place.expect(2).await;
+    put(&place.path(), READ);
+    place.expect(1).await;
+}
+
+#[tokio::test]
+async fn a_file_that_takes_the_place_of_the_first_is_loaded() {
+    let place = Place::start().await;
+    for (text, grants) in [(WRITE, 2), (READ, 1)] {
+        let new = place.directory.path().join("new");
+        put(&new, text);
+        fs::rename(&new, place.path()).unwrap();
+        place.expect(grants).await;
+    }
+}
+
+/// As Kubernetes updates a ConfigMap: only a link changes, to which the file is a link.
+#[tokio::test]
+async fn a_link_that_leads_to_another_file_is_followed() {
+    let place = Place::start().await;
+    let directory = place.directory.path();
+    for (version, text) in [("..1", READ), ("..2", WRITE)] {
+        fs::create_dir(directory.join(version)).unwrap();
+        put(&directory.join(version).join("p.toml"), text);
+    }
+    symlink("..1", directory.join("..data")).unwrap();
+    symlink("..data/p.toml", directory.join("new")).unwrap();
+    fs::rename(directory.join("new"), place.path()).unwrap();
+    place.expect_unchanged(1).await;
+    symlink("..2", directory.join("..data_tmp")).unwrap();
+    fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+    place.expect(2).await;
+}
+
+#[tokio::test]
+async fn a_broken_or_missing_file_leaves_the_last_good_set() {
+    let place = Place::start().await;
+    let good = place.store.current().digest().to_owned();
+    put(&place.path(), "allow = [\"droplet:read\", \"no_such:scope\"]\n");
+    place.expect_unchanged(1).await;
+    place.hangup.notify_one();
+    place.expect_unchanged(1).await;
+    fs::remove_file(place.path()).unwrap();
+    place.expect_unchanged(1).await;
+    assert_eq!(place.store.current().digest(), good);
+    put(&place.path(), WRITE);
+    place.expect(2).await;
+}
+
+#[tokio::test]
+async fn a_file_is_loaded_only_once_it_stays_as_it_is() {
+    let place = Place::start().await;
+    // Each state is valid, and wider than the next: the denials come last.
+    let mut text = WRITE.to_owned();
+    let end = Instant::now() + QUIET * 4;
+    while Instant::now() < end {
+        text.push_str("# more\n");
+        put(&place.path(), &text);
+        assert_eq!(place.grants(), 1);
+        sleep(QUIET / 4).await;
+    }
+    assert_eq!(place.grants(), 1);
+    put(&place.path(), READ);
+    place.expect_unchanged(1).await;
+}
+
+#[tokio::test]
+async fn a_hangup_loads_at_once() {
+    let place = Place::start().await;
+    put(&place.path(), WRITE);
+    place.hangup.notify_one();
+    let asked = Instant::now();
+    place.expect(2).await;
+    assert!(asked.elapsed() < QUIET, "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn what_must_not_be_believed_is_not_loaded() {
+    let place = Place::start().await;
+    fs::set_permissions(place.directory.path(), Permissions::from_mode(0o777)).unwrap();
+    put(&place.path(), WRITE);
+    place.expect_unchanged(1).await;
+    place.hangup.notify_one();
+    place.expect_unchanged(1).await;
+    fs::set_permissions(place.directory.path(), Permissions::from_mode(0o755)).unwrap();
+    place.hangup.notify_one();
+    place.expect(2).await;
+}
+
+#[tokio::test]
+async fn another_directory_in_the_place_of_the_first_is_not_loaded() {
+    let place = Place::start().await;
+    let (directory, old) = (place.directory.path().to_owned(), place.directory.path().with_extension("old"));
+    fs::rename(&directory, &old).unwrap();
+    fs::create_dir(&directory).unwrap();
+    put(&place.path(), WRITE);
+    place.hangup.notify_one();
+    place.expect_unchanged(1).await;
+    fs::remove_dir_all(&directory).unwrap();
+    fs::rename(&old, &directory).unwrap();
+    put(&place.path(), WRITE);
+    place.expect(2).await;
+}
+
+#[tokio::test]
+async fn a_built_in_policy_stays() {
+    let set = PolicySet::built_in(Catalogue::embedded()).unwrap();
+    let (store, hangup) = (Arc::new(Store::new(set)), Arc::new(Notify::new()));
+    let before = store.current().digest().to_owned();
+    let reloader = Reloader { store: Arc::clone(&store), files: Arc::new([]), hangup: Arc::clone(&hangup) };
+    let task = tokio::spawn(reloader.keep_loading());
+    hangup.notify_one();
+    sleep(QUIET * 3).await;
+    assert!(!task.is_finished());
+    assert_eq!(store.current().digest(), before);
+    task.abort();
+}

@@ -1,0 +1,180 @@
+//! The policies in force: loaded all or none, replaced as a whole, and named in the records by their digest.
+
+mod file;
+
+pub use file::{FileError, PolicyFile, Reading};
+
+use super::{Policy, document};
+use crate::{
+    classify::Catalogue,
+    toml_file::{Error as LoadError, Source},
+};
+use aws_lc_rs::digest::{Context, SHA256};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// Policies that were loaded together.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    policies: BTreeMap<String, Arc<Policy>>,
+    digest: Arc<str>,
+}
+
+impl PolicySet {
+    /// The policies of these files, each named by its file.
+    ///
+    /// # Errors
+    /// With all that is wrong in the first file that is not in order.
+    pub fn load(sources: &[Source], catalogue: &Catalogue) -> Result<Self, LoadError> {
+        let policies = sources.iter().map(|source| {
+            let policy = document::read(source, catalogue)?;
+            Ok((policy.name.clone(), Arc::new(policy)))
+        });
+        Ok(Self { policies: policies.collect::<Result<_, LoadError>>()?, digest: digest(sources) })
+    }
+
+    /// The one policy that is built in.
+    ///
+    /// # Errors
+    /// As [`document::read_only`].
+    pub fn built_in(catalogue: &Catalogue) -> Result<Self, LoadError> {
+        Self::load(&[document::read_only_source()?], catalogue)
+    }
+
+    /// SHA-256, in hexadecimal, of the names and contents; their order changes nothing.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The names of the policies, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.policies.keys().map(String::as_str)
+    }
+
+    /// The policy of this name.
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.policies.get(name)
+    }
+}
+
+/// What [`PolicySet::digest`] is of these files.
+pub fn digest<'a>(sources: impl IntoIterator<Item = &'a Source>) -> Arc<str> {
+    let mut files: Vec<(&[u8], &[u8])> = sources
+        .into_iter()
+        .map(|source| {
+            let name = source.path.file_name().unwrap_or_default();
+            (name.as_encoded_bytes(), source.text.as_bytes())
+        })
+        .collect();
+    files.sort_unstable();
+    let mut context = Context::new(&SHA256);
+    for part in files.into_iter().flat_map(|(name, text)| [name, text]) {
+        // With its length before each part, no two sets have the same bytes.
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in context.finish().as_ref() {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex.into()
+}
+
+/// A set that lacks a policy which the one in force has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("policy `{name}` is missing, and a workload needs it; put its file back")]
+pub struct Missing {
+    /// The policy's name.
+    pub name: String,
+}
+
+/// What a replacement has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The digest of the set that was in force.
+    pub before: Arc<str>,
+    /// The digest of the one that is.
+    pub after: Arc<str>,
+    /// The policies that are new or say something else.
+    pub policies: Vec<String>,
+}
+
+/// Holds the set in force, and swaps it.
+#[derive(Debug)]
+pub struct Store {
+    current: RwLock<Arc<PolicySet>>,
+}
+
+impl Store {
+    /// With this set in force.
+    pub fn new(set: PolicySet) -> Self {
+        Self { current: RwLock::new(Arc::new(set)) }
+    }
+
+    /// The set in force. Whoever holds it keeps it, whatever comes after.
+    pub fn current(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another set in force.
+    ///
+    /// # Errors
+    /// When a policy would be gone; the set in force stays.
+    pub fn replace(&self, mut set: PolicySet) -> Result<Change, Missing> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = current.names().find(|name| set.policy(name).is_none()) {
+            return Err(Missing { name: name.to_owned() });
+        }
+        let mut changed = Vec::new();
+        for (name, policy) in &mut set.policies {
+            match current.policy(name) {
+                Some(old) if old == policy => *policy = Arc::clone(old),
+                Some(_) | None => changed.push(name.clone()),
+            }
+        }
+        let change =
+            Change { before: Arc::clone(&current.digest), after: Arc::clone(&set.digest), policies: changed };
+        *current = Arc::new(set);
+        Ok(change)
+    }
+}
+
+/// What governs one request, from its beginning to its end.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The workload's policy.
+    pub policy: Arc<Policy>,
+    /// The digest of the set that it comes from.
+    pub digest: Arc<str>,
+}
+
+/// The policy of one workload, whichever set is in force.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    store: Arc<Store>,
+    name: Arc<str>,
+}
+
+impl Handle {
+    /// For the policy of this name.
+    pub fn new(store: Arc<Store>, name: Arc<str>) -> Self {
+        Self { store, name }
+    }
+
+    /// What governs a request that begins now. A policy that is in no set denies everything.
+    pub fn current(&self) -> InForce {
+        let set = self.store.current();
+        let policy = set.policy(&self.name).map_or_else(
+            || Arc::new(Policy { name: self.name.as_ref().to_owned(), ..Policy::default() }),
+            Arc::clone,
+        );
+        InForce { policy, digest: Arc::clone(&set.digest) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
