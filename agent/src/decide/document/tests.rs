@@ -82,7 +82,7 @@ fn an_empty_file_is_the_empty_policy() {
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = {}", "4: `resources = {}` fits nothing"; "no resources")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplet = [] }", "4: `droplet = []` fits nothing"; "no ids")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplets = [1] }", "4: unknown kind of resource `droplets`; did you mean `droplet`?"; "misspelt kind")]
-#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"domain:read\"]\nresources = { droplet = [1] }", "4: no operation of this rule's scopes names a `droplet`, so that this fits nothing"; "kind that the scopes have not")]
+#[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"cdn:read\"]\nresources = { droplet = [1] }", "4: no operation of this rule's scopes names a `droplet`, so that this fits nothing"; "kind that the scopes have not")]
 #[test_case("[[rule]]\neffect = \"deny\"\noperations = [\"domains_get\"]\nresources = { droplet = [1] }", "4: operation `domains_get` names no `droplet`, so that this fits nothing"; "kind that the operation has not")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplet = [\"\"] }", "4: an id, name, slug or glob has at least one printable character"; "empty id")]
 #[test_case("[[rule]]\nscopes = [\"droplet:read\"]", "1: missing key `effect`"; "rule without effect")]
