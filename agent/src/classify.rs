@@ -14,6 +14,7 @@ pub mod operation;
 pub mod path;
 pub mod pointer;
 pub mod router;
+pub mod schema;
 pub mod scope;
 
 pub use catalogue::Catalogue;
