@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
 
     /// Reads the body to its end, once.
     async fn read(&mut self, limit: usize, too_large: Reason) -> Result<Bytes, Stop> {
-        let body = match std::mem::replace(&mut self.body, Held::Lost) {
+        let mut body = match std::mem::replace(&mut self.body, Held::Lost) {
             Held::Coming(body) => body,
             Held::Read(bytes) => {
                 self.body = Held::Read(bytes.clone());
@@ -314,9 +314,13 @@ impl<'a> Judge<'a> {
             self.body = Held::Coming(body);
             return Err(too_large_stop(too_large, limit));
         }
-        let bytes = match timeout(patience, Limited::new(body, limit).collect()).await {
+        let bytes = match timeout(patience, Limited::new(&mut body, limit).collect()).await {
             Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large_stop(too_large, limit)),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                // The rest is only there to be left unread.
+                self.body = Held::Coming(body);
+                return Err(too_large_stop(too_large, limit));
+            }
             Ok(Err(error)) => return Err(Stop::new(Reason::ClientGone, &*error)),
             Ok(Ok(collected)) if collected.trailers().is_some() => {
                 return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));
