@@ -3,6 +3,7 @@
 mod resource;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
 use http::Method;
@@ -12,6 +13,7 @@ use std::{borrow::Cow, fmt};
 use resource::NoResource;
 pub(super) use resource::is_exact;
 pub use resource::kind_of_word;
+pub use whole::{ALL, Whole};
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,6 +220,7 @@ impl<'a> Request<'_, 'a> {
         }));
         needs.resources.extend(self.in_query());
         needs.resources.extend(operation.targets.iter().flat_map(|target| self.in_body(target)));
+        needs.resources.extend(operation.wholes.iter().filter_map(|whole| whole.named(self.body?)));
         needs
     }
 
@@ -253,11 +256,7 @@ impl<'a> Request<'_, 'a> {
         let missing = || UnknownVariant::Missing { operation: operation(), place: place() };
         let unknown = |value: String| UnknownVariant::Value { operation: operation(), place: place(), value };
         let check = |text: &str| {
-            let is_known = variants.known.iter().any(|known| match variants.by_prefix {
-                true => text.starts_with(&**known),
-                false => text == &**known,
-            });
-            if is_known { Ok(()) } else { Err(unknown(shortened(text))) }
+            if variants.knows(text) { Ok(()) } else { Err(unknown(shortened(text))) }
         };
         let mut found = 0;
         match &variants.place {
@@ -303,6 +302,15 @@ impl<'a> Request<'_, 'a> {
         let Some(body) = self.body else { return Vec::new() };
         let values = values(target, body).into_iter();
         values.filter_map(|(value, word)| resource::named(target, &value, word).ok()).collect()
+    }
+}
+
+impl Variants {
+    fn knows(&self, text: &str) -> bool {
+        self.known.iter().any(|known| match self.by_prefix {
+            true => text.starts_with(&**known),
+            false => text == &**known,
+        })
     }
 }
 

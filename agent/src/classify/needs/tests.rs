@@ -301,8 +301,18 @@ fn named(needs: &Needs<'_>) -> Vec<String> {
 #[test_case("databases_update_firewall_rules", "", json!({"rules": [{"type": "ip_addr", "value": "10.0.0.1"},
     {"type": "k8s", "value": "k"}, {"type": "tag", "value": "t"}]}),
     &["database_cluster 1", "kubernetes_cluster k", "tag t"]; "an address is no resource")]
-#[test_case("spacesKey_create", "", json!({"name": "k", "grants": [{"bucket": "a"}, {"bucket": ""}]}),
-    &["space a", "spaces_key k"]; "buckets")]
+#[test_case("spacesKey_create", "", json!({"name": "k", "grants": [{"bucket": "a", "permission": "read"},
+    {"bucket": "b", "permission": "readwrite"}]}), &["space a", "space b", "spaces_key k"]; "buckets")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "read"},
+    {"bucket": "", "permission": "read"}]}), &["space a", "space *"]; "a grant of no bucket is for all of them")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "read"}, {"permission": "read"}]}),
+    &["space a", "space *"]; "a grant without a bucket")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "fullaccess"}]}),
+    &["space a", "space *"]; "full access is to all buckets")]
+#[test_case("spacesKey_update", "", json!({"grants": [{"bucket": "a"}]}),
+    &["spaces_key 1", "space a", "space *"]; "a grant without a permission")]
+#[test_case("spacesKey_patch", "", json!({"grants": [{"bucket": "a", "permission": "read"}, null]}),
+    &["spaces_key 1", "space a", "space *"]; "no grant at all may be any")]
 #[test_case("spacesKey_list", "bucket=a", json!({}), &["space a"]; "a bucket in the query")]
 #[test_case("vpcs_create_peerings", "", json!({"name": "p", "vpc_id": "2"}), &["vpc 1", "vpc 2", "vpc_peering p"]; "the other side")]
 #[test_case("databases_create_cluster", "", json!({"name": "new", "backup_restore": {"database_name": "old"}}),
