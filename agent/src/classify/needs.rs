@@ -5,7 +5,7 @@ mod resource;
 mod tests;
 mod whole;
 
-use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
+use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, fold, pointer::Spot, query};
 use http::Method;
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
@@ -170,8 +170,10 @@ impl Operation {
     }
 }
 
-/// The problem with a body's names of resources whose kind stands beside or in them, as the rest of a sentence.
+/// The problem with a body's actions, and with its names of resources whose kind stands beside or in them, as the
+/// rest of a sentence.
 pub(super) fn check_names(operation: &Operation, body: &Value) -> Result<(), String> {
+    operation.variants.iter().try_for_each(|variants| variants.check_spelling(body))?;
     for target in &operation.targets {
         for (value, word) in values(target, body) {
             match resource::named(target, &value, word) {
@@ -311,6 +313,25 @@ impl Variants {
             true => text.starts_with(&**known),
             false => text == &**known,
         })
+    }
+
+    /// A known action in another spelling is none that nobody knows: where a policy lets those pass, it would be a
+    /// way around the scopes that the known one needs.
+    fn check_spelling(&self, body: &Value) -> Result<(), String> {
+        let Place::Body(pointer) = &self.place else { return Ok(()) };
+        let texts = pointer.select(body).into_iter().filter_map(Value::as_str);
+        for text in texts.filter(|text| !self.knows(text)) {
+            let given = fold::folded(text);
+            let is_meant = |known: &&Box<str>| match self.by_prefix {
+                true => given.starts_with(&fold::folded(known)),
+                false => given == fold::folded(known),
+            };
+            if let Some(known) = self.known.iter().find(is_meant) {
+                let given = fold::shown(text);
+                return Err(format!("has `{given}` in its {}, another spelling of `{known}`", self.place));
+            }
+        }
+        Ok(())
     }
 }
 

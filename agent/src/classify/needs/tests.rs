@@ -210,6 +210,35 @@ fn an_action_that_the_catalogue_does_not_know_is_refused() {
 }
 
 #[test]
+fn a_known_action_in_another_spelling_is_malformed() {
+    for operation in Catalogue::embedded().operations() {
+        for variants in &operation.variants {
+            for known in &variants.known {
+                let known = whole(known, variants.by_prefix);
+                for spelling in [known.to_uppercase(), format!(" {known}"), known.replace('o', "O\u{200b}")] {
+                    let mut example = Example::of(operation);
+                    example.put(&variants.place, spelling.clone().into());
+                    let parsed =
+                        body::parse(&serde_json::to_vec(&example.body).unwrap(), Some(operation), &[]);
+                    assert_eq!(parsed.is_ok(), spelling == known, "{} {spelling}", operation.name);
+                }
+                let mut example = Example::of(operation);
+                let unknown = if variants.by_prefix { "do:gadget:1" } else { "frobnicate" };
+                example.put(&variants.place, unknown.into());
+                body::parse(&serde_json::to_vec(&example.body).unwrap(), Some(operation), &[]).unwrap();
+            }
+        }
+    }
+}
+
+#[test_case("security_create_scan_rule", json!({"resource": "do:Droplet:1"}); "a urn in capitals")]
+#[test_case("security_create_scan_rule", json!({"resource": "do:droplet = [1] #:1"}); "a urn that holds more")]
+#[test_case("databases_update_firewall_rules", json!({"rules": [{"type": "Droplet", "value": "1"}]}); "beside, in capitals")]
+fn a_kind_is_a_plain_word(name: &str, body: Value) {
+    assert!(body::parse(&serde_json::to_vec(&body).unwrap(), Some(operation(name)), &[]).is_err());
+}
+
+#[test]
 fn one_unknown_element_of_a_list_is_enough_to_refuse_it() {
     let body = json!({"resources": ["do:droplet:1", "do:gadget:2"]});
     let error = Needs::of(&route(operation("projects_assign_resources")), None, Some(&body)).unwrap_err();
