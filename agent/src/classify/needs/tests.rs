@@ -144,7 +144,8 @@ fn every_condition_adds_its_scopes_when_it_is_true_and_not_when_it_is_false() {
             }
         }
     }
-    assert_eq!(conditions, 88);
+    // Those of the facts, and apps as a project's resources.
+    assert_eq!(conditions, 88 + 2);
 }
 
 /// Every value of every choice, for the choices of which each value needs something: none needs another's scope.
@@ -325,8 +326,8 @@ fn named(needs: &Needs<'_>) -> Vec<String> {
     &["droplet 11", "volume data"]; "an id as text")]
 #[test_case("tags_assign_resources", "", json!({"resources": [{"resource_id": "1", "resource_type": "droplet"},
     {"resource_id": "2", "resource_type": "database"}]}), &["tag 1", "droplet 1", "database_cluster 2"]; "the kind beside")]
-#[test_case("projects_assign_resources", "", json!({"resources": ["do:droplet:1", "do:dbaas:2", "do:space:a.b", "do:domain:x.y"]}),
-    &["project 1", "droplet 1", "database_cluster 2", "space a.b", "domain x.y"]; "urns")]
+#[test_case("projects_assign_resources", "", json!({"resources": ["do:droplet:1", "do:dbaas:2", "do:space:a.b", "do:app:c"]}),
+    &["project 1", "droplet 1", "database_cluster 2", "space a.b", "app c"]; "urns")]
 #[test_case("databases_update_firewall_rules", "", json!({"rules": [{"type": "ip_addr", "value": "10.0.0.1"},
     {"type": "k8s", "value": "k"}, {"type": "tag", "value": "t"}]}),
     &["database_cluster 1", "kubernetes_cluster k", "tag t"]; "an address is no resource")]
@@ -369,7 +370,7 @@ fn every_word_for_a_kind_is_a_kind_of_the_catalogue() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 2 * 5 + 2 * 9);
+    assert_eq!(checked, 2 * 5 + 2 * 10);
     for word in ["k8s", "app", "tag", "droplet"] {
         assert!(kinds.contains(&kind_of_word(word).unwrap()), "{word}");
     }
