@@ -322,11 +322,11 @@ impl Variants {
         let texts = pointer.select(body).into_iter().filter_map(Value::as_str);
         for text in texts.filter(|text| !self.knows(text)) {
             let given = fold::folded(text);
-            let is_meant = |known: &&Box<str>| match self.by_prefix {
+            let is_meant = |known: &str| match self.by_prefix {
                 true => given.starts_with(&fold::folded(known)),
                 false => given == fold::folded(known),
             };
-            if let Some(known) = self.known.iter().find(is_meant) {
+            if let Some(known) = self.known.iter().find(|known| is_meant(known)) {
                 let given = fold::shown(text);
                 return Err(format!("has `{given}` in its {}, another spelling of `{known}`", self.place));
             }
