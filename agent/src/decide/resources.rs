@@ -7,7 +7,7 @@
 use crate::classify::{
     Catalogue, Operation,
     condition::Place,
-    needs::{Named, Naming, Where},
+    needs::{self, Named, Naming, Where},
     operation::Form,
     pointer::Step,
 };
@@ -78,7 +78,7 @@ impl Resources {
 
     /// Whether the body may name such a resource in this operation.
     pub fn read_body_of(&self, operation: &Operation) -> bool {
-        let in_body = |target: &&crate::classify::needs::Target| matches!(target.place, Place::Body(_));
+        let in_body = |target: &&needs::Target| matches!(target.place, Place::Body(_));
         let mut targets = operation.targets.iter().filter(in_body);
         targets.any(|target| self.kinds().any(|kind| target.naming.may_be(kind)))
     }
@@ -116,6 +116,9 @@ impl Spelling {
     }
 
     fn allows(self, pattern: &Pattern, named: &Named<'_>) -> bool {
+        if named.value == needs::ALL {
+            return pattern.0.bytes().all(|byte| byte == b'*');
+        }
         let value = self.canonical(&named.value);
         match self {
             // The name that a new thing is to have is no id, even if it looks like one.
@@ -128,6 +131,9 @@ impl Spelling {
     }
 
     fn touches(self, pattern: &Pattern, value: &str) -> bool {
+        if value == needs::ALL {
+            return true;
+        }
         let value = self.canonical(value).to_lowercase();
         let odd = match self {
             Self::Integer => is_digits(&pattern.0) && !is_digits(&value),
