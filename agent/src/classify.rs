@@ -8,6 +8,7 @@ pub mod body;
 pub mod catalogue;
 pub mod condition;
 pub mod filter;
+pub mod fold;
 pub mod form;
 pub mod needs;
 pub mod operation;
@@ -80,6 +81,9 @@ pub enum Error {
     /// The query holds a character that must not stand there unescaped, or a broken escape.
     #[error("the query holds `{0}`, which is no printable ASCII or no whole escape")]
     Query(String),
+    /// The query has a parameter twice, or where or how only some servers read it.
+    #[error("the query {0}")]
+    QueryAmbiguous(String),
 }
 
 impl Error {
@@ -89,6 +93,7 @@ impl Error {
             Self::Method(_) | Self::Upgrade => Reason::MethodRefused,
             Self::MethodOverride(_) | Self::Form(_) => Reason::MethodOverride,
             Self::Path(_) | Self::EscapedSlash | Self::Respelled { .. } => Reason::PathNotCanonical,
+            Self::QueryAmbiguous(_) => Reason::QueryAmbiguous,
             Self::PathOverride(_) | Self::Underscore(_) | Self::Query(_) => Reason::MalformedRequest,
         }
     }
@@ -117,7 +122,6 @@ const PATH_HEADERS: [&str; 6] = [
 /// Headers that decide where a request ends, whom it is for or whose it is.
 const FRAMING_HEADERS: [&str; 5] =
     ["content-length", "transfer-encoding", "content-type", "host", "authorization"];
-const OVERRIDE_PARAMETER: &str = "_method";
 /// As much of an offending value as a message repeats.
 const MAX_SHOWN_CHARS: usize = 64;
 
@@ -137,8 +141,8 @@ pub fn classify<'a>(
     check_headers(headers)?;
     let path = CanonicalPath::parse(uri.path())?;
     let query = uri.query().map(str::to_owned);
-    check_query(query.as_deref().unwrap_or(""))?;
     let route = catalogue.route(None, method, &path);
+    query::check(query.as_deref().unwrap_or(""), route.as_ref().map(|route| route.operation))?;
     check_other_readings(catalogue, method, &path, route.as_ref())?;
     Ok(Classified { path, query, route })
 }
@@ -206,27 +210,6 @@ fn check_other_readings(
         return Err(Error::Respelled { template: operation.path.clone() });
     }
     Ok(())
-}
-
-/// Printable ASCII with whole escapes, and no parameter that overrides the method.
-fn check_query(query: &str) -> Result<(), Error> {
-    if let Some(character) = query.chars().find(|character| !character.is_ascii_graphic()) {
-        return Err(Error::Query(character.escape_default().to_string()));
-    }
-    for tail in query.split('%').skip(1) {
-        if !tail.get(..2).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
-            let digits = tail.get(..2).unwrap_or(tail);
-            return Err(Error::Query(format!("%{digits}")));
-        }
-    }
-    // Some servers also cut at `;`, and some take `_method[]` for `_method`.
-    let names = query.split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
-    let mut names = names.map(path::decode);
-    let is_override = |name: String| {
-        let name = name.trim_start_matches([' ', '+']);
-        name.split(['[', '\0']).next().is_some_and(|name| name.eq_ignore_ascii_case(OVERRIDE_PARAMETER))
-    };
-    if names.any(is_override) { Err(Error::MethodOverride(OVERRIDE_PARAMETER)) } else { Ok(()) }
 }
 
 #[cfg(test)]

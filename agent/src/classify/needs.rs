@@ -1,13 +1,17 @@
 //! What one request needs beyond its operation's own scopes, and the resources that it names. Pure.
 
 mod resource;
+#[cfg(test)]
+mod tests;
 
 use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
 use http::Method;
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
 
-pub use resource::{NoResource, kind_of_word};
+use resource::NoResource;
+pub(super) use resource::is_exact;
+pub use resource::kind_of_word;
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,10 +145,47 @@ impl Operation {
             || self.targets.iter().any(|target| matches!(target.place, Place::Query(_)))
     }
 
+    /// The query parameters by which its requests are told apart, some perhaps twice.
+    pub fn query_names(&self) -> impl Iterator<Item = &str> {
+        self.deciding_places().filter_map(|place| match place {
+            Place::Query(name) => Some(&**name),
+            Place::Body(_) => None,
+        })
+    }
+
+    /// The fields of its body by which its requests are told apart, or that lead to such, some perhaps twice.
+    pub fn body_names(&self) -> impl Iterator<Item = &str> {
+        self.deciding_places().filter_map(|place| match place {
+            Place::Query(_) => None,
+            Place::Body(pointer) => pointer.first_field(),
+        })
+    }
+
+    fn deciding_places(&self) -> impl Iterator<Item = &Place> {
+        let conditions = self.conditions.iter().map(|condition| &condition.place);
+        let variants = self.variants.iter().map(|variants| &variants.place);
+        conditions.chain(variants).chain(self.targets.iter().map(|target| &target.place))
+    }
+
     /// Whether its body may name a resource.
     pub fn names_in_body(&self) -> bool {
         self.targets.iter().any(|target| matches!(target.place, Place::Body(_)))
     }
+}
+
+/// The problem with a body's names of resources whose kind stands beside or in them, as the rest of a sentence.
+pub(super) fn check_names(operation: &Operation, body: &Value) -> Result<(), String> {
+    for target in &operation.targets {
+        for (value, word) in values(target, body) {
+            match resource::named(target, &value, word) {
+                Ok(_) | Err(NoResource::Other) => {}
+                Err(problem) => {
+                    return Err(format!("has a value in its {} that {problem}", target.place));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn pairs(query: Option<&str>) -> Vec<(String, String)> {
@@ -262,24 +303,24 @@ impl<'a> Request<'_, 'a> {
     }
 
     fn in_body(&self, target: &'a Target) -> Vec<Named<'a>> {
-        let (Place::Body(pointer), Some(body)) = (&target.place, self.body) else { return Vec::new() };
-        match &target.naming {
-            Naming::Kind(_) | Naming::Urn => {
-                let values = pointer.select(body).into_iter().filter_map(resource::text);
-                values.filter_map(|value| resource::named(target, &value, None).ok()).collect()
-            }
-            Naming::Beside(sibling) => {
-                let Some((parent, field)) = pointer.parent() else { return Vec::new() };
-                let holders = parent.select(body).into_iter();
-                let values = holders.filter_map(|holder| {
-                    let value = resource::text(holder.get(field)?)?;
-                    let word = holder.get(&**sibling).and_then(Value::as_str);
-                    resource::named(target, &value, word).ok()
-                });
-                values.collect()
-            }
-        }
+        let Some(body) = self.body else { return Vec::new() };
+        let values = values(target, body).into_iter();
+        values.filter_map(|(value, word)| resource::named(target, &value, word).ok()).collect()
     }
+}
+
+/// The values at a target in the body, each with the word beside it that tells its kind.
+fn values<'v>(target: &Target, body: &'v Value) -> Vec<(String, Option<&'v str>)> {
+    let Place::Body(pointer) = &target.place else { return Vec::new() };
+    let (Naming::Beside(sibling), Some((holder, field))) = (&target.naming, pointer.parent()) else {
+        let values = pointer.select(body).into_iter();
+        return values.filter_map(|value| Some((resource::text(value)?, None))).collect();
+    };
+    let holders = holder.select(body).into_iter();
+    let values = holders.filter_map(|holder| {
+        Some((resource::text(holder.get(field)?)?, holder.get(&**sibling).and_then(Value::as_str)))
+    });
+    values.collect()
 }
 
 fn shortened(text: &str) -> String {

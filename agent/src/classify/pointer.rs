@@ -53,10 +53,24 @@ impl Pointer {
         &self.0
     }
 
+    /// The field of the document that the way begins with.
+    pub fn first_field(&self) -> Option<&str> {
+        match self.0.first()? {
+            Step::Field(name) => Some(name),
+            Step::Each => None,
+        }
+    }
+
     /// The place that holds this one, and the field's name in it; none where its last part is no field.
     pub fn parent(&self) -> Option<(Self, &str)> {
+        let (holder, name) = self.split_last()?;
+        Some((Self(holder.to_vec()), name))
+    }
+
+    /// As [`Self::parent`], without a copy.
+    pub(super) fn split_last(&self) -> Option<(&[Step], &str)> {
         match self.0.split_last()? {
-            (Step::Field(name), rest) => Some((Self(rest.to_vec()), name)),
+            (Step::Field(name), holder) => Some((holder, name)),
             (Step::Each, _) => None,
         }
     }

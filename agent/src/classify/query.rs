@@ -1,6 +1,10 @@
 //! The query, taken apart. Pure.
 
-use super::form;
+use super::{Error, Operation, fold, form};
+use std::collections::HashSet;
+
+/// The parameter that makes some servers take a request for another method's.
+const OVERRIDE_PARAMETER: &str = "_method";
 
 /// One parameter as it stands in the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,100 @@ pub fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
     })
 }
 
+/// Undoes escapes and `+`, whatever comes of it.
+fn decode_anyhow(text: &str) -> String {
+    String::from_utf8_lossy(&form::decode(text.as_bytes())).into_owned()
+}
+
 /// Undoes escapes and `+`; a text whose bytes are no UTF-8 stays as it is, so that it equals no other.
 fn decode(text: &str) -> String {
     String::from_utf8(form::decode(text.as_bytes())).unwrap_or_else(|_| text.to_owned())
 }
+
+/// Refuses a query that two servers could read differently: characters that must not stand there, another method,
+/// a parameter twice, and the operation's deciding parameters in a spelling or place where only some look.
+pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Error> {
+    check_characters(query)?;
+    check_override(query)?;
+    if let Some(operation) = operation {
+        check_spelling(query, operation)?;
+    }
+    let lists = operation.map_or(&[][..], |operation| &operation.lists);
+    let mut seen = HashSet::new();
+    for name in pairs(query).map(|pair| pair.name()) {
+        if !seen.insert(name.clone()) && !lists.contains(&name) {
+            return Err(Error::QueryAmbiguous(format!("has `{}` twice", fold::shown(&name))));
+        }
+    }
+    Ok(())
+}
+
+/// Printable ASCII with whole escapes.
+fn check_characters(query: &str) -> Result<(), Error> {
+    if let Some(character) = query.chars().find(|character| !character.is_ascii_graphic()) {
+        return Err(Error::Query(character.escape_default().to_string()));
+    }
+    for tail in query.split('%').skip(1) {
+        if !tail.get(..2).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+            let digits = tail.get(..2).unwrap_or(tail);
+            return Err(Error::Query(format!("%{digits}")));
+        }
+    }
+    Ok(())
+}
+
+/// Some servers also cut at `;`, and some take `_method[]` for `_method`.
+fn check_override(query: &str) -> Result<(), Error> {
+    let mut names = query.split(['&', ';']).map(|piece| decode_anyhow(name_of(piece)));
+    let is_override = |name: String| {
+        let name = name.trim_start_matches(char::is_whitespace);
+        name.split(['[', '\0']).next().is_some_and(|name| name.eq_ignore_ascii_case(OVERRIDE_PARAMETER))
+    };
+    if names.any(is_override) { Err(Error::MethodOverride(OVERRIDE_PARAMETER)) } else { Ok(()) }
+}
+
+/// A deciding parameter must be written as the API has it, and what the body decides must not stand in the query,
+/// from which some servers fill in what the body lacks.
+fn check_spelling(query: &str, operation: &Operation) -> Result<(), Error> {
+    let in_query: Vec<&str> = operation.query_names().collect();
+    let in_body: Vec<&str> = operation.body_names().collect();
+    for pair in query.split('&') {
+        for (index, piece) in pair.split(';').enumerate() {
+            let given = name_of(piece);
+            let bare = bare(given);
+            let among = |names: &[&str]| {
+                names.iter().find(|name| fold::folded(name) == bare).map(|name| (*name).to_owned())
+            };
+            if let Some(name) = among(&in_query) {
+                let has_more = index > 0 || pair.contains(';');
+                if has_more {
+                    return Err(Error::QueryAmbiguous(format!("has an unescaped `;` about `{name}`")));
+                }
+                if given != name {
+                    let given = fold::shown(given);
+                    return Err(Error::QueryAmbiguous(format!(
+                        "has `{given}`, another spelling of `{name}`"
+                    )));
+                }
+            } else if let Some(name) = among(&in_body) {
+                return Err(Error::QueryAmbiguous(format!("has `{name}`, which belongs in the body")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn name_of(piece: &str) -> &str {
+    piece.split_once('=').map_or(piece, |(name, _)| name)
+}
+
+/// A name as the most careless reader has it: decoded twice, without brackets and what stands in them, folded.
+fn bare(name: &str) -> String {
+    let name = decode_anyhow(&decode_anyhow(name));
+    let name = name.trim_start_matches(|c: char| c == '[' || c.is_whitespace());
+    let name = name.split(['[', ']', '\0']).next().unwrap_or_default();
+    fold::folded(&name.replace('.', ""))
+}
+
+#[cfg(test)]
+mod tests;

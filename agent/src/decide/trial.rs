@@ -125,7 +125,7 @@ fn judge<'a>(
     let query = classified.query.as_deref();
     let operation = classified.route.as_ref().map(|route| route.operation);
     let bytes = imagined.body.filter(|_| depends_on_body(policy, operation));
-    let body = match bytes.map(|bytes| body::parse(bytes, operation)).transpose() {
+    let body = match bytes.map(|bytes| body::parse(bytes, operation, &[])).transpose() {
         Ok(body) => body.flatten(),
         Err(error) => {
             let decision = Decision::refusal(error.reason(), error.to_string());

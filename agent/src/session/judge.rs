@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
             Ok(()) => {
                 let limit = self.connection.services.limits.body_inspect;
                 let bytes = self.read(limit, Reason::BodyTooLarge).await?;
-                body::parse(&bytes, operation).map_err(stop)
+                body::parse(&bytes, operation, &[]).map_err(stop)
             }
             Err(stop) => Err(stop),
         };

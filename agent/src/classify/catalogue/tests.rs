@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::filter, *};
 use std::collections::BTreeSet;
 use test_case::test_case;
 
@@ -53,6 +53,114 @@ fn exceptions_are_the_known_ones() {
         names(|operation| !operation.hardened.is_empty()),
         ["partnerAttachments_patch", "partnerAttachments_delete"]
     );
+}
+
+#[test]
+fn what_single_requests_tell_is_whole() {
+    let operations = Catalogue::embedded().operations();
+    let count = |of: fn(&Operation) -> usize| operations.iter().map(of).sum::<usize>();
+    assert_eq!(count(|operation| operation.conditions.len()), 88);
+    assert_eq!(count(|operation| operation.variants.len()), 13);
+    let filters = |fits: fn(&filter::Kind) -> bool| {
+        let filters = operations.iter().flat_map(|operation| &operation.filters);
+        filters.filter(|filter| fits(&filter.kind)).count()
+    };
+    // The spec's 376, three of them also in the spelling that it presumably means, and the secrets that it leaves
+    // ungated.
+    assert_eq!(filters(|kind| *kind == filter::Kind::Field), 256 + 3);
+    assert_eq!(filters(|kind| matches!(kind, filter::Kind::Items { .. })), 40);
+    assert_eq!(filters(|kind| *kind == filter::Kind::Credential), 80 + 1001);
+}
+
+#[test]
+fn an_operation_filters_no_part_twice() {
+    for operation in Catalogue::embedded().operations() {
+        let mut seen = BTreeSet::new();
+        for filter in &operation.filters {
+            let part = format!("{} {:?}", filter.pointer, filter.kind);
+            assert!(seen.insert(part), "{}: {}", operation.name, filter.pointer);
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_shown_by_no_alias() {
+    let operations = Catalogue::embedded().operations().iter();
+    let filters =
+        operations.flat_map(|operation| operation.filters.iter().map(move |filter| (operation, filter)));
+    for (operation, filter) in filters.filter(|(_, filter)| filter.kind == filter::Kind::Credential) {
+        assert_ne!(filter.requires.resource(), "api", "{}", operation.name);
+    }
+}
+
+#[test_case("databases_get_cluster", "/database/connection/uri", "database:view_credentials")]
+#[test_case("databases_create_replica", "/replica/private_connection/password", "database:view_credentials")]
+#[test_case("databases_get_connectionPool", "/pool/standby_connection/uri", "database:view_credentials")]
+#[test_case("databases_list_users", "/users/*/access_key", "database:view_credentials")]
+#[test_case("databases_create_logsink", "/sink/config/url", "database:view_credentials")]
+#[test_case(
+    "partnerAttachments_get_service_key",
+    "/service_key/value",
+    "partner_network_connect:view_credentials"
+)]
+#[test_case("functions_list_namespaces", "/namespaces/*/key", "function:admin")]
+#[test_case("functionsAccessKey_create", "/access_key/secret", "function:admin")]
+#[test_case("addons_list", "/resources/*/sso_url", "addon:read")]
+#[test_case("dedicatedInferences_list_tokens", "/tokens/*/value", "dedicated_inference_tokens:read")]
+#[test_case("genai_create_oauth2_dropbox_tokens", "/refresh_token", "genai:create")]
+#[test_case("genai_get_agent", "/agent/child_agents/*/api_key_infos/*/secret_key", "genai:read"; "inside another agent")]
+#[test_case("genai_list_agents", "/agents/*/mcp_servers/*/authorization", "genai:read")]
+#[test_case("monitoring_get_sink", "/sink/destination/config/credentials/password", "monitoring:read")]
+#[test_case(
+    "apps_get",
+    "/app/active_deployment/spec/services/*/log_destinations/*/datadog/api_key",
+    "app:read"
+)]
+fn an_ungated_secret_takes_a_scope(name: &str, pointer: &str, expected: &str) {
+    let operation = Catalogue::embedded().operation(name).unwrap();
+    let filter = operation.filters.iter().find(|filter| filter.pointer.to_string() == pointer).unwrap();
+    assert_eq!((filter.kind.clone(), filter.requires.as_str()), (filter::Kind::Credential, expected));
+}
+
+/// Operations, with where and why the catalogue differs from the reference table.
+const DIFFERENCES: [(&str, &[&[&str]], &str); 5] = [
+    ("domains_create_record", &[&["domain:create"], &["domain:update"]], "the spec lists either as enough"),
+    ("domains_delete_record", &[&["domain:delete"], &["domain:update"]], "the spec lists either as enough"),
+    (
+        "snapshots_get",
+        &[&["block_storage_snapshot:read", "snapshot:read"]],
+        "the spec lists both: the stricter reading",
+    ),
+    (
+        "snapshots_delete",
+        &[&["image:delete", "snapshot:delete"]],
+        "the spec lists both: the stricter reading",
+    ),
+    ("spacesKey_create", &[&["spaces_key:create_credentials"]], "the table's scope is in no security block"),
+];
+
+#[test]
+fn the_reference_table_agrees_or_the_difference_is_known() {
+    let rows = include_str!("reference-table.tsv").lines().filter(|line| !line.starts_with('#'));
+    let mut differing = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        count += 1;
+        let [name, method, path, scope] = row.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let operation = Catalogue::embedded().operation(name).unwrap();
+        assert_eq!((operation.method.as_str(), operation.path.as_str()), (method, path), "{name}");
+        let sets = operation.alternatives();
+        let words: Vec<Vec<&str>> = sets.iter().map(|set| set.iter().map(Scope::as_str).collect()).collect();
+        let known = DIFFERENCES.iter().find(|(known, ..)| *known == name);
+        let agreed = [vec![scope]];
+        assert_eq!(
+            words,
+            known.map_or(agreed.to_vec(), |(_, sets, _)| sets.iter().map(|set| set.to_vec()).collect())
+        );
+        differing.extend((words != agreed).then_some(name));
+    }
+    assert_eq!(count, 48);
+    assert_eq!(differing.len(), DIFFERENCES.len(), "{differing:?}");
 }
 
 #[test]
@@ -133,6 +241,24 @@ fn a_small_catalogue_is_read() {
     assert!(catalogue.operation("b").unwrap().is_read());
 }
 
+#[test]
+fn braces_stand_for_several_places() {
+    let text = document(
+        r#"{ name = "a", method = "GET", path = "/a", scopes = ["a:read"], targets = [
+               { kind = "thing", at = ["?q", "/{b,c/d}/*/{e,f}"] },
+             ], filters = [
+               { credentials = ["/x/{y,z}"], needs = "a:read" },
+               { items = "/x/*", where = "urn", begins = "do:a:", needs = "a:read" },
+             ] }"#,
+    );
+    let catalogue = Catalogue::parse(&text).unwrap();
+    let operation = catalogue.operation("a").unwrap();
+    let places: Vec<String> = operation.targets.iter().map(|target| target.place.to_string()).collect();
+    assert_eq!(places, ["query q", "body /b/*/e", "body /b/*/f", "body /c/d/*/e", "body /c/d/*/f"]);
+    let pointers: Vec<String> = operation.filters.iter().map(|filter| filter.pointer.to_string()).collect();
+    assert_eq!(pointers, ["/x/y", "/x/z", "/x/*"]);
+}
+
 #[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], color = 1 }"#, "expected shape"; "unknown key")]
 #[test_case(r#"{ name = "a", method = "GET", path = "/a" }"#, "must have `scopes`"; "no scopes key")]
 #[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], any_of = [["a:read"]] }"#, "must have `scopes`"; "both keys")]
@@ -140,6 +266,25 @@ fn a_small_catalogue_is_read() {
 #[test_case(r#"{ name = "a", method = "GET", path = "/a", any_of = [["a:read"], []] }"#, "must have `scopes`"; "empty alternative")]
 #[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = ["a:write"] }"#, "`a:write`"; "unlisted scope")]
 #[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], hardened = ["b:x"] }"#, "`b:x`"; "unlisted hardened scope")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "?b", needs = ["b:x"] }] }"#, "`b:x`"; "unlisted conditional scope")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "?b", needs = [] }] }"#, "needs nothing"; "condition without a scope")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "b", needs = ["a:read"] }] }"#, "no pointer"; "condition nowhere")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "?", needs = ["a:read"] }] }"#, "without a name"; "condition on no parameter")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "/b", is = "c", begins = "d", needs = ["a:read"] }] }"#, "two tests"; "two tests")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], conditions = [{ at = "/b", equals = "c", needs = ["a:read"] }] }"#, "expected shape"; "unknown test")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], variants = [{ at = "/b" }] }"#, "either `is` or `begins`"; "variants without values")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], variants = [{ at = "/b", is = [] }] }"#, "without a value"; "no variant")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], variants = [{ at = "/b", begins = [""] }] }"#, "without a value"; "empty prefix")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ kind = "b", at = ["/b"] }] }"#, "unknown resource `b`"; "target of an unknown kind")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ at = ["/b"] }] }"#, "either `kind` or `kind_by`"; "target without a kind")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ kind_by = "c", at = ["?b"] }] }"#, "no field beside"; "kind beside a parameter")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ kind = "thing", at = ["/{b,c"] }] }"#, "broken braces"; "open braces")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ kind = "thing", at = ["/b}"] }] }"#, "broken braces"; "unopened braces")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], targets = [{ kind = "thing", at = ["/{b,{c,d}}"] }] }"#, "broken braces"; "nested braces")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], filters = [{ needs = "a:read" }] }"#, "must have `fields`"; "filter of nothing")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], filters = [{ fields = ["/b"], credentials = ["/c"], needs = "a:read" }] }"#, "must have `fields`"; "filter of two kinds")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], filters = [{ items = "/b", where = "c", begins = "d", needs = "a:read" }] }"#, "must have `fields`"; "items of no array")]
+#[test_case(r#"{ name = "a", method = "GET", path = "/a", scopes = [], filters = [{ fields = ["/b"], needs = "b:x" }] }"#, "`b:x`"; "filter by an unlisted scope")]
 #[test_case(r#"{ name = "a", method = "get", path = "/a", scopes = [] }"#, "unknown method"; "method in lower case")]
 #[test_case(r#"{ name = "a", method = "HEAD", path = "/a", scopes = [] }"#, "unknown method"; "method that is derived")]
 #[test_case(r#"{ name = "a", method = "GET", path = "a", scopes = [] }"#, "begin with `/`"; "relative path")]

@@ -25,7 +25,7 @@ const ADDRESS: &str = "ip_addr";
 
 /// Why a value names no resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoResource {
+pub(super) enum NoResource {
     /// The field that tells the kind is not there, or no string.
     #[error("has nothing beside it that says what it is")]
     NoKind,
@@ -46,7 +46,7 @@ pub fn kind_of_word(word: &str) -> Option<&str> {
 }
 
 /// The resource that a value names at a target; `word` stands in the field beside it.
-pub(in super::super) fn named<'a>(
+pub(super) fn named<'a>(
     target: &'a Target,
     value: &str,
     word: Option<&str>,
@@ -69,11 +69,16 @@ pub(in super::super) fn named<'a>(
 }
 
 /// A value as the identifier of a resource: none for what says nothing or is no identifier.
-pub(in super::super) fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) if is_exact(number) => Some(number.to_string()),
-        _ => None,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => None,
     }
 }
 
