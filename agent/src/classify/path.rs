@@ -1,7 +1,8 @@
 //! Canonical paths: the one spelling of a path that every reader understands alike.
 //!
-//! Nothing is normalised. A path that another reader could take for a different one is refused, and what is
-//! accepted goes to the upstream byte for byte.
+//! A path that another reader could take for a different one is refused, and what is accepted goes to the upstream
+//! byte for byte. One thing is normalised: a single `/` at the end, which client libraries add (python-digitalocean
+//! asks for `/v2/account/`) and the API ignores, is left off, so that the upstream sees the path that was judged.
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ pub enum Error {
     /// It is empty, `*` or a relative path.
     #[error("the path does not begin with `/`")]
     NotAbsolute,
-    /// `//` or a trailing `/`, in plain or inside a segment with encoded slashes.
-    #[error("the path has an empty segment (`//`, or a `/` at its end)")]
+    /// `//`, in plain or inside a segment with encoded slashes.
+    #[error("the path has an empty segment (`//`)")]
     EmptySegment,
     /// `.` or `..`.
     #[error("the path has the segment `{0}`")]
@@ -35,7 +36,8 @@ pub enum Error {
 impl CanonicalPath {
     /// Parses the path of a request as it came, without the query.
     ///
-    /// Accepted are `/`, and paths of non-empty segments of RFC 3986's `pchar` without `;`. An escape must
+    /// Accepted are `/`, and paths of non-empty segments of RFC 3986's `pchar` without `;`, with or without one
+    /// `/` behind the last. An escape must
     /// stand for a printable ASCII character that is neither unreserved (another reader would take `%61` for
     /// `a`) nor one of `%`, `;`, `?`, `#`, `\`. An escaped slash is accepted here between non-empty pieces;
     /// routing accepts it only in a parameter that can hold one.
@@ -44,15 +46,17 @@ impl CanonicalPath {
     /// Says what is not canonical.
     pub fn parse(raw_path: &str) -> Result<Self, Error> {
         let rest = raw_path.strip_prefix('/').ok_or(Error::NotAbsolute)?;
-        if !rest.is_empty() {
-            for segment in rest.split('/') {
-                check_segment(segment)?;
-            }
+        if rest.is_empty() {
+            return Ok(Self(raw_path.into()));
         }
-        Ok(Self(raw_path.into()))
+        let path = raw_path.strip_suffix('/').unwrap_or(raw_path);
+        for segment in path.split('/').skip(1) {
+            check_segment(segment)?;
+        }
+        Ok(Self(path.into()))
     }
 
-    /// Exactly the bytes that came and that go to the upstream.
+    /// Exactly the bytes that go to the upstream.
     pub fn as_str(&self) -> &str {
         &self.0
     }
