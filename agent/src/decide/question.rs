@@ -142,7 +142,7 @@ impl<'a> Question<'a> {
 
     /// The allow rule that would give a missing scope, were its resources or condition other ones.
     fn nearly_allowed(&self, set: &[Scope]) -> Option<Denial> {
-        let missing = set.iter().filter(|scope| self.giver_of(scope, set).is_none());
+        let missing = set.iter().filter(|scope| self.giver_of(scope).is_none());
         let mut nearly = missing.map(|scope| {
             let giving = self
                 .rules
@@ -172,8 +172,8 @@ impl<'a> Question<'a> {
             return allowed.then(|| "unknown".to_owned());
         };
         if let Some(first) = set.first() {
-            let all_given = set.iter().all(|scope| self.giver_of(scope, set).is_some());
-            return self.giver_of(first, set).filter(|_| all_given).map(Giver::name);
+            let all_given = set.iter().all(|scope| self.giver_of(scope).is_some());
+            return self.giver_of(first).filter(|_| all_given).map(Giver::name);
         }
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
         named
@@ -181,7 +181,7 @@ impl<'a> Question<'a> {
             .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)).map(Giver::name))
     }
 
-    fn giver_of(&self, scope: &Scope, set: &[Scope]) -> Option<Giver> {
+    fn giver_of(&self, scope: &Scope) -> Option<Giver> {
         self.first_allowing(|grant| self.gives(grant, scope))
     }
 
@@ -234,7 +234,7 @@ impl<'a> Question<'a> {
     pub(super) fn missing(&self, set: &[Scope]) -> Vec<Scope> {
         let denied: Vec<&Grant> = self.denied_grants().collect();
         let is_missing = |scope: &&Scope| {
-            self.giver_of(scope, set).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
+            self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
         };
         set.iter().filter(is_missing).cloned().collect()
     }

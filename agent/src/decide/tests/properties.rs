@@ -58,11 +58,13 @@ impl Asked {
     fn words(&self) -> Vec<Grant> {
         let operation = self.operation.into_iter();
         let sets = operation.clone().flat_map(Operation::alternatives).flatten();
-        let filters = operation.flat_map(|operation| operation.filters.iter().map(|filter| filter.requires.clone()));
+        let filters =
+            operation.flat_map(|operation| operation.filters.iter().map(|filter| filter.requires.clone()));
         let extras = self.extras.iter().map(|extra| extra.scope.clone());
         let scopes: BTreeSet<Scope> = sets.chain(filters.take(4)).chain(extras).collect();
         let resources: BTreeSet<&str> = scopes.iter().map(Scope::resource).collect();
-        let mut words: Vec<Grant> = resources.into_iter().map(|resource| Grant::Resource(resource.into())).collect();
+        let mut words: Vec<Grant> =
+            resources.into_iter().map(|resource| Grant::Resource(resource.into())).collect();
         words.extend(scopes.into_iter().map(Grant::Scope));
         words.extend(grants("api:read api:write domain:read"));
         words
@@ -98,8 +100,9 @@ fn any_operation() -> impl Strategy<Value = Option<&'static Operation>> {
     let telling: Vec<&Operation> = operations()
         .filter(|operation| !operation.conditions.is_empty() || operation.alternatives().len() > 1)
         .collect();
-    let named: Vec<&Operation> =
-        operations().filter(|operation| !operation.targets.is_empty() || !operation.filters.is_empty()).collect();
+    let named: Vec<&Operation> = operations()
+        .filter(|operation| !operation.targets.is_empty() || !operation.filters.is_empty())
+        .collect();
     prop_oneof![
         4 => prop::sample::select(telling).prop_map(Some),
         2 => prop::sample::select(named).prop_map(Some),
@@ -118,20 +121,14 @@ fn any_extra(operation: Option<&'static Operation>) -> impl Strategy<Value = Ext
         .collect();
     let own = operation.map_or(0, |operation| operation.conditions.len());
     // Its own come first, and matter most.
-    prop_oneof![
-        prop::sample::select(extras[..own.max(1)].to_vec()),
-        prop::sample::select(extras.clone()),
-    ]
+    prop_oneof![prop::sample::select(extras[..own.max(1)].to_vec()), prop::sample::select(extras.clone()),]
 }
 
 fn any_named(operation: Option<&'static Operation>) -> impl Strategy<Value = Named<'static>> {
     let droplets = Catalogue::embedded().operation("tags_assign_resources").unwrap();
     let places: Vec<_> = operation.into_iter().chain([droplets]).flat_map(places).collect();
-    (prop::sample::select(places), prop::sample::select(&VALUES[..])).prop_map(|((kind, place), value)| Named {
-        kind,
-        value: value.to_owned(),
-        place,
-    })
+    (prop::sample::select(places), prop::sample::select(&VALUES[..]))
+        .prop_map(|((kind, place), value)| Named { kind, value: value.to_owned(), place })
 }
 
 fn any_asked() -> impl Strategy<Value = Asked> {
@@ -143,7 +140,12 @@ fn any_asked() -> impl Strategy<Value = Asked> {
         ];
         let extras = prop::collection::vec(any_extra(operation), 0..3);
         let named = prop::collection::vec(any_named(operation), 0..4);
-        (method, extras, named).prop_map(move |(method, extras, named)| Asked { method, operation, extras, named })
+        (method, extras, named).prop_map(move |(method, extras, named)| Asked {
+            method,
+            operation,
+            extras,
+            named,
+        })
     })
 }
 
@@ -167,7 +169,11 @@ fn any_constraint(asked: &Asked) -> impl Strategy<Value = Constraint> + use<> {
         1 => Just(Some(vec!["droplets_list".to_owned()])),
     ];
     let resources = prop::option::of(any_resources(asked));
-    (operations, resources).prop_map(|(operations, resources)| Constraint { operations, resources, when: None })
+    (operations, resources).prop_map(|(operations, resources)| Constraint {
+        operations,
+        resources,
+        when: None,
+    })
 }
 
 fn any_rule_for(asked: &Asked) -> impl Strategy<Value = Rule> + use<> {
@@ -181,7 +187,8 @@ fn any_rule_for(asked: &Asked) -> impl Strategy<Value = Rule> + use<> {
 fn any_limit_for(asked: &Asked) -> impl Strategy<Value = Limit> + use<> {
     let scopes = prop::collection::vec(prop::sample::select(asked.words()), 0..2);
     let quota = Quota::Rate(Rate::parse("20/hour").unwrap());
-    (scopes, any_constraint(asked)).prop_map(move |(scopes, constraint)| Limit::new(scopes, constraint, quota))
+    (scopes, any_constraint(asked))
+        .prop_map(move |(scopes, constraint)| Limit::new(scopes, constraint, quota))
 }
 
 fn any_policy_for(asked: &Asked) -> impl Strategy<Value = Policy> + use<> {
