@@ -35,7 +35,11 @@ fuzz_target!(|input: &[u8]| {
     let sets = operation.alternatives();
     for scope in wanted(operation, &plain) {
         let is_demanded = needs.extras.iter().any(|extra| extra.scope == scope);
-        assert!(is_demanded || sets.iter().all(|set| set.contains(scope)), "{} needs {scope}", operation.name);
+        assert!(
+            is_demanded || sets.iter().all(|set| set.contains(scope)),
+            "{} needs {scope}",
+            operation.name
+        );
     }
     for (kind, value) in named(operation, &plain) {
         let is_named = needs.resources.iter().any(|named| named.kind == kind && named.value == value);
@@ -50,7 +54,9 @@ fn wanted<'o>(operation: &'o Operation, document: &Value) -> Vec<&'o Scope> {
         let Place::Body(pointer) = &condition.place else { continue };
         let says = |value: &&Value| match &condition.test {
             Test::Given if operation.method == Method::PUT || operation.method == Method::PATCH => true,
-            Test::Given => !(value.is_null() || **value == Value::from("") || **value == Value::Array(Vec::new())),
+            Test::Given => {
+                !(value.is_null() || **value == Value::from("") || **value == Value::Array(Vec::new()))
+            }
             Test::Equals(text) => value.as_str() == Some(text),
             Test::StartsWith(prefix) => value.as_str().is_some_and(|value| value.starts_with(&**prefix)),
         };

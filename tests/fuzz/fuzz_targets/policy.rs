@@ -8,14 +8,20 @@ use std::path::Path;
 use tidegate::{
     classify::{Catalogue, Operation},
     decide::{
-        Effect, Policy, Request, decide, decide_by_head, depends_on_body, document, grant::Grant, policy::Mode,
+        Effect, Policy, Request, decide, decide_by_head, depends_on_body, document, grant::Grant,
+        policy::Mode,
     },
 };
 
 /// Operations of each kind: by placeholder, with a telling query, with a telling body, with parts to withhold,
 /// and without a scope.
-const NAMES: [&str; 5] =
-    ["sshKeys_create", "droplets_destroy_byTag", "droplets_create", "databases_list_clusters", "oneClicks_list"];
+const NAMES: [&str; 5] = [
+    "sshKeys_create",
+    "droplets_destroy_byTag",
+    "droplets_create",
+    "databases_list_clusters",
+    "oneClicks_list",
+];
 
 fuzz_target!(|text: &str| {
     let catalogue = Catalogue::embedded();
@@ -47,7 +53,8 @@ fn try_operation(policy: &Policy, operation: &Operation) {
         let mut grants = policy.allow.iter().chain(ruled.flat_map(|rule| &rule.scopes));
         let is_alias = |grant: &Grant| matches!(grant, Grant::ApiRead | Grant::ApiWrite);
         let is_named = policy.operations.contains(&operation.name);
-        let speaks = grants.any(|grant| is_alias(grant) || decision.required.iter().any(|scope| grant.names(scope)));
+        let speaks =
+            grants.any(|grant| is_alias(grant) || decision.required.iter().any(|scope| grant.names(scope)));
         assert!(speaks || (is_named && decision.required.is_empty()), "{} is allowed", operation.name);
     }
 }
