@@ -127,7 +127,8 @@ fn judge<'a>(
     let query = classified.query.as_deref();
     let operation = classified.route.as_ref().map(|route| route.operation);
     let bytes = imagined.body.filter(|_| depends_on_body(policy, operation));
-    let body = match bytes.map(|bytes| body::parse(bytes, operation, &[])).transpose() {
+    let names = policy.names_in_body(operation);
+    let body = match bytes.map(|bytes| body::parse(bytes, operation, &names)).transpose() {
         Ok(body) => body.flatten(),
         Err(error) => {
             let decision = Decision::refusal(error.reason(), error.to_string());
