@@ -26,6 +26,8 @@ pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
     access: Access,
+    /// Whether each of the operation's own sets has a scope that is no read, whatever the request needs more.
+    is_write_by_scope: bool,
     pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
@@ -62,6 +64,8 @@ impl<'a> Question<'a> {
             |operation| Access::of(request.method, operation),
         );
         let mut sets = operation.map(Operation::alternatives).unwrap_or_default();
+        let is_write = |set: &Vec<Scope>| set.iter().any(|scope| !scope.is_read());
+        let is_write_by_scope = sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
             sets.push(Vec::new());
@@ -73,7 +77,7 @@ impl<'a> Question<'a> {
                 }
             }
         }
-        Self { policy, operation, access, rules: Rules::new(policy, request, view), sets }
+        Self { policy, operation, access, is_write_by_scope, rules: Rules::new(policy, request, view), sets }
     }
 
     /// What speaks against the request as far as it needs this set.
@@ -138,12 +142,12 @@ impl<'a> Question<'a> {
 
     /// The allow rule that would give a missing scope, were its resources or condition other ones.
     fn nearly_allowed(&self, set: &[Scope]) -> Option<Denial> {
-        let missing = set.iter().filter(|scope| self.giver_of(scope, set).is_none());
+        let missing = set.iter().filter(|scope| self.giver_of(scope).is_none());
         let mut nearly = missing.map(|scope| {
             let giving = self
                 .rules
                 .of(Effect::Allow)
-                .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope, set)));
+                .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope)));
             giving
                 .filter_map(|(index, rule)| {
                     let (reason, note) = match self.rules.fit(index) {
@@ -168,8 +172,8 @@ impl<'a> Question<'a> {
             return allowed.then(|| "unknown".to_owned());
         };
         if let Some(first) = set.first() {
-            let all_given = set.iter().all(|scope| self.giver_of(scope, set).is_some());
-            return self.giver_of(first, set).filter(|_| all_given).map(Giver::name);
+            let all_given = set.iter().all(|scope| self.giver_of(scope).is_some());
+            return self.giver_of(first).filter(|_| all_given).map(Giver::name);
         }
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
         named
@@ -177,16 +181,15 @@ impl<'a> Question<'a> {
             .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)).map(Giver::name))
     }
 
-    fn giver_of(&self, scope: &Scope, set: &[Scope]) -> Option<Giver> {
-        self.first_allowing(|grant| self.gives(grant, scope, set))
+    fn giver_of(&self, scope: &Scope) -> Option<Giver> {
+        self.first_allowing(|grant| self.gives(grant, scope))
     }
 
-    /// Whether an entry gives a scope of a set. A read scope beside a write scope is context of a write that
-    /// something else has to give, so that `api:read` gives it there too.
-    fn gives(&self, grant: &Grant, scope: &Scope, set: &[Scope]) -> bool {
-        let beside_a_write = || set.iter().any(|scope| !scope.is_read());
+    /// Whether an entry gives a scope. A read scope beside the operation's own write scope is context of a write
+    /// that something else has to give, so that `api:read` gives it there too.
+    fn gives(&self, grant: &Grant, scope: &Scope) -> bool {
         grant.gives(scope, self.access)
-            || (*grant == Grant::ApiRead && beside_a_write() && grant.gives(scope, Access::Read))
+            || (*grant == Grant::ApiRead && self.is_write_by_scope && grant.gives(scope, Access::Read))
     }
 
     /// The first entry of `allow`, or else the first allow rule that fits, with such a grant.
@@ -211,7 +214,7 @@ impl<'a> Question<'a> {
     pub(super) fn hits(&self, grants: &[Grant], scopes: &[Scope], effect: Effect) -> Vec<String> {
         let hit = |scope: &&Scope| {
             grants.iter().any(|grant| match effect {
-                Effect::Allow => self.gives(grant, scope, scopes),
+                Effect::Allow => self.gives(grant, scope),
                 Effect::Deny => grant.takes(scope, self.access),
             })
         };
@@ -231,7 +234,7 @@ impl<'a> Question<'a> {
     pub(super) fn missing(&self, set: &[Scope]) -> Vec<Scope> {
         let denied: Vec<&Grant> = self.denied_grants().collect();
         let is_missing = |scope: &&Scope| {
-            self.giver_of(scope, set).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
+            self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
         };
         set.iter().filter(is_missing).cloned().collect()
     }

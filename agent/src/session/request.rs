@@ -71,8 +71,9 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
             return refusal.map(|body| Reply::Own(Some(body)));
         }
     };
-    let judged = Judge::new(&context.connection, &governing.policy, &head, body, &mut outcome).judge().await;
-    let passage = match judged {
+    let watch = context.watch.as_deref();
+    let judge = Judge::new(&context.connection, &governing.policy, &head, body, watch, &mut outcome);
+    let passage = match judge.judge().await {
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
     };
