@@ -202,13 +202,11 @@ struct Request<'r, 'a> {
 impl<'a> Request<'_, 'a> {
     fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a> {
         let operation = self.route.operation;
-        let sets = operation.alternatives();
         let mut needs = Needs::default();
         let conditions = operation.conditions.iter().filter(|condition| counts(&condition.place));
         for condition in conditions.filter(|condition| self.meets(condition)) {
             for scope in &condition.requires {
-                let is_common = !sets.is_empty() && sets.iter().all(|set| set.contains(scope));
-                if !is_common && !needs.extras.iter().any(|extra| extra.scope == scope) {
+                if !operation.always_needs(scope) && !needs.extras.iter().any(|extra| extra.scope == scope) {
                     needs.extras.push(Extra { scope, condition });
                 }
             }
@@ -227,11 +225,13 @@ impl<'a> Request<'_, 'a> {
     fn meets(&self, condition: &Condition) -> bool {
         match &condition.place {
             Place::Query(name) => self.values(name).any(|value| condition.test.of_text(value)),
-            Place::Body(pointer) => self.spots(pointer).into_iter().any(|spot| match spot {
-                Spot::Value(value) => condition.test.of(value, self.replaces()),
-                // Whatever a server makes of a body of another shape than the API's.
-                Spot::Blocked(_) => true,
-                Spot::Absent => false,
+            Place::Body(pointer) => self.body.is_some_and(|body| {
+                pointer.leads_to(body, &|spot| match spot {
+                    Spot::Value(value) => condition.test.of(value, self.replaces()),
+                    // Whatever a server makes of a body of another shape than the API's.
+                    Spot::Blocked(_) => true,
+                    Spot::Absent => false,
+                })
             }),
         }
     }

@@ -76,14 +76,24 @@ impl Operation {
         self.method == Method::GET || self.read_post
     }
 
+    /// Whether each of its sets of scopes has this one.
+    pub fn always_needs(&self, scope: &Scope) -> bool {
+        let in_every_set = || !self.scopes.is_empty() && self.scopes.iter().all(|set| set.contains(scope));
+        self.hardened.contains(scope) || in_every_set()
+    }
+
     /// The sets of scopes of which any one must be held in full, hardened scopes included.
     /// Empty where the operation has no scope at all.
     pub fn alternatives(&self) -> Vec<Vec<Scope>> {
-        let extra = || self.hardened.iter().cloned();
-        let mut sets: Vec<Vec<Scope>> =
-            self.scopes.iter().map(|set| set.iter().cloned().chain(extra()).collect()).collect();
-        if sets.is_empty() && extra().next().is_some() {
-            sets.push(extra().collect());
+        self.sets().into_iter().map(|set| set.into_iter().cloned().collect()).collect()
+    }
+
+    /// As [`Self::alternatives`], without copies.
+    pub fn sets(&self) -> Vec<Vec<&Scope>> {
+        let mut sets: Vec<Vec<&Scope>> =
+            self.scopes.iter().map(|set| set.iter().chain(&self.hardened).collect()).collect();
+        if sets.is_empty() && !self.hardened.is_empty() {
+            sets.push(self.hardened.iter().collect());
         }
         for set in &mut sets {
             set.sort();
