@@ -12,6 +12,7 @@ pub mod policy;
 mod question;
 pub mod request;
 pub mod resources;
+pub mod rule_list;
 mod rules;
 pub mod store;
 pub mod suggest;
@@ -65,8 +66,7 @@ fn answer(question: &Question<'_>) -> Decision {
     };
     let limits = question.limits(required);
     let narrowed = question.denials_by_narrowed_rules();
-    let denials = narrowed.chain(denial_of_set).chain(limits.as_ref().err().cloned()).collect();
-    match deciding(denials) {
+    match deciding(narrowed.chain(denial_of_set).chain(limits.as_ref().err().cloned())) {
         Some(denial) => Decision {
             // What is forwarded all the same counts all the same.
             limits: if denial.dry_run { limits.unwrap_or_default() } else { Vec::new() },
