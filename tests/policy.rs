@@ -102,6 +102,14 @@ fn the_examples_of_the_documentation_are_valid() {
 }
 
 #[test]
+fn the_conditions_of_the_documentation_are_valid() {
+    let text = fs::read_to_string(root().join("policies/conditions.md")).unwrap();
+    let examples = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let rules: usize = examples.map(|example| parse(example).rules.len()).sum();
+    assert!(rules >= 5, "only {rules} rules");
+}
+
+#[test]
 fn the_catalogue_is_whole() {
     let operations = Catalogue::embedded().operations();
     let (elsewhere, here): (Vec<&Operation>, Vec<&Operation>) =

@@ -16,6 +16,7 @@ pub mod path;
 pub mod pointer;
 pub mod query;
 pub mod router;
+pub mod schema;
 pub mod scope;
 
 pub use catalogue::Catalogue;

@@ -27,7 +27,7 @@ async fn a_refused_write_never_reaches_the_upstream(is_http2: bool, speaks: Spea
         serde_json::json!({
             "id": "forbidden",
             "message": "tidegate: workload \"run\" may not call droplets_destroy (DELETE /v2/droplets/3164444): \
-                        missing scope droplet:delete; policy \"test\", rule default",
+                        missing scope droplet:delete; of droplet this policy allows api:read; policy \"test\", rule default",
             "request_id": record["tidegate.request.id"],
         })
     );

@@ -114,7 +114,7 @@ async fn connections_are_kept_on_both_sides(is_http2: bool, speaks: Speaks) {
 async fn a_get_with_a_body_of_unknown_length_keeps_it(is_http2: bool, speaks: Speaks) {
     let world = world(speaks).await;
     let mut client = world.client(is_http2).await;
-    let mut request = client.request("GET", "/v2/droplets");
+    let mut request = client.request("GET", "/v2/actions");
     if !is_http2 {
         request = request.header("transfer-encoding", "chunked");
     }

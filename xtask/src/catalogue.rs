@@ -1,5 +1,6 @@
 //! Generates the agent's catalogue from the facts of DigitalOcean's OpenAPI spec.
 
+mod bodies;
 mod braces;
 mod exceptions;
 mod openapi;
@@ -20,8 +21,9 @@ use std::{
 
 /// Where the facts lie if `--from` names no other place, relative to the workspace.
 const SOURCE: &str = "../shared/data/do-api";
-/// The generated file, relative to the workspace.
+/// The generated files, relative to the workspace.
 const FILE: &str = "agent/catalogue/digitalocean.toml";
+const BODIES: &str = "agent/catalogue/bodies.toml";
 
 /// The arguments of `cargo xtask catalogue`.
 #[derive(clap::Args)]
@@ -37,22 +39,25 @@ pub(crate) struct Arguments {
 /// Writes the catalogue, or compares it.
 pub(crate) fn run(arguments: &Arguments, workspace: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let from = arguments.from.clone().unwrap_or_else(|| workspace.join(SOURCE));
-    let file = workspace.join(FILE);
     if arguments.check && !from.join("endpoints.json").exists() {
         writeln!(out, "catalogue: skipped, `{}` holds no endpoints.json to compare with", from.display())?;
         return Ok(());
     }
-    let text = render::render(&source::Source::load(&from)?)?;
-    if !arguments.check {
-        fs::write(&file, &text).with_context(|| format!("cannot write `{}`", file.display()))?;
-        writeln!(out, "catalogue: wrote {FILE}")?;
-        return Ok(());
+    let texts = [(FILE, render::render(&source::Source::load(&from)?)?), (BODIES, bodies::render(&from)?)];
+    for (name, text) in texts {
+        let file = workspace.join(name);
+        if !arguments.check {
+            fs::write(&file, &text).with_context(|| format!("cannot write `{}`", file.display()))?;
+            writeln!(out, "catalogue: wrote {name}")?;
+            continue;
+        }
+        let present =
+            fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        if present != text {
+            bail!("`{name}` is stale: {}; run `cargo xtask catalogue`", first_difference(&present, &text));
+        }
+        writeln!(out, "catalogue: {name} is up to date")?;
     }
-    let present = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    if present != text {
-        bail!("`{FILE}` is stale: {}; run `cargo xtask catalogue`", first_difference(&present, &text));
-    }
-    writeln!(out, "catalogue: {FILE} is up to date")?;
     Ok(())
 }
 

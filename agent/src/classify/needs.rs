@@ -166,11 +166,6 @@ impl Operation {
         let variants = self.variants.iter().map(|variants| &variants.place);
         conditions.chain(variants).chain(self.targets.iter().map(|target| &target.place))
     }
-
-    /// Whether its body may name a resource.
-    pub fn names_in_body(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target.place, Place::Body(_)))
-    }
 }
 
 /// The problem with a body's names of resources whose kind stands beside or in them, as the rest of a sentence.
@@ -202,11 +197,15 @@ struct Request<'r, 'a> {
 impl<'a> Request<'_, 'a> {
     fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a> {
         let operation = self.route.operation;
+        let common = |scope: &Scope| {
+            let mut sets = operation.scopes.iter();
+            operation.hardened.contains(scope) || (sets.len() > 0 && sets.all(|set| set.contains(scope)))
+        };
         let mut needs = Needs::default();
         let conditions = operation.conditions.iter().filter(|condition| counts(&condition.place));
         for condition in conditions.filter(|condition| self.meets(condition)) {
             for scope in &condition.requires {
-                if !operation.always_needs(scope) && !needs.extras.iter().any(|extra| extra.scope == scope) {
+                if !common(scope) && !needs.extras.iter().any(|extra| extra.scope == scope) {
                     needs.extras.push(Extra { scope, condition });
                 }
             }

@@ -76,12 +76,6 @@ impl Operation {
         self.method == Method::GET || self.read_post
     }
 
-    /// Whether each of its sets of scopes has this one.
-    pub fn always_needs(&self, scope: &Scope) -> bool {
-        let in_every_set = || !self.scopes.is_empty() && self.scopes.iter().all(|set| set.contains(scope));
-        self.hardened.contains(scope) || in_every_set()
-    }
-
     /// The sets of scopes of which any one must be held in full, hardened scopes included.
     /// Empty where the operation has no scope at all.
     pub fn alternatives(&self) -> Vec<Vec<Scope>> {

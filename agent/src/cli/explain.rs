@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::{
-    classify::{Catalogue, Scope},
+    classify::{Catalogue, Operation, Scope},
     decide::{
         Caller, Effect, Policy,
         account::Considered,
@@ -13,6 +13,7 @@ use crate::{
     record::Verdict,
 };
 use clap::Args;
+use http::Method;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -55,6 +56,8 @@ struct Explanation<'a> {
     path: &'a str,
     #[serde(rename = "tidegate.operation", skip_serializing_if = "Option::is_none")]
     operation: Option<&'a str>,
+    #[serde(skip)]
+    action_of: Option<&'a str>,
     #[serde(rename = "tidegate.scopes.required")]
     required: Vec<&'a str>,
     /// Why each is required.
@@ -112,9 +115,15 @@ pub fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<(), Error> {
         return Ok(());
     }
     explanation.write(&policy, out)?;
-    let unread = trial.operation.filter(|operation| operation.has_telling_body() && body.is_none());
-    if unread.is_some() && trial.decision.effect == Effect::Allow {
-        writeln!(out, "body       none given; this operation's may need more: try --body FILE")?;
+    let in_body = |operation: &&Operation| operation.has_telling_body() && body.is_none();
+    let may_need_more = trial.operation.filter(|_| trial.decision.effect == Effect::Allow);
+    if trial
+        .action_of
+        .or(may_need_more)
+        .filter(in_body)
+        .is_some_and(|operation| operation.method != Method::GET)
+    {
+        writeln!(out, "body       none given, and what this operation needs depends on it: try --body FILE")?;
     }
     Ok(())
 }
@@ -141,6 +150,7 @@ impl<'a> Explanation<'a> {
             method: trial.method.as_str(),
             path: &trial.path,
             operation: trial.operation.map(|operation| operation.name.as_str()),
+            action_of: trial.action_of.map(|operation| operation.name.as_str()),
             required: decision.required.iter().map(Scope::as_str).collect(),
             because: decision.required.iter().map(|scope| (scope.as_str(), trial.why(scope))).collect(),
             missing: decision.missing.iter().map(Scope::as_str).collect(),
@@ -159,7 +169,13 @@ impl<'a> Explanation<'a> {
 
     fn write(&self, policy: &Policy, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "request    {} {}", self.method, self.path)?;
-        writeln!(out, "operation  {}", self.operation.unwrap_or("none: not in the catalogue"))?;
+        match (self.operation, self.action_of) {
+            (Some(operation), _) => writeln!(out, "operation  {operation}")?,
+            (None, Some(operation)) => {
+                writeln!(out, "operation  none: not among the actions of {operation}")?
+            }
+            (None, None) => writeln!(out, "operation  none: not in the catalogue")?,
+        }
         let needed = self.required.iter().map(|scope| {
             let because = self.because.get(scope).map_or("", String::as_str);
             format!("{scope:<28} {because}")

@@ -66,16 +66,33 @@ pub struct Constraint {
 }
 
 impl Constraint {
+    /// Whether the operation is among those that it is narrowed to.
+    fn concerns(&self, operation: Option<&Operation>) -> bool {
+        self.operations
+            .as_ref()
+            .is_none_or(|names| operation.is_some_and(|operation| names.contains(&operation.name)))
+    }
+
     /// Whether it looks at the bodies of an operation's requests.
     pub fn reads_body(&self, operation: Option<&Operation>) -> bool {
-        let concerns = self
-            .operations
-            .as_ref()
-            .is_none_or(|names| operation.is_some_and(|operation| names.contains(&operation.name)));
         let by_resources =
             |resources: &Resources| operation.is_some_and(|operation| resources.read_body_of(operation));
-        concerns
+        self.concerns(operation)
             && (self.when.as_ref().is_some_and(When::reads_body)
                 || self.resources.as_ref().is_some_and(by_resources))
+    }
+}
+
+impl Policy {
+    /// The names of the body's fields that conditions speak of, for requests of an operation.
+    pub fn names_in_body(&self, operation: Option<&Operation>) -> Vec<&str> {
+        let ruled = self.rules.iter().map(|rule| &rule.constraint);
+        let limited = self.limits.iter().map(|limit| &limit.constraint);
+        let conditions = ruled.chain(limited).filter(|constraint| constraint.concerns(operation));
+        conditions
+            .filter_map(|constraint| constraint.when.as_ref())
+            .flat_map(When::names)
+            .map(|name| &**name)
+            .collect()
     }
 }

@@ -90,18 +90,6 @@ pub fn can_name(operation: &Operation, kind: &str) -> bool {
         || operation.targets.iter().any(|target| target.naming.may_be(kind))
 }
 
-/// Every kind of resource that requests can name.
-pub fn kinds(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
-    catalogue.operations().iter().flat_map(|operation| {
-        let placed = operation.parameters.iter().map(|parameter| parameter.resource.as_str());
-        let aimed = operation.targets.iter().filter_map(|target| match &target.naming {
-            Naming::Kind(kind) => Some(&**kind),
-            Naming::Urn | Naming::Beside(_) => None,
-        });
-        placed.chain(aimed)
-    })
-}
-
 impl Naming {
     /// Whether it can be a resource of the kind. A URN can be one of any.
     fn may_be(&self, kind: &str) -> bool {
@@ -120,9 +108,7 @@ impl Spelling {
         if ADDRESSES.contains(&kind) {
             return Self::Address;
         }
-        let parameters = catalogue.operations().iter().flat_map(|operation| &operation.parameters);
-        match parameters.filter(|parameter| parameter.resource == kind).map(|parameter| parameter.form).next()
-        {
+        match catalogue.kinds().find(|(known, _)| *known == kind).map(|(_, form)| form) {
             Some(Form::Integer) => Self::Integer,
             Some(Form::Uuid) => Self::AnyCase,
             Some(Form::Text | Form::TextWithSlashes) | None => Self::Exact,

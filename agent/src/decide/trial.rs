@@ -21,6 +21,8 @@ pub struct Trial<'a> {
     pub path: String,
     /// The operation, where the catalogue knows one.
     pub operation: Option<&'a Operation>,
+    /// Where it does not: the operation of which this would be an action.
+    pub action_of: Option<&'a Operation>,
     /// What it needs by its query and body, and the resources that it names.
     pub needs: Needs<'a>,
     /// The answer.
@@ -125,7 +127,8 @@ fn judge<'a>(
     let query = classified.query.as_deref();
     let operation = classified.route.as_ref().map(|route| route.operation);
     let bytes = imagined.body.filter(|_| depends_on_body(policy, operation));
-    let body = match bytes.map(|bytes| body::parse(bytes, operation, &[])).transpose() {
+    let names = policy.names_in_body(operation);
+    let body = match bytes.map(|bytes| body::parse(bytes, operation, &names)).transpose() {
         Ok(body) => body.flatten(),
         Err(error) => {
             let decision = Decision::refusal(error.reason(), error.to_string());
@@ -133,9 +136,9 @@ fn judge<'a>(
         }
     };
     let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body.as_ref())).transpose();
-    let (operation, needs, unknown) = match needs {
-        Ok(needs) => (operation, needs.unwrap_or_default(), None),
-        Err(unknown) => (None, Needs::default(), Some(unknown.to_string())),
+    let (operation, action_of, needs, unknown) = match needs {
+        Ok(needs) => (operation, None, needs.unwrap_or_default(), None),
+        Err(unknown) => (None, operation, Needs::default(), Some(unknown.to_string())),
     };
     let headers = HeaderMap::new();
     let request = Request {
@@ -150,7 +153,7 @@ fn judge<'a>(
     let decision = decide(policy, &request);
     let account = account(policy, &request, &decision.required);
     let note = decision.note.clone().or(unknown);
-    Trial { path, method, operation, needs, decision: Decision { note, ..decision }, account }
+    Trial { path, method, operation, action_of, needs, decision: Decision { note, ..decision }, account }
 }
 
 fn refused<'a>(
@@ -159,7 +162,7 @@ fn refused<'a>(
     operation: Option<&'a Operation>,
     decision: Decision,
 ) -> Trial<'a> {
-    Trial { method, path, operation, needs: Needs::default(), decision, account: Vec::new() }
+    Trial { method, path, operation, action_of: None, needs: Needs::default(), decision, account: Vec::new() }
 }
 
 /// Methods are compared by case, so that `get` would silently be another one than `GET`.

@@ -163,7 +163,8 @@ impl<'a> Judge<'a> {
             Ok(()) => {
                 let limit = self.connection.services.limits.body_inspect;
                 let bytes = self.read(limit, Reason::BodyTooLarge).await?;
-                body::parse(&bytes, operation, &[]).map_err(stop)
+                let names = self.policy.names_in_body(operation);
+                body::parse(&bytes, operation, &names).map_err(stop)
             }
             Err(stop) => Err(stop),
         };

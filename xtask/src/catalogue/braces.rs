@@ -30,7 +30,10 @@ pub(crate) fn folded<'a>(pointers: impl IntoIterator<Item = &'a String>) -> Vec<
         };
         whole.entry(head).or_default().insert(tail);
     }
-    whole.into_iter().map(|(head, tails)| format!("{head}{}", any_of(&tails))).collect()
+    let mut folded: Vec<String> =
+        whole.into_iter().map(|(head, tails)| format!("{head}{}", any_of(&tails))).collect();
+    folded.sort();
+    folded
 }
 
 fn written(pattern: &[BTreeSet<String>]) -> String {
@@ -40,4 +43,25 @@ fn written(pattern: &[BTreeSet<String>]) -> String {
 fn any_of(names: &BTreeSet<String>) -> String {
     let joined = names.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     if names.len() > 1 { format!("{{{joined}}}") } else { joined }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folded;
+
+    fn folded_texts(pointers: &[&str]) -> Vec<String> {
+        let pointers: Vec<String> = pointers.iter().map(|pointer| (*pointer).to_owned()).collect();
+        folded(&pointers)
+    }
+
+    #[test]
+    fn what_is_alike_stands_there_once() {
+        assert_eq!(folded_texts(&["/a"]), ["/a"]);
+        assert_eq!(folded_texts(&["/a/x", "/b/x", "/a/y", "/b/y"]), ["/{a,b}/{x,y}"]);
+        assert_eq!(folded_texts(&["/a/x", "/b/y"]), ["/a/x", "/b/y"], "no pointer that was not there");
+        assert_eq!(folded_texts(&["/a", "/a/b"]), ["/a", "/a/b"]);
+        assert_eq!(folded_texts(&["/a/*/b/c", "/a/*/d"]), ["/a/*/{b/c,d}"]);
+        assert_eq!(folded_texts(&["/a/*/b/c", "/a/*/b/d", "/a/*/e"]), ["/a/*/b/{c,d}", "/a/*/e"]);
+        assert_eq!(folded_texts(&["?b", "?a", "/c"]), ["/c", "{?a,?b}"]);
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
         nearest::nearest,
         policy::Constraint,
         resources::{self, Resources},
+        when::When,
     },
 };
 use serde::Deserialize;
@@ -56,9 +57,15 @@ impl<'c> Reader<'c> {
             resources: keys
                 .resources
                 .and_then(|table| self.resources(table, operations.is_some(), &concerned)),
-            when: None,
+            when: keys.when.and_then(|text| self.when(text, &concerned)),
             operations,
         }
+    }
+
+    /// A condition that does not compile leaves no rule without one: the policy is not used then.
+    fn when(&mut self, text: &Spanned<String>, concerned: &[&Operation]) -> Option<When> {
+        let compiled = When::compile(text.as_ref(), self.catalogue, concerned);
+        compiled.map_err(|error| self.findings.add(text.span(), format!("`when`: {error}"))).ok()
     }
 
     /// The operations that a rule could concern.
@@ -86,8 +93,8 @@ impl<'c> Reader<'c> {
                 self.findings
                     .add(ids.span(), format!("`{name} = []` fits nothing; name some, or remove the kind"));
             }
-            if !resources::kinds(self.catalogue).any(|known| known == name) {
-                let suggestion = nearest(name, resources::kinds(self.catalogue))
+            if !self.catalogue.kinds().any(|(known, _)| known == name) {
+                let suggestion = nearest(name, self.catalogue.kinds().map(|(known, _)| known))
                     .map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
                 self.findings.add(kind.span(), format!("unknown kind of resource `{name}`{suggestion}"));
                 continue;

@@ -79,7 +79,7 @@ fn an_empty_file_is_the_empty_policy() {
 #[test_case("unknown = \"allow\"\nallow = [\"api:read\"]", "1: `unknown = \"allow\"` has no effect without `api:write`"; "unknown without the write alias")]
 #[test_case("operations = [\"oneClick_list\"]", "1: unknown operation `oneClick_list`; did you mean `oneClicks_list`?"; "misspelt operation")]
 #[test_case("operations = [\"droplets_destroy\"]", "1: operation `droplets_destroy` needs scopes, and `operations` is for those that need none; put `droplet:delete` into `allow`"; "operation with scopes")]
-#[test_case("[[rule]]\neffect = \"allow\"\nwhen = 'x'\nscopes = [\"droplet:read\"]", "3: unknown variable `x`"; "condition")]
+#[test_case("[[rule]]\neffect = \"allow\"\nwhen = 'x'\nscopes = [\"droplet:read\"]", "3: `when`: unknown variable `x`"; "condition")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = {}", "4: `resources = {}` fits nothing"; "no resources")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplet = [] }", "4: `droplet = []` fits nothing"; "no ids")]
 #[test_case("[[rule]]\neffect = \"allow\"\nscopes = [\"droplet:read\"]\nresources = { droplets = [1] }", "4: unknown kind of resource `droplets`; did you mean `droplet`?"; "misspelt kind")]
