@@ -131,6 +131,12 @@ impl<'a> Needs<'a> {
         Ok(request.needs(|_| true))
     }
 
+    /// As [`Self::of`] for an action that the catalogue does not know: what it needs as far as that can be told.
+    pub fn of_unknown_action(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Self {
+        let request = Request { route, query: pairs(query), body };
+        request.needs(|_| true)
+    }
+
     /// What a request needs by its path and query alone, whatever its body will turn out to say.
     pub fn of_head(route: &Route<'a>, query: Option<&str>) -> Self {
         let request = Request { route, query: pairs(query), body: None };
@@ -229,11 +235,13 @@ impl<'a> Request<'_, 'a> {
     fn meets(&self, condition: &Condition) -> bool {
         match &condition.place {
             Place::Query(name) => self.values(name).any(|value| condition.test.of_text(value)),
-            Place::Body(pointer) => self.spots(pointer).into_iter().any(|spot| match spot {
-                Spot::Value(value) => condition.test.of(value, self.replaces()),
-                // Whatever a server makes of a body of another shape than the API's.
-                Spot::Blocked(_) => true,
-                Spot::Absent => false,
+            Place::Body(pointer) => self.body.is_some_and(|body| {
+                pointer.leads_to(body, &|spot| match spot {
+                    Spot::Value(value) => condition.test.of(value, self.replaces()),
+                    // Whatever a server makes of a body of another shape than the API's.
+                    Spot::Blocked(_) => true,
+                    Spot::Absent => false,
+                })
             }),
         }
     }

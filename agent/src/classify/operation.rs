@@ -81,11 +81,15 @@ impl Operation {
     /// The sets of scopes of which any one must be held in full, hardened scopes included.
     /// Empty where the operation has no scope at all.
     pub fn alternatives(&self) -> Vec<Vec<Scope>> {
-        let extra = || self.hardened.iter().cloned();
-        let mut sets: Vec<Vec<Scope>> =
-            self.scopes.iter().map(|set| set.iter().cloned().chain(extra()).collect()).collect();
-        if sets.is_empty() && extra().next().is_some() {
-            sets.push(extra().collect());
+        self.sets().into_iter().map(|set| set.into_iter().cloned().collect()).collect()
+    }
+
+    /// As [`Self::alternatives`], without copies.
+    pub fn sets(&self) -> Vec<Vec<&Scope>> {
+        let mut sets: Vec<Vec<&Scope>> =
+            self.scopes.iter().map(|set| set.iter().chain(&self.hardened).collect()).collect();
+        if sets.is_empty() && !self.hardened.is_empty() {
+            sets.push(self.hardened.iter().collect());
         }
         for set in &mut sets {
             set.sort();
