@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests fail by panicking")]
 
+#[path = "policy/conditions.rs"]
+mod conditions;
+
 use http::{HeaderMap, Method, Uri};
 use std::{
     fs,

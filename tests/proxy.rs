@@ -12,6 +12,8 @@
 mod body;
 #[path = "proxy/decision.rs"]
 mod decision;
+#[path = "proxy/differential.rs"]
+mod differential;
 #[path = "proxy/failure.rs"]
 mod failure;
 #[path = "proxy/filter.rs"]

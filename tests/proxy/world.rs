@@ -59,6 +59,7 @@ pub(crate) struct Setting {
     pub(crate) sync: bool,
     pub(crate) response_timeout: Duration,
     pub(crate) body_idle_timeout: Duration,
+    pub(crate) body_inspect: usize,
     pub(crate) head_timeout: Duration,
     pub(crate) offer: Offer,
 }
@@ -76,6 +77,7 @@ impl Default for Setting {
             sync: false,
             response_timeout: Duration::from_secs(20),
             body_idle_timeout: Duration::from_secs(20),
+            body_inspect: 1 << 20,
             head_timeout: Duration::from_secs(20),
             offer: Offer::Http2OrHttp1,
         }
@@ -119,6 +121,7 @@ impl World {
         config.upstream.response_timeout = setting.response_timeout;
         config.upstream.connect_timeout = Duration::from_secs(2);
         config.limits.body_idle_timeout = setting.body_idle_timeout;
+        config.limits.body_inspect = setting.body_inspect;
         config.limits.head_timeout = setting.head_timeout;
 
         let fingerprinter = Fingerprinter::ephemeral().unwrap();

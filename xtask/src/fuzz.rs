@@ -130,7 +130,7 @@ mod tests {
     fn every_target_has_inputs_to_begin_with() {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
         let targets = targets(&tests.join("fuzz/fuzz_targets")).unwrap();
-        assert_eq!(targets, ["cel", "client_hello", "path"]);
+        assert_eq!(targets, ["body", "cel", "client_hello", "filter", "path", "policy", "query"]);
         for target in targets {
             assert!(tests.join("fixtures").join(&target).is_dir(), "{target}");
         }

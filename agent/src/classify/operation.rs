@@ -2,7 +2,7 @@
 
 use super::{
     Condition, Filter, Pointer, Scope,
-    needs::{Target, Variants},
+    needs::{Target, Variants, Whole},
 };
 use http::Method;
 use serde::Deserialize;
@@ -28,6 +28,8 @@ pub struct Operation {
     pub variants: Vec<Variants>,
     /// Where the query and body name resources; the path's placeholders do so by themselves.
     pub targets: Vec<Target>,
+    /// Lists in the body of which some elements mean all things of a kind.
+    pub wholes: Vec<Whole>,
     /// Scopes that tidegate demands beyond the spec, whose own are too weak for the effect.
     pub hardened: Vec<Scope>,
     /// The parts of its answer that take further scopes.

@@ -27,6 +27,8 @@ pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
     access: Access,
+    /// Whether each of the operation's own sets has a scope that is no read, whatever the request needs more.
+    is_write_by_scope: bool,
     pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
@@ -62,6 +64,8 @@ impl<'a> Question<'a> {
             |operation| Access::of(request.method, operation),
         );
         let mut sets = operation.map(Operation::sets).unwrap_or_default();
+        let is_write = |set: &Vec<&Scope>| set.iter().any(|scope| !scope.is_read());
+        let is_write_by_scope = sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
             sets.push(Vec::new());
@@ -76,7 +80,7 @@ impl<'a> Question<'a> {
         let shown = filters(operation).chunk_by(are_shown_alike).filter_map(<[Filter]>::first);
         let spoken_of = sets.iter().flatten().copied().chain(shown.map(|filter| &filter.requires));
         let rules = Rules::new(policy, request, view, spoken_of);
-        Self { policy, operation, access, rules, sets }
+        Self { policy, operation, access, is_write_by_scope, rules, sets }
     }
 
     /// What speaks against the request as far as it needs this set.
@@ -141,12 +145,12 @@ impl<'a> Question<'a> {
 
     /// The allow rule that would give a missing scope, were its resources or condition other ones.
     fn nearly_allowed(&self, set: &[&Scope]) -> Option<Denial> {
-        let missing = set.iter().filter(|scope| self.giver_of(scope, set).is_none());
+        let missing = set.iter().filter(|scope| self.giver_of(scope).is_none());
         let mut nearly = missing.map(|scope| {
             let giving = self
                 .rules
                 .of(Effect::Allow)
-                .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope, set)));
+                .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope)));
             giving
                 .filter_map(|(index, rule)| {
                     let (reason, note) = match self.rules.fit(index) {
@@ -171,23 +175,22 @@ impl<'a> Question<'a> {
             return allowed.then_some(Entry::Unknown);
         };
         if let Some((first, others)) = set.split_first() {
-            let giver = self.giver_of(first, set)?;
-            return others.iter().all(|scope| self.giver_of(scope, set).is_some()).then_some(giver);
+            let giver = self.giver_of(first)?;
+            return others.iter().all(|scope| self.giver_of(scope).is_some()).then_some(giver);
         }
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
         named.map(Entry::Operation).or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)))
     }
 
-    fn giver_of(&self, scope: &Scope, set: &[&Scope]) -> Option<Entry> {
-        self.first_allowing(|grant| self.gives(grant, scope, set))
+    fn giver_of(&self, scope: &Scope) -> Option<Entry> {
+        self.first_allowing(|grant| self.gives(grant, scope))
     }
 
-    /// Whether an entry gives a scope of a set. A read scope beside a write scope is context of a write that
-    /// something else has to give, so that `api:read` gives it there too.
-    fn gives(&self, grant: &Grant, scope: &Scope, set: &[&Scope]) -> bool {
-        let beside_a_write = || set.iter().any(|scope| !scope.is_read());
+    /// Whether an entry gives a scope. A read scope beside the operation's own write scope is context of a write
+    /// that something else has to give, so that `api:read` gives it there too.
+    fn gives(&self, grant: &Grant, scope: &Scope) -> bool {
         grant.gives(scope, self.access)
-            || (*grant == Grant::ApiRead && beside_a_write() && grant.gives(scope, Access::Read))
+            || (*grant == Grant::ApiRead && self.is_write_by_scope && grant.gives(scope, Access::Read))
     }
 
     /// The first entry of `allow`, or else the first allow rule that fits, with such a grant.
@@ -212,7 +215,7 @@ impl<'a> Question<'a> {
     pub(super) fn hits(&self, grants: &[Grant], scopes: &[&Scope], effect: Effect) -> Vec<String> {
         let hit = |scope: &&&Scope| {
             grants.iter().any(|grant| match effect {
-                Effect::Allow => self.gives(grant, scope, scopes),
+                Effect::Allow => self.gives(grant, scope),
                 Effect::Deny => grant.takes(scope, self.access),
             })
         };
@@ -231,7 +234,7 @@ impl<'a> Question<'a> {
     /// The scopes of a set that the policy does not allow, or denies.
     pub(super) fn missing(&self, set: &[&Scope]) -> Vec<Scope> {
         let is_missing = |scope: &&Scope| {
-            self.giver_of(scope, set).is_none()
+            self.giver_of(scope).is_none()
                 || self.denied_grants().any(|grant| grant.takes(scope, self.access))
         };
         set.iter().copied().filter(is_missing).cloned().collect()

@@ -7,7 +7,7 @@
 use crate::classify::{
     Catalogue, Operation,
     condition::Place,
-    needs::{Named, Naming, Where},
+    needs::{self, Named, Naming, Where},
     operation::Form,
     pointer::Step,
 };
@@ -65,6 +65,9 @@ impl Resources {
             let mut values = named.iter().filter(|named| named.kind == *kind).peekable();
             values.peek().is_some()
                 && values.all(|named| {
+                    if named.value == needs::ALL {
+                        return patterns.iter().any(Pattern::is_all);
+                    }
                     let value = spelling.canonical(&named.value);
                     patterns.iter().any(|pattern| spelling.allows(&pattern.0, &value, &named.place))
                 })
@@ -76,6 +79,9 @@ impl Resources {
         self.0.iter().any(|(kind, (spelling, patterns))| {
             let mut values = named.iter().filter(|named| named.kind == *kind);
             values.any(|named| {
+                if named.value == needs::ALL {
+                    return !patterns.is_empty();
+                }
                 let value = lowered(spelling.canonical(&named.value));
                 patterns.iter().any(|pattern| spelling.touches(&pattern.0, &value))
             })
@@ -84,7 +90,7 @@ impl Resources {
 
     /// Whether the body may name such a resource in this operation.
     pub fn read_body_of(&self, operation: &Operation) -> bool {
-        let in_body = |target: &&crate::classify::needs::Target| matches!(target.place, Place::Body(_));
+        let in_body = |target: &&needs::Target| matches!(target.place, Place::Body(_));
         let mut targets = operation.targets.iter().filter(in_body);
         targets.any(|target| self.kinds().any(|kind| target.naming.may_be(kind)))
     }
@@ -159,6 +165,13 @@ impl Spelling {
             },
             Self::Integer => value.into(),
         }
+    }
+}
+
+impl Pattern {
+    /// Whether every value fits.
+    fn is_all(&self) -> bool {
+        self.0.bytes().all(|byte| byte == b'*')
     }
 }
 

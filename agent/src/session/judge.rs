@@ -12,7 +12,7 @@ use super::{
 use crate::{
     classify::{self, Classified, Filter, Needs, authority, body, form},
     decide::{self, Caller, Decision, Effect, Policy, policy::Mode},
-    forward::{Outgoing, body::Fault, headers},
+    forward::{Outgoing, body::Fault, guard::Watch, headers},
     reason::Reason,
     record::Verdict,
 };
@@ -80,6 +80,8 @@ pub(super) struct Judge<'a> {
     policy: &'a Policy,
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
+    /// What the guard under an HTTP/1 server saw.
+    watch: Option<&'a Watch>,
     body: Held,
     taken: Option<Taken>,
     withheld: Vec<&'static Filter>,
@@ -91,10 +93,11 @@ impl<'a> Judge<'a> {
         policy: &'a Policy,
         head: &'a request::Parts,
         body: Incoming,
+        watch: Option<&'a Watch>,
         outcome: &'a mut Outcome,
     ) -> Self {
         let body = Held::Coming(body);
-        Self { connection, policy, head, outcome, body, taken: None, withheld: Vec::new() }
+        Self { connection, policy, head, outcome, watch, body, taken: None, withheld: Vec::new() }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -300,7 +303,7 @@ impl<'a> Judge<'a> {
 
     /// Reads the body to its end, once.
     async fn read(&mut self, limit: usize, too_large: Reason) -> Result<Bytes, Stop> {
-        let body = match std::mem::replace(&mut self.body, Held::Lost) {
+        let mut body = match std::mem::replace(&mut self.body, Held::Lost) {
             Held::Coming(body) => body,
             Held::Read(bytes) => {
                 self.body = Held::Read(bytes.clone());
@@ -314,10 +317,14 @@ impl<'a> Judge<'a> {
             self.body = Held::Coming(body);
             return Err(too_large_stop(too_large, limit));
         }
-        let bytes = match timeout(patience, Limited::new(body, limit).collect()).await {
+        let bytes = match timeout(patience, Limited::new(&mut body, limit).collect()).await {
             Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large_stop(too_large, limit)),
-            Ok(Err(error)) => return Err(Stop::new(Reason::ClientGone, &*error)),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                // The rest is only there to be left unread.
+                self.body = Held::Coming(body);
+                return Err(too_large_stop(too_large, limit));
+            }
+            Ok(Err(error)) => return Err(self.broken_off(&*error)),
             Ok(Ok(collected)) if collected.trailers().is_some() => {
                 return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));
             }
@@ -325,6 +332,14 @@ impl<'a> Judge<'a> {
         };
         self.body = Held::Read(bytes.clone());
         Ok(bytes)
+    }
+
+    /// Why the body ended too early. To hyper, what the guard does not let through is an end, too.
+    fn broken_off(&self, error: &(dyn error::Error + 'static)) -> Stop {
+        match self.watch.and_then(Watch::violation).filter(|violation| violation.in_body) {
+            Some(violation) => Stop::new(Reason::MalformedRequest, &violation.rule),
+            None => Stop::new(Reason::ClientGone, error),
+        }
     }
 }
 

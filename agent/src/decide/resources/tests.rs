@@ -37,6 +37,8 @@ fn all<'a>(values: &[(&'a str, &str)]) -> Vec<Named<'a>> {
     &[("database_cluster", "9cc10173-E9EA-4176-9dbc-a4cee4c4ff30")], true; "uuids have no case")]
 #[test_case(&[("space", &["Logs"])], &[("space", "logs")], false; "buckets have case")]
 #[test_case(&[("space", &["logs"])], &[("space", "")], false; "no bucket means all of them")]
+#[test_case(&[("space", &["logs", "?"])], &[("space", "logs"), ("space", "*")], false; "all of them are more than one")]
+#[test_case(&[("space", &["*"])], &[("space", "*")], true; "all of them where any is allowed")]
 #[test_case(&[("reserved_ipv6", &["2604:a880::1"])], &[("reserved_ipv6", "2604:A880:0::1")], true; "addresses as they are meant")]
 fn an_allow_rule_covers(entries: &[(&str, &[&str])], values: &[(&str, &str)], expected: bool) {
     assert_eq!(resources(entries).cover(&all(values)), expected);
@@ -49,6 +51,7 @@ fn an_allow_rule_covers(entries: &[(&str, &[&str])], values: &[(&str, &str)], ex
 #[test_case(&[("droplet", &["17"])], &[("droplet", "17.0")], true; "what is no number may be any")]
 #[test_case(&[("droplet", &["17"])], &[("droplet", "18")], false; "another number")]
 #[test_case(&[("space", &["Logs"])], &[("space", "logs")], true; "whatever the case")]
+#[test_case(&[("space", &["logs"])], &[("space", "*")], true; "all of them are also this one")]
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.001")], true; "what is no address may be any")]
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.2")], false; "another address")]
 fn a_deny_rule_touches(entries: &[(&str, &[&str])], values: &[(&str, &str)], expected: bool) {
