@@ -346,7 +346,11 @@ impl Variants {
 /// The values at a target in the body, each with the word beside it that tells its kind.
 fn values<'v>(target: &Target, body: &'v Value) -> Vec<(String, Option<&'v str>)> {
     let Place::Body(pointer) = &target.place else { return Vec::new() };
-    let (Naming::Beside(sibling), Some((holder, field))) = (&target.naming, pointer.parent()) else {
+    let beside = match &target.naming {
+        Naming::Beside(sibling) => pointer.parent().map(|(holder, field)| (sibling, holder, field)),
+        Naming::Kind(_) | Naming::Urn => None,
+    };
+    let Some((sibling, holder, field)) = beside else {
         let values = pointer.select(body).into_iter();
         return values.filter_map(|value| Some((resource::text(value)?, None))).collect();
     };

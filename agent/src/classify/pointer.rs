@@ -77,13 +77,14 @@ impl Pointer {
 
     /// What stands at the place, or at each of the places; nothing where the way there breaks off.
     pub fn select<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
-        let found = self.spots(document).into_iter();
+        let mut found = Vec::new();
+        walk(&self.0, Spot::Value(document), &mut |spot| {
+            if let Spot::Value(value) = spot {
+                found.push(value);
+            }
+            false
+        });
         found
-            .filter_map(|spot| match spot {
-                Spot::Value(value) => Some(value),
-                Spot::Absent | Spot::Blocked(_) => None,
-            })
-            .collect()
     }
 
     /// What the place, or each of the places, is like; no spot for the elements of an empty array.

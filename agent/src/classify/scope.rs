@@ -20,6 +20,11 @@ impl Tag {
         let step = |tag: u32, byte: u8| (tag ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         Self(word.bytes().fold(0x811c_9dc5, step))
     }
+
+    /// It, as a number whose bits are spread evenly.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// A text that is not of the form `resource:action`.
@@ -62,6 +67,11 @@ impl Scope {
     /// Whether all that it lets a token do is to look (`*:read` and `nfs:list`).
     pub fn is_read(&self) -> bool {
         self.word.ends_with(":read") || self.as_str() == "nfs:list"
+    }
+
+    /// Whether it is another scope of the same resource.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.resource_tag == other.resource_tag && self.resource() == other.resource() && self != other
     }
 
     /// Of the whole word.

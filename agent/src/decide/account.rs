@@ -135,7 +135,7 @@ fn listed(mut words: Vec<String>) -> String {
 fn allowed_of_resource(policy: &Policy, missing: &Scope) -> Vec<String> {
     let ruled = policy.rules.iter().filter(|rule| rule.effect == Effect::Allow).flat_map(|rule| &rule.scopes);
     let speaks = |grant: &&Grant| match grant {
-        Grant::Scope(scope) => scope.resource() == missing.resource() && scope != missing,
+        Grant::Scope(scope) => scope.is_beside(missing),
         Grant::Resource(resource) => **resource == *missing.resource(),
         Grant::ApiRead | Grant::ApiWrite => !policy.deny.contains(grant),
     };

@@ -9,7 +9,7 @@ use super::{
     rules::{Fit, Rules},
 };
 use crate::{
-    classify::{Operation, Scope, filter},
+    classify::{Filter, Operation, Scope, filter},
     reason::Reason,
 };
 
@@ -73,7 +73,7 @@ impl<'a> Question<'a> {
         );
         let mut sets = operation.map(Operation::sets).unwrap_or_default();
         let is_write = |set: &Vec<&Scope>| set.iter().any(|scope| !scope.is_read());
-        let is_write_by_scope = sets.iter().all(is_write);
+        let is_write_by_scope = !sets.is_empty() && sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
             sets.push(Vec::new());
@@ -85,8 +85,8 @@ impl<'a> Question<'a> {
                 }
             }
         }
-        let shown = operation.iter().flat_map(|operation| &operation.filters).map(|filter| &filter.requires);
-        let spoken_of = sets.iter().flatten().copied().chain(shown);
+        let shown = filters(operation).chunk_by(are_shown_alike).filter_map(<[Filter]>::first);
+        let spoken_of = sets.iter().flatten().copied().chain(shown.map(|filter| &filter.requires));
         let rules = Rules::new(policy, request, view, spoken_of);
         let action_is_unknown = request.action_is_unknown;
         Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
@@ -290,21 +290,26 @@ impl<'a> Question<'a> {
 
     /// The operation's filters whose part of the answer is not to be shown.
     fn withheld(&self) -> Vec<usize> {
-        let filters = self.operation.map_or(&[][..], |operation| &operation.filters);
-        if filters.is_empty() {
-            return Vec::new();
+        let mut withheld = Vec::new();
+        let mut index = 0;
+        for alike in filters(self.operation).chunk_by(are_shown_alike) {
+            if alike.first().is_some_and(|filter| !self.shows(filter)) {
+                withheld.extend(index..index + alike.len());
+            }
+            index += alike.len();
         }
-        let hidden = filters.iter().enumerate().filter(|(_, filter)| {
-            let shows = |grant: &Grant| match filter.kind {
-                filter::Kind::Credential => grant.names(&filter.requires),
-                filter::Kind::Field | filter::Kind::Items { .. } => {
-                    grant.gives(&filter.requires, self.access) || grant.gives(&filter.requires, Access::Read)
-                }
-            };
-            self.first_allowing(shows).is_none()
-                || self.denied_grants().any(|grant| grant.takes(&filter.requires, Access::Read))
-        });
-        hidden.map(|(index, _)| index).collect()
+        withheld
+    }
+
+    fn shows(&self, filter: &Filter) -> bool {
+        let shows = |grant: &Grant| match filter.kind {
+            filter::Kind::Credential => grant.names(&filter.requires),
+            filter::Kind::Field | filter::Kind::Items { .. } => {
+                grant.gives(&filter.requires, self.access) || grant.gives(&filter.requires, Access::Read)
+            }
+        };
+        self.first_allowing(shows).is_some()
+            && !self.denied_grants().any(|grant| grant.takes(&filter.requires, Access::Read))
     }
 
     pub(super) fn allowed(&self, required: &[&Scope]) -> Decision {
@@ -344,4 +349,14 @@ impl<'a> Question<'a> {
             dry_run: denial.dry_run,
         }
     }
+}
+
+fn filters(operation: Option<&Operation>) -> &[Filter] {
+    operation.map_or(&[], |operation| &operation.filters)
+}
+
+/// Whether a policy shows either both parts of an answer or neither.
+fn are_shown_alike(one: &Filter, other: &Filter) -> bool {
+    let is_secret = |filter: &Filter| filter.kind == filter::Kind::Credential;
+    one.requires == other.requires && is_secret(one) == is_secret(other)
 }

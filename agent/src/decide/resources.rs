@@ -11,7 +11,7 @@ use crate::classify::{
     operation::Form,
     pointer::Step,
 };
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 /// The resources of a rule: for each kind the patterns, of which any one may fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +64,13 @@ impl Resources {
         self.0.iter().all(|(kind, (spelling, patterns))| {
             let mut values = named.iter().filter(|named| named.kind == *kind).peekable();
             values.peek().is_some()
-                && values.all(|named| patterns.iter().any(|pattern| spelling.allows(pattern, named)))
+                && values.all(|named| {
+                    if named.value == needs::ALL {
+                        return patterns.iter().any(Pattern::is_all);
+                    }
+                    let value = spelling.canonical(&named.value);
+                    patterns.iter().any(|pattern| spelling.allows(&pattern.0, &value, &named.place))
+                })
         })
     }
 
@@ -72,7 +78,13 @@ impl Resources {
     pub fn touch(&self, named: &[Named<'_>]) -> bool {
         self.0.iter().any(|(kind, (spelling, patterns))| {
             let mut values = named.iter().filter(|named| named.kind == *kind);
-            values.any(|named| patterns.iter().any(|pattern| spelling.touches(pattern, &named.value)))
+            values.any(|named| {
+                if named.value == needs::ALL {
+                    return !patterns.is_empty();
+                }
+                let value = lowered(spelling.canonical(&named.value));
+                patterns.iter().any(|pattern| spelling.touches(&pattern.0, &value))
+            })
         })
     }
 
@@ -115,75 +127,84 @@ impl Spelling {
         }
     }
 
-    fn allows(self, pattern: &Pattern, named: &Named<'_>) -> bool {
-        if named.value == needs::ALL {
-            return pattern.0.bytes().all(|byte| byte == b'*');
-        }
-        let value = self.canonical(&named.value);
+    /// Whether a pattern fits what is the canonical spelling of a value at a place.
+    fn allows(self, pattern: &str, value: &str, place: &Where<'_>) -> bool {
         match self {
             // The name that a new thing is to have is no id, even if it looks like one.
-            Self::Integer if is_digits(&pattern.0) => {
-                !is_name(&named.place) && is_digits(&value) && self.canonical(&pattern.0) == value
+            Self::Integer if is_digits(pattern) => {
+                !is_name(place) && is_digits(value) && self.canonical(pattern) == value
             }
-            Self::Integer | Self::Exact => pattern.fits(&value),
-            Self::AnyCase | Self::Address => Pattern(self.canonical(&pattern.0)).fits(&value),
+            Self::Integer | Self::Exact => fits(pattern, value),
+            Self::AnyCase | Self::Address => fits(&self.canonical(pattern), value),
         }
     }
 
-    fn touches(self, pattern: &Pattern, value: &str) -> bool {
-        if value == needs::ALL {
-            return true;
-        }
-        let value = self.canonical(value).to_lowercase();
+    /// Whether a pattern fits what is the canonical spelling of a value in lower case, or cannot be compared with
+    /// it.
+    fn touches(self, pattern: &str, value: &str) -> bool {
         let odd = match self {
-            Self::Integer => is_digits(&pattern.0) && !is_digits(&value),
+            Self::Integer => is_digits(pattern) && !is_digits(value),
             Self::Address => value.parse::<IpAddr>().is_err(),
             Self::AnyCase | Self::Exact => false,
         };
-        odd || Pattern(self.canonical(&pattern.0).to_lowercase()).fits(&value)
+        odd || fits(&lowered(self.canonical(pattern)), value)
     }
 
     /// One spelling for all that mean the same.
-    fn canonical(self, value: &str) -> String {
+    fn canonical(self, value: &str) -> Cow<'_, str> {
         match self {
-            Self::Exact => value.to_owned(),
-            Self::AnyCase => value.strip_suffix('.').unwrap_or(value).to_lowercase(),
-            Self::Address => {
-                value.parse::<IpAddr>().map_or_else(|_| value.to_lowercase(), |address| address.to_string())
-            }
-            Self::Integer if is_digits(value) => match value.trim_start_matches('0') {
-                "" => "0".to_owned(),
-                significant => significant.to_owned(),
+            Self::Exact => value.into(),
+            Self::AnyCase => lowered(value.strip_suffix('.').unwrap_or(value).into()),
+            Self::Address => match value.parse::<IpAddr>() {
+                Ok(address) => address.to_string().into(),
+                Err(_) => lowered(value.into()),
             },
-            Self::Integer => value.to_owned(),
+            Self::Integer if is_digits(value) => match value.trim_start_matches('0') {
+                "" => "0".into(),
+                significant => significant.into(),
+            },
+            Self::Integer => value.into(),
         }
     }
 }
 
 impl Pattern {
-    /// Whether a whole value fits, in time proportional to the product of the lengths at worst.
-    fn fits(&self, value: &str) -> bool {
-        let pattern: Vec<char> = self.0.chars().collect();
-        let value: Vec<char> = value.chars().collect();
-        let (mut at, mut place) = (0, 0);
-        // Where to go on after a mismatch: behind the last `*`, with one character more for it.
-        let mut retry = None;
-        while let Some(character) = value.get(place) {
-            match pattern.get(at) {
-                Some('*') => {
-                    at += 1;
-                    retry = Some((at, place));
-                }
-                Some(wanted) if *wanted == '?' || wanted == character => (at, place) = (at + 1, place + 1),
-                Some(_) | None => {
-                    let Some((after, from)) = retry else { return false };
-                    retry = Some((after, from + 1));
-                    (at, place) = (after, from + 1);
-                }
+    /// Whether every value fits.
+    fn is_all(&self) -> bool {
+        self.0.bytes().all(|byte| byte == b'*')
+    }
+}
+
+fn lowered(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_low = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_low { text } else { text.to_lowercase().into() }
+}
+
+/// Whether a whole value fits a pattern, in time proportional to the product of the lengths at worst.
+fn fits(pattern: &str, value: &str) -> bool {
+    if !pattern.bytes().any(|byte| matches!(byte, b'*' | b'?')) {
+        return pattern == value;
+    }
+    let pattern: Vec<char> = pattern.chars().collect();
+    let value: Vec<char> = value.chars().collect();
+    let (mut at, mut place) = (0, 0);
+    // Where to go on after a mismatch: behind the last `*`, with one character more for it.
+    let mut retry = None;
+    while let Some(character) = value.get(place) {
+        match pattern.get(at) {
+            Some('*') => {
+                at += 1;
+                retry = Some((at, place));
+            }
+            Some(wanted) if *wanted == '?' || wanted == character => (at, place) = (at + 1, place + 1),
+            Some(_) | None => {
+                let Some((after, from)) = retry else { return false };
+                retry = Some((after, from + 1));
+                (at, place) = (after, from + 1);
             }
         }
-        pattern.get(at..).unwrap_or_default().iter().all(|character| *character == '*')
     }
+    pattern.get(at..).unwrap_or_default().iter().all(|character| *character == '*')
 }
 
 fn is_digits(text: &str) -> bool {

@@ -73,6 +73,8 @@ struct Index {
     by_word: Box<[(Tag, u32)]>,
     /// The rules that may speak of any scope: by an alias, or by naming none.
     wide: Box<[u32]>,
+    /// A bit for the lowest bits of each tag, since most words of a request stand in no rule.
+    present: [u64; 4],
 }
 
 impl Index {
@@ -92,12 +94,19 @@ impl Index {
             }
         }
         by_word.sort_unstable();
-        Self { by_word: by_word.into(), wide: wide.into() }
+        let mut present = [0; 4];
+        for (tag, _) in &by_word {
+            let (place, bit) = bit_of(*tag);
+            if let Some(bits) = present.get_mut(place) {
+                *bits |= bit;
+            }
+        }
+        Self { by_word: by_word.into(), wide: wide.into(), present }
     }
 
     fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Vec<usize> {
         let tags = scopes.flat_map(|scope| [scope.tag(), scope.resource_tag()]);
-        let named = tags.flat_map(|tag| {
+        let named = tags.filter(|tag| self.may_hold(*tag)).flat_map(|tag| {
             let first = self.by_word.partition_point(|(other, _)| *other < tag);
             let others = self.by_word.iter().skip(first);
             others.take_while(move |(other, _)| *other == tag).map(|(_, number)| *number)
@@ -108,6 +117,17 @@ impl Index {
         numbers.dedup();
         numbers
     }
+
+    fn may_hold(&self, tag: Tag) -> bool {
+        let (place, bit) = bit_of(tag);
+        self.present.get(place).is_some_and(|bits| bits & bit != 0)
+    }
+}
+
+/// A tag's bit, and the one of four numbers that it is in.
+fn bit_of(tag: Tag) -> (usize, u64) {
+    let low = tag.number() % 256;
+    ((low / 64) as usize, 1 << (low % 64))
 }
 
 #[cfg(test)]
