@@ -4,12 +4,12 @@
 //! whether it may, so that what it does not understand does not fit; a deny rule asks whether it touches, so that
 //! what it does not understand fits.
 
+use super::grant::Access;
 use crate::classify::{
     Catalogue, Operation,
     condition::Place,
     needs::{self, Named, Naming, Where},
     operation::Form,
-    pointer::Step,
 };
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
@@ -26,7 +26,9 @@ pub struct Pattern(String);
 enum Spelling {
     /// An integer; names of things not made yet may stand in its place.
     Integer,
-    /// Whatever its case: UUIDs, domains, tags.
+    /// A UUID, whatever its case; some operations take a name in its place.
+    Uuid,
+    /// Whatever its case: domains, tags.
     AnyCase,
     /// Addresses, however they are written.
     Address,
@@ -36,6 +38,8 @@ enum Spelling {
 
 /// Kinds whose values are compared whatever their case.
 const ANY_CASE: [&str; 2] = ["domain", "tag"];
+/// Kinds that can have tags, by which some writes select them.
+const TAGGED: [&str; 6] = ["droplet", "volume", "image", "snapshot", "volume_snapshot", "database_cluster"];
 /// Kinds whose values are addresses.
 const ADDRESSES: [&str; 2] = ["reserved_ip", "reserved_ipv6"];
 
@@ -74,16 +78,25 @@ impl Resources {
         })
     }
 
-    /// Whether a deny rule fits a request that names these: any one of any kind fits.
-    pub fn touch(&self, named: &[Named<'_>]) -> bool {
+    /// Whether a deny rule fits a request that names these: any one of any kind fits. A write that says by a tag
+    /// in its query what it is for may be for any resource that can have tags.
+    pub fn touch(&self, named: &[Named<'_>], access: Access) -> bool {
+        let is_selector =
+            |named: &Named<'_>| named.kind == "tag" && matches!(named.place, Where::At(Place::Query(_)));
+        let by_tag = access == Access::Write && named.iter().any(is_selector);
         self.0.iter().any(|(kind, (spelling, patterns))| {
+            if by_tag && TAGGED.contains(&kind.as_str()) {
+                return true;
+            }
             let mut values = named.iter().filter(|named| named.kind == *kind);
             values.any(|named| {
                 if named.value == needs::ALL {
                     return !patterns.is_empty();
                 }
                 let value = lowered(spelling.canonical(&named.value));
-                patterns.iter().any(|pattern| spelling.touches(&pattern.0, &value))
+                // The name that a new thing is to have is no other spelling of an id.
+                let is_new = is_new_name(&named.place);
+                patterns.iter().any(|pattern| spelling.touches(&pattern.0, &value, is_new))
             })
         })
     }
@@ -122,7 +135,7 @@ impl Spelling {
         }
         match catalogue.kinds().find(|(known, _)| *known == kind).map(|(_, form)| form) {
             Some(Form::Integer) => Self::Integer,
-            Some(Form::Uuid) => Self::AnyCase,
+            Some(Form::Uuid) => Self::Uuid,
             Some(Form::Text | Form::TextWithSlashes) | None => Self::Exact,
         }
     }
@@ -135,15 +148,17 @@ impl Spelling {
                 !is_name(place) && is_digits(value) && self.canonical(pattern) == value
             }
             Self::Integer | Self::Exact => fits(pattern, value),
-            Self::AnyCase | Self::Address => fits(&self.canonical(pattern), value),
+            Self::Uuid | Self::AnyCase | Self::Address => fits(&self.canonical(pattern), value),
         }
     }
 
     /// Whether a pattern fits what is the canonical spelling of a value in lower case, or cannot be compared with
     /// it.
-    fn touches(self, pattern: &str, value: &str) -> bool {
+    fn touches(self, pattern: &str, value: &str, is_new: bool) -> bool {
         let odd = match self {
+            _ if is_new => false,
             Self::Integer => is_digits(pattern) && !is_digits(value),
+            Self::Uuid => is_uuid(pattern) && !is_uuid(value),
             Self::Address => value.parse::<IpAddr>().is_err(),
             Self::AnyCase | Self::Exact => false,
         };
@@ -154,6 +169,7 @@ impl Spelling {
     fn canonical(self, value: &str) -> Cow<'_, str> {
         match self {
             Self::Exact => value.into(),
+            Self::Uuid => lowered(value.into()),
             Self::AnyCase => lowered(value.strip_suffix('.').unwrap_or(value).into()),
             Self::Address => match value.parse::<IpAddr>() {
                 Ok(address) => address.to_string().into(),
@@ -211,16 +227,18 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 /// Whether a place holds the name of a thing, in a request that may make it.
 fn is_name(place: &Where<'_>) -> bool {
-    let Where::At(place) = place else { return false };
-    match place {
-        Place::Query(name) => **name == *"name",
-        Place::Body(pointer) => pointer
-            .steps()
-            .iter()
-            .any(|step| matches!(step, Step::Field(name) if **name == *"name" || **name == *"names")),
-    }
+    matches!(place, Where::At(place) if place.is_name())
+}
+
+/// Whether a place holds the name that a request gives to a new thing, or a thing's new name.
+fn is_new_name(place: &Where<'_>) -> bool {
+    matches!(place, Where::At(place @ Place::Body(_)) if place.is_name())
 }
 
 #[cfg(test)]

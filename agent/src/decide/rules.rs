@@ -3,6 +3,7 @@
 
 use super::{
     Effect, Policy, Request,
+    grant::Access,
     policy::{Constraint, Rule},
     question::View,
     when::EvaluationError,
@@ -63,6 +64,12 @@ impl<'a> Rules<'a> {
         fit.get_or_init(|| self.fit_of(&rule.constraint, rule.effect))
     }
 
+    fn access(&self) -> Access {
+        let method = self.request.method;
+        let known = self.request.operation.map(|operation| Access::of(method, operation));
+        known.unwrap_or_else(|| Access::of_unclassified(method))
+    }
+
     /// Whether what narrows a rule fits; `effect` says what that would mean for the request.
     ///
     /// A rule that is narrowed to operations never fits an unknown one.
@@ -83,7 +90,7 @@ impl<'a> Rules<'a> {
             let named = &self.request.needs.resources;
             let fits = match effect {
                 Effect::Allow => resources.cover(named),
-                Effect::Deny => resources.touch(named),
+                Effect::Deny => resources.touch(named, self.access()),
             };
             if !fits {
                 return Fit::OtherResource;

@@ -244,4 +244,23 @@ mod tests {
         assert_eq!(trial.decision.effect, Effect::Deny);
         assert_eq!(trial.decision.reason.code(), "path_not_canonical");
     }
+
+    #[test_case("", "unknown_allowed"; "by the widest grant")]
+    #[test_case("deny = [\"droplet:update\"]", "denied_scope"; "unless the operation's scope is denied")]
+    #[test_case("[[rule]]\neffect = \"deny\"\noperations = [\"dropletActions_post\"]", "denied_by_rule"; "or the operation")]
+    #[test_case("[[rule]]\neffect = \"deny\"\nresources = { droplet = [1] }", "denied_by_rule"; "or the resource")]
+    fn an_unknown_action_of_a_known_operation_passes(denial: &str, reason: &str) {
+        let catalogue = Catalogue::embedded();
+        let text = format!("unknown = \"allow\"\nallow = [\"api:write\"]\n{denial}");
+        let policy =
+            super::super::document::parse("p", &text, std::path::Path::new("p.toml"), catalogue).unwrap();
+        let imagined = Imagined {
+            body: Some(br#"{"type":"new_thing"}"#),
+            ..Imagined::new("POST", "/v2/droplets/1/actions")
+        };
+        let trial = try_request(&policy, catalogue, imagined).unwrap();
+        assert_eq!(trial.decision.reason.code(), reason);
+        assert_eq!(trial.decision.effect == Effect::Allow, reason == "unknown_allowed");
+        assert_eq!(trial.action_of.map(|operation| operation.name.as_str()), Some("dropletActions_post"));
+    }
 }

@@ -55,7 +55,31 @@ fn an_allow_rule_covers(entries: &[(&str, &[&str])], values: &[(&str, &str)], ex
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.001")], true; "what is no address may be any")]
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.2")], false; "another address")]
 fn a_deny_rule_touches(entries: &[(&str, &[&str])], values: &[(&str, &str)], expected: bool) {
-    assert_eq!(resources(entries).touch(&all(values)), expected);
+    assert_eq!(resources(entries).touch(&all(values), Access::Read), expected);
+}
+
+#[test_case(Access::Write, "droplet", true; "a write may be for any Droplet with the tag")]
+#[test_case(Access::Read, "droplet", false; "a read changes none")]
+#[test_case(Access::Write, "domain", false; "domains have no tags")]
+fn a_tag_in_the_query_selects(access: Access, kind: &str, expected: bool) {
+    let place = Place::Query("tag_name".into());
+    let tagged = [Named { place: Where::At(&place), ..named("tag", "web") }];
+    assert_eq!(resources(&[(kind, &["1"])]).touch(&tagged, access), expected);
+}
+
+#[test_case("db-7", Where::Path("id"), true; "a name in place of an id may be any")]
+#[test_case("4DE7AC8B-495b-4884-9a69-1050c6793cd6", Where::Path("id"), true; "the id in another case")]
+#[test_case("00000000-495b-4884-9a69-1050c6793cd6", Where::Path("id"), false; "another id")]
+fn a_denied_uuid_touches(value: &str, place: Where<'_>, expected: bool) {
+    let rule = resources(&[("volume", &["4de7ac8b-495b-4884-9a69-1050c6793cd6"])]);
+    assert_eq!(rule.touch(&[Named { place, ..named("volume", value) }], Access::Write), expected);
+}
+
+#[test]
+fn a_denied_id_leaves_new_things_alone() {
+    let place = Place::Body(Pointer::parse("/name").unwrap());
+    let made = [Named { place: Where::At(&place), ..named("droplet", "web") }];
+    assert!(!resources(&[("droplet", &["1"])]).touch(&made, Access::Write));
 }
 
 #[test]
@@ -103,6 +127,6 @@ proptest! {
     ) {
         let rule = resources(&[(kind, &[&pattern])]);
         let named = [named(kind, &value)];
-        prop_assert!(!rule.cover(&named) || rule.touch(&named));
+        prop_assert!(!rule.cover(&named) || rule.touch(&named, Access::Read));
     }
 }
