@@ -64,15 +64,15 @@ fn answer(question: &Question<'_>) -> Decision {
     let Some((required, denial_of_set)) = closest else {
         return question.denied(Denial::by_default(Reason::Unclassified), &[]);
     };
-    let limits = question.limits(required);
-    let narrowed = question.denials_by_narrowed_rules();
-    match deciding(narrowed.chain(denial_of_set).chain(limits.as_ref().err().cloned())) {
+    let (limits, unanswered) = question.limits();
+    let narrowed = question.denial_by_narrowed_rules();
+    match deciding(narrowed.into_iter().chain(denial_of_set).chain(unanswered)) {
         Some(denial) => Decision {
             // What is forwarded all the same counts all the same.
-            limits: if denial.dry_run { limits.unwrap_or_default() } else { Vec::new() },
+            limits: if denial.dry_run { limits } else { Vec::new() },
             ..question.denied(denial, required)
         },
-        None => Decision { limits: limits.unwrap_or_default(), ..question.allowed(required) },
+        None => Decision { limits, ..question.allowed(required) },
     }
 }
 

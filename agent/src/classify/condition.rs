@@ -68,9 +68,10 @@ impl Place {
     pub fn is_name(&self) -> bool {
         match self {
             Self::Query(name) => **name == *"name",
-            Self::Body(pointer) => pointer.steps().iter().any(
-                |step| matches!(step, Step::Field(name) if **name == *"name" || **name == *"names"),
-            ),
+            Self::Body(pointer) => pointer
+                .steps()
+                .iter()
+                .any(|step| matches!(step, Step::Field(name) if **name == *"name" || **name == *"names")),
         }
     }
 }

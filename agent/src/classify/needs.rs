@@ -131,6 +131,12 @@ impl<'a> Needs<'a> {
         Ok(request.needs(|_| true))
     }
 
+    /// As [`Self::of`] for an action that the catalogue does not know: what it needs as far as that can be told.
+    pub fn of_unknown_action(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Self {
+        let request = Request { route, query: pairs(query), body };
+        request.needs(|_| true)
+    }
+
     /// What a request needs by its path and query alone, whatever its body will turn out to say.
     pub fn of_head(route: &Route<'a>, query: Option<&str>) -> Self {
         let request = Request { route, query: pairs(query), body: None };

@@ -26,8 +26,10 @@ pub(super) enum View {
 pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
+    /// Whether it is an action of the operation that the catalogue does not know.
+    action_is_unknown: bool,
     access: Access,
-    /// Whether each of the operation's own sets has a scope that is no read, whatever the request needs more.
+    /// Whether each of the operation's own sets has a scope that writes.
     is_write_by_scope: bool,
     pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
@@ -56,6 +58,12 @@ pub(super) fn deciding(denials: impl Iterator<Item = Denial>) -> Option<Denial> 
     denials.min_by_key(|denial| denial.dry_run)
 }
 
+/// Of several rules' denials, the one that is named whatever the rules' order: one that is carried out, and one
+/// that is sure.
+fn surest(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
+    denials.min_by_key(|denial| (denial.dry_run, denial.reason == Reason::ConditionFailed))
+}
+
 impl<'a> Question<'a> {
     pub(super) fn new(policy: &'a Policy, request: &'a Request<'a>, view: View) -> Self {
         let operation = request.operation;
@@ -65,7 +73,7 @@ impl<'a> Question<'a> {
         );
         let mut sets = operation.map(Operation::sets).unwrap_or_default();
         let is_write = |set: &Vec<&Scope>| set.iter().any(|scope| !scope.is_read());
-        let is_write_by_scope = sets.iter().all(is_write);
+        let is_write_by_scope = !sets.is_empty() && sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
             sets.push(Vec::new());
@@ -80,7 +88,8 @@ impl<'a> Question<'a> {
         let shown = filters(operation).chunk_by(are_shown_alike).filter_map(<[Filter]>::first);
         let spoken_of = sets.iter().flatten().copied().chain(shown.map(|filter| &filter.requires));
         let rules = Rules::new(policy, request, view, spoken_of);
-        Self { policy, operation, access, is_write_by_scope, rules, sets }
+        let action_is_unknown = request.action_is_unknown;
+        Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
     }
 
     /// What speaks against the request as far as it needs this set.
@@ -92,22 +101,23 @@ impl<'a> Question<'a> {
             let hits = || rule.scopes.iter().any(|grant| self.is_hit(set, grant));
             rule.constraint.operations.is_none() && (rule.scopes.is_empty() || hits())
         });
-        let by_rules = by_rules.filter_map(|(index, _)| self.denial_by(index));
+        let by_rules = surest(by_rules.filter_map(|(index, _)| self.denial_by(index)));
         // That nobody knows the request says more than that it is a write.
-        if self.operation.is_none() {
+        if self.is_unknown() {
             return deciding(by_default.into_iter().chain(by_list).chain(by_rules));
         }
         deciding(by_list.into_iter().chain(by_rules).chain(by_default))
     }
 
     /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
-    pub(super) fn denials_by_narrowed_rules(&self) -> impl Iterator<Item = Denial> {
+    pub(super) fn denial_by_narrowed_rules(&self) -> Option<Denial> {
         let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
-        self.rules
+        let fitting = self
+            .rules
             .of(Effect::Deny)
             .filter(|(_, rule)| rule.constraint.operations.is_some())
-            .filter(move |(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit))
-            .filter_map(|(index, _)| self.denial_by(index))
+            .filter(|(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit));
+        surest(fitting.filter_map(|(index, _)| self.denial_by(index)))
     }
 
     fn denial_by_list(&self, index: usize) -> Denial {
@@ -136,6 +146,7 @@ impl<'a> Question<'a> {
             return None;
         }
         let default = match self.operation {
+            _ if self.is_unknown() => Denial::by_default(Reason::Unclassified),
             None => Denial::by_default(Reason::Unclassified),
             Some(_) if set.is_empty() => Denial::by_default(Reason::NoScopeDefined),
             Some(_) => self.nearly_allowed(set).unwrap_or(Denial::by_default(Reason::MissingScope)),
@@ -151,17 +162,19 @@ impl<'a> Question<'a> {
                 .rules
                 .of(Effect::Allow)
                 .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope)));
-            giving
-                .filter_map(|(index, rule)| {
-                    let (reason, note) = match self.rules.fit(index) {
-                        Fit::OtherResource => (Reason::ResourceNotAllowed, rule.reason.clone()),
-                        Fit::NotNow => (Reason::ConditionNotMet, rule.reason.clone()),
-                        Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
-                        Fit::Yes | Fit::OtherOperation => return None,
-                    };
-                    Some(Denial { reason, entry: Entry::Rule(index), note, dry_run: false })
-                })
-                .next()
+            let denials = giving.filter_map(|(index, rule)| {
+                let (reason, note) = match self.rules.fit(index) {
+                    Fit::OtherResource => (Reason::ResourceNotAllowed, rule.reason.clone()),
+                    Fit::NotNow => (Reason::ConditionNotMet, rule.reason.clone()),
+                    Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
+                    Fit::Yes | Fit::OtherOperation => return None,
+                };
+                Some(Denial { reason, entry: Entry::Rule(index), note, dry_run: false })
+            });
+            // A condition is looked at only where the resources fit, so that its rule comes closer.
+            denials.min_by_key(|denial| {
+                (denial.reason == Reason::ResourceNotAllowed, denial.reason == Reason::ConditionFailed)
+            })
         });
         // A scope that nobody gives at all says more than one that is given for something else.
         let first = nearly.next()??;
@@ -170,16 +183,28 @@ impl<'a> Question<'a> {
 
     /// The entry that allows the set, as far as no denial is considered: the one that gives its first scope.
     fn allowing_entry(&self, set: &[&Scope]) -> Option<Entry> {
+        let unknown_allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
         let Some(operation) = self.operation else {
-            let allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
-            return allowed.then_some(Entry::Unknown);
+            return unknown_allowed.then_some(Entry::Unknown);
         };
+        // What the action needs beyond the operation's own scopes nobody knows.
+        if self.is_unknown() && (!unknown_allowed || set.iter().any(|scope| self.giver_of(scope).is_none())) {
+            return None;
+        }
+        if self.is_unknown() {
+            return Some(Entry::Unknown);
+        }
         if let Some((first, others)) = set.split_first() {
             let giver = self.giver_of(first)?;
             return others.iter().all(|scope| self.giver_of(scope).is_some()).then_some(giver);
         }
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
         named.map(Entry::Operation).or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)))
+    }
+
+    /// Whether nobody knows the request: it is for no operation, or for an action of one that is not known.
+    fn is_unknown(&self) -> bool {
+        self.operation.is_none() || self.action_is_unknown
     }
 
     fn giver_of(&self, scope: &Scope) -> Option<Entry> {
@@ -240,27 +265,27 @@ impl<'a> Question<'a> {
         set.iter().copied().filter(is_missing).cloned().collect()
     }
 
-    /// The limits that count a request that needs this set.
-    pub(super) fn limits(&self, set: &[&Scope]) -> Result<Vec<usize>, Denial> {
-        let mut counting = Vec::new();
+    /// The limits that count the request, whichever of its sets would do, and the denial where one of them has no
+    /// answer.
+    pub(super) fn limits(&self) -> (Vec<usize>, Option<Denial>) {
+        let (mut counting, mut unanswered) = (Vec::new(), Vec::new());
         for (index, limit) in self.policy.limits.iter().enumerate() {
-            if !limit.scopes.is_empty() && !limit.scopes.iter().any(|grant| self.is_hit(set, grant)) {
+            let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
+            if !limit.scopes.is_empty() && !limit.scopes.iter().any(is_hit) {
                 continue;
             }
             match self.rules.fit_of(&limit.constraint, Effect::Deny) {
                 Fit::Yes => counting.push(index),
-                Fit::Unanswered(error) => {
-                    return Err(Denial {
-                        reason: Reason::ConditionFailed,
-                        entry: Entry::Limit(index),
-                        note: Some(error.to_string()),
-                        dry_run: self.policy.mode == Mode::DryRun,
-                    });
-                }
+                Fit::Unanswered(error) => unanswered.push(Denial {
+                    reason: Reason::ConditionFailed,
+                    entry: Entry::Limit(index),
+                    note: Some(error.to_string()),
+                    dry_run: !limit.is_enforced(self.policy),
+                }),
                 Fit::OtherOperation | Fit::OtherResource | Fit::NotNow => {}
             }
         }
-        Ok(counting)
+        (counting, surest(unanswered.into_iter()))
     }
 
     /// The operation's filters whose part of the answer is not to be shown.
@@ -289,6 +314,7 @@ impl<'a> Question<'a> {
 
     pub(super) fn allowed(&self, required: &[&Scope]) -> Decision {
         let reason = match self.operation {
+            _ if self.is_unknown() => Reason::UnknownAllowed,
             None => Reason::UnknownAllowed,
             Some(_) if required.is_empty() => Reason::OperationAllowed,
             Some(_) => Reason::ScopesAllowed,

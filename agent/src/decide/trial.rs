@@ -135,15 +135,20 @@ fn judge<'a>(
             return refused(method, path, operation, decision);
         }
     };
-    let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body.as_ref())).transpose();
-    let (operation, action_of, needs, unknown) = match needs {
-        Ok(needs) => (operation, None, needs.unwrap_or_default(), None),
-        Err(unknown) => (None, operation, Needs::default(), Some(unknown.to_string())),
+    let route = classified.route.as_ref();
+    let (needs, unknown) = match route.map(|route| Needs::of(route, query, body.as_ref())) {
+        None => (Needs::default(), None),
+        Some(Ok(needs)) => (needs, None),
+        Some(Err(unknown)) => (
+            route.map(|route| Needs::of_unknown_action(route, query, body.as_ref())).unwrap_or_default(),
+            Some(unknown.to_string()),
+        ),
     };
     let headers = HeaderMap::new();
     let request = Request {
         path: &path,
         query,
+        action_is_unknown: unknown.is_some(),
         needs: needs.clone(),
         body: body.as_ref(),
         caller: imagined.caller,
@@ -152,6 +157,7 @@ fn judge<'a>(
     };
     let decision = decide(policy, &request);
     let account = account(policy, &request, &decision.required);
+    let (operation, action_of) = if unknown.is_some() { (None, operation) } else { (operation, None) };
     let note = decision.note.clone().or(unknown);
     Trial { path, method, operation, action_of, needs, decision: Decision { note, ..decision }, account }
 }

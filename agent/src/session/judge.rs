@@ -193,15 +193,17 @@ impl<'a> Judge<'a> {
             Known::Head => (None, false),
             Known::All(body) => (body, true),
         };
-        let needs = classified.route.as_ref().map(|route| match whole {
+        let route = classified.route.as_ref();
+        let needs = route.map(|route| match whole {
             true => Needs::of(route, query, body),
             false => Ok(Needs::of_head(route, query)),
         });
-        // What nobody knows the action of is no known operation.
-        let (operation, needs) = match needs {
-            Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),
-            Some(Err(_)) | None => (None, Needs::default()),
+        let (needs, action_is_unknown) = match (route, needs) {
+            (_, Some(Ok(needs))) => (needs, false),
+            (Some(route), Some(Err(_))) => (Needs::of_unknown_action(route, query, body), true),
+            (None, _) | (_, None) => (Needs::default(), false),
         };
+        let operation = route.map(|route| route.operation);
         self.outcome.names(&needs.resources);
         let subject = &principal.subject;
         let request = decide::Request {
@@ -210,6 +212,7 @@ impl<'a> Judge<'a> {
             query,
             headers: &self.head.headers,
             operation,
+            action_is_unknown,
             needs,
             body,
             caller: Caller {
