@@ -50,29 +50,31 @@ pub fn depends_on_body(policy: &Policy, operation: Option<&Operation>) -> bool {
 }
 
 fn answer(question: &Question<'_>) -> Decision {
-    let outcomes = question.sets.iter().map(|set| (set, question.denial_of_set(set)));
+    let outcomes = question.sets.iter().map(|set| {
+        let (limits, unanswered) = question.limits(set);
+        let denials = question.denial_of_set(set).into_iter().chain(unanswered);
+        (set, deciding(denials.collect()), limits)
+    });
     // The set that comes closest is the one that is named: one that passes, then one that only dry-run rules
     // stand against, then the one that lacks least, rather by a denial than by nobody's having allowed it.
-    let closest = outcomes.min_by_key(|(set, denial)| match denial {
+    let closest = outcomes.min_by_key(|(set, denial, _)| match denial {
         None => (0, 0, false),
         Some(denial) => {
             let rank = if denial.dry_run { 1 } else { 2 };
             (rank, question.missing(set).len(), denial.reason == Reason::MissingScope)
         }
     });
-    let Some((required, denial_of_set)) = closest else {
+    let Some((required, denial_of_set, limits)) = closest else {
         return question.denied(Denial::by_default(Reason::Unclassified), &[]);
     };
-    let limits = question.limits(required);
-    let narrowed = question.denials_by_narrowed_rules();
-    let denials = narrowed.chain(denial_of_set).chain(limits.as_ref().err().cloned()).collect();
+    let denials = question.denial_by_narrowed_rules().into_iter().chain(denial_of_set).collect();
     match deciding(denials) {
         Some(denial) => Decision {
             // What is forwarded all the same counts all the same.
-            limits: if denial.dry_run { limits.unwrap_or_default() } else { Vec::new() },
+            limits: if denial.dry_run { limits } else { Vec::new() },
             ..question.denied(denial, required)
         },
-        None => Decision { limits: limits.unwrap_or_default(), ..question.allowed(required) },
+        None => Decision { limits, ..question.allowed(required) },
     }
 }
 

@@ -56,6 +56,12 @@ pub(super) fn deciding(mut denials: Vec<Denial>) -> Option<Denial> {
     denials.into_iter().next()
 }
 
+/// Of several rules' denials, the one that is named whatever the rules' order: one that is carried out, and one
+/// that is sure.
+fn surest(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
+    denials.min_by_key(|denial| (denial.dry_run, denial.reason == Reason::ConditionFailed))
+}
+
 impl<'a> Question<'a> {
     pub(super) fn new(policy: &'a Policy, request: &'a Request<'a>, view: View) -> Self {
         let operation = request.operation;
@@ -89,7 +95,7 @@ impl<'a> Question<'a> {
             let hits = || rule.scopes.iter().any(|grant| self.is_hit(set, grant));
             rule.constraint.operations.is_none() && (rule.scopes.is_empty() || hits())
         });
-        let by_rules = by_rules.filter_map(|(index, _)| self.denial_by(index));
+        let by_rules = surest(by_rules.filter_map(|(index, _)| self.denial_by(index)));
         // That nobody knows the request says more than that it is a write.
         if self.operation.is_none() {
             return deciding(by_default.into_iter().chain(by_list).chain(by_rules).collect());
@@ -98,13 +104,14 @@ impl<'a> Question<'a> {
     }
 
     /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
-    pub(super) fn denials_by_narrowed_rules(&self) -> impl Iterator<Item = Denial> {
+    pub(super) fn denial_by_narrowed_rules(&self) -> Option<Denial> {
         let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
-        self.rules
+        let fitting = self
+            .rules
             .of(Effect::Deny)
             .filter(|(_, rule)| rule.constraint.operations.is_some())
-            .filter(move |(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit))
-            .filter_map(|(index, _)| self.denial_by(index))
+            .filter(|(_, rule)| rule.scopes.is_empty() || rule.scopes.iter().any(is_hit));
+        surest(fitting.filter_map(|(index, _)| self.denial_by(index)))
     }
 
     fn denial_by_list(&self, index: usize) -> Denial {
@@ -148,17 +155,19 @@ impl<'a> Question<'a> {
                 .rules
                 .of(Effect::Allow)
                 .filter(|(_, rule)| rule.scopes.iter().any(|grant| self.gives(grant, scope)));
-            giving
-                .filter_map(|(index, rule)| {
-                    let (reason, note) = match self.rules.fit(index) {
-                        Fit::OtherResource => (Reason::ResourceNotAllowed, rule.reason.clone()),
-                        Fit::NotNow => (Reason::ConditionNotMet, rule.reason.clone()),
-                        Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
-                        Fit::Yes | Fit::OtherOperation => return None,
-                    };
-                    Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run: false })
-                })
-                .next()
+            let denials = giving.filter_map(|(index, rule)| {
+                let (reason, note) = match self.rules.fit(index) {
+                    Fit::OtherResource => (Reason::ResourceNotAllowed, rule.reason.clone()),
+                    Fit::NotNow => (Reason::ConditionNotMet, rule.reason.clone()),
+                    Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
+                    Fit::Yes | Fit::OtherOperation => return None,
+                };
+                Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run: false })
+            });
+            // A condition is looked at only where the resources fit, so that its rule comes closer.
+            denials.min_by_key(|denial| {
+                (denial.reason == Reason::ResourceNotAllowed, denial.reason == Reason::ConditionFailed)
+            })
         });
         // A scope that nobody gives at all says more than one that is given for something else.
         let first = nearly.next()??;
@@ -239,27 +248,25 @@ impl<'a> Question<'a> {
         set.iter().filter(is_missing).cloned().collect()
     }
 
-    /// The limits that count a request that needs this set.
-    pub(super) fn limits(&self, set: &[Scope]) -> Result<Vec<usize>, Denial> {
-        let mut counting = Vec::new();
+    /// The limits that count a request that needs this set, and the denial where one of them has no answer.
+    pub(super) fn limits(&self, set: &[Scope]) -> (Vec<usize>, Option<Denial>) {
+        let (mut counting, mut unanswered) = (Vec::new(), Vec::new());
         for (index, limit) in self.policy.limits.iter().enumerate() {
             if !limit.scopes.is_empty() && !limit.scopes.iter().any(|grant| self.is_hit(set, grant)) {
                 continue;
             }
             match self.rules.fit_of(&limit.constraint, Effect::Deny) {
                 Fit::Yes => counting.push(index),
-                Fit::Unanswered(error) => {
-                    return Err(Denial {
-                        reason: Reason::ConditionFailed,
-                        rule: format!("limit[{index}]"),
-                        note: Some(error.to_string()),
-                        dry_run: self.policy.mode == Mode::DryRun,
-                    });
-                }
+                Fit::Unanswered(error) => unanswered.push(Denial {
+                    reason: Reason::ConditionFailed,
+                    rule: format!("limit[{index}]"),
+                    note: Some(error.to_string()),
+                    dry_run: !limit.is_enforced(self.policy),
+                }),
                 Fit::OtherOperation | Fit::OtherResource | Fit::NotNow => {}
             }
         }
-        Ok(counting)
+        (counting, surest(unanswered.into_iter()))
     }
 
     /// The operation's filters whose part of the answer is not to be shown.
