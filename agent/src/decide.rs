@@ -12,6 +12,7 @@ pub mod policy;
 mod question;
 pub mod request;
 pub mod resources;
+pub mod rule_list;
 mod rules;
 pub mod store;
 pub mod suggest;
@@ -50,25 +51,22 @@ pub fn depends_on_body(policy: &Policy, operation: Option<&Operation>) -> bool {
 }
 
 fn answer(question: &Question<'_>) -> Decision {
-    let outcomes = question.sets.iter().map(|set| {
-        let (limits, unanswered) = question.limits(set);
-        let denials = question.denial_of_set(set).into_iter().chain(unanswered);
-        (set, deciding(denials.collect()), limits)
-    });
+    let outcomes = question.sets.iter().map(|set| (set, question.denial_of_set(set)));
     // The set that comes closest is the one that is named: one that passes, then one that only dry-run rules
     // stand against, then the one that lacks least, rather by a denial than by nobody's having allowed it.
-    let closest = outcomes.min_by_key(|(set, denial, _)| match denial {
+    let closest = outcomes.min_by_key(|(set, denial)| match denial {
         None => (0, 0, false),
         Some(denial) => {
             let rank = if denial.dry_run { 1 } else { 2 };
             (rank, question.missing(set).len(), denial.reason == Reason::MissingScope)
         }
     });
-    let Some((required, denial_of_set, limits)) = closest else {
+    let Some((required, denial_of_set)) = closest else {
         return question.denied(Denial::by_default(Reason::Unclassified), &[]);
     };
-    let denials = question.denial_by_narrowed_rules().into_iter().chain(denial_of_set).collect();
-    match deciding(denials) {
+    let (limits, unanswered) = question.limits();
+    let narrowed = question.denial_by_narrowed_rules();
+    match deciding(narrowed.into_iter().chain(denial_of_set).chain(unanswered)) {
         Some(denial) => Decision {
             // What is forwarded all the same counts all the same.
             limits: if denial.dry_run { limits } else { Vec::new() },

@@ -5,6 +5,9 @@ use anyhow::{Context as _, Result};
 use test_case::test_case;
 use tidegate_tests::{agent::CREATOR, client, scene::Scene, standin::pattern};
 
+/// Its one write is of an operation that no body decides, so that bodies stream.
+const EDITOR: &str = "allow = [\"domain:update\"]";
+
 #[test]
 fn only_refusals_carry_the_decision_and_no_answer_points_to_http3() -> Result<()> {
     let scene = Scene::new()?;
@@ -70,15 +73,32 @@ fn a_long_body_arrives_whole(version: &str) -> Result<()> {
     const LENGTH: usize = 5_000_003;
     let scene = Scene::new()?;
     let body = scene.world.write("body", pattern(LENGTH))?;
-    let url = api("/v2/droplets?standin_echo=1");
-    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
+    let url = api("/v2/domains/example.com/records?standin_echo=1");
+    let tidegate = scene.tidegate("answers")?.policy("editor", EDITOR)?;
     let ran = tidegate.run(&client::curl(&[version], &url, &format!("@{}", body.display())))?;
     let answer = ran.answer()?;
     assert!(answer.body == pattern(LENGTH), "{} bytes", answer.body.len());
     let requests = scene.requests()?;
     let request = requests.first().context("no request arrived")?;
     assert_eq!((request.body_bytes, request.complete), (Some(LENGTH as u64), true));
-    assert_eq!(ran.outcome("POST /v2/droplets")?.number("tidegate.bytes.in"), Some(LENGTH as u64));
+    assert_eq!(
+        ran.outcome("POST /v2/domains/example.com/records")?.number("tidegate.bytes.in"),
+        Some(LENGTH as u64)
+    );
+    Ok(())
+}
+
+#[test_case("--http1.1"; "http1")]
+#[test_case("--http2"; "http2")]
+fn a_body_that_decides_and_is_too_large_is_refused(version: &str) -> Result<()> {
+    let scene = Scene::new()?;
+    let body = scene.world.write("body", pattern(5_000_003))?;
+    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
+    let ran =
+        tidegate.run(&client::curl(&[version], &api("/v2/droplets"), &format!("@{}", body.display())))?;
+    expect_refusal(&ran.answer()?, 413, "payload_too_large", &["1048576"])?;
+    expect(ran.outcome("POST /v2/droplets")?, "deny", "refused", "body_too_large", Some(413))?;
+    assert!(scene.requests()?.is_empty());
     Ok(())
 }
 
@@ -89,7 +109,7 @@ fn bodies_stream_both_ways_at_once() -> Result<()> {
 import socket, ssl, sys
 connection = ssl.create_default_context().wrap_socket(
     socket.create_connection(("api.digitalocean.com", 443), timeout=20), server_hostname="api.digitalocean.com")
-connection.sendall(b"POST /v2/droplets?standin_echo=1 HTTP/1.1\r\nHost: api.digitalocean.com\r\n"
+connection.sendall(b"POST /v2/domains/example.com/records?standin_echo=1 HTTP/1.1\r\nHost: api.digitalocean.com\r\n"
                    b"Authorization: Bearer some-token\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n")
 received = b""
 for index in range(3):
@@ -101,7 +121,7 @@ for index in range(3):
 print("streamed")
 "#;
     let scene = Scene::new()?;
-    let tidegate = scene.tidegate("answers")?.policy("creator", CREATOR)?;
+    let tidegate = scene.tidegate("answers")?.policy("editor", EDITOR)?;
     assert_eq!(printed(&tidegate.run(&["python3", "-c", SCRIPT])?)?, "streamed\n");
     Ok(())
 }

@@ -170,6 +170,7 @@ impl Catalogue {
             conditions: entry.conditions(self).map_err(&fail)?,
             variants: entry.variants().map_err(&fail)?,
             targets: entry.targets(self).map_err(&fail)?,
+            wholes: entry.wholes(self).map_err(&fail)?,
             filters: entry.filters(self).map_err(&fail)?,
             maps: entry.maps().map_err(&fail)?,
             hardened: self.known(&entry.hardened).map_err(&fail)?,

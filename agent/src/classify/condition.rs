@@ -1,6 +1,6 @@
 //! Scopes that only some requests of an operation need, by what stands in their query or body.
 
-use super::{Pointer, Scope};
+use super::{Pointer, Scope, pointer::Step};
 use serde_json::Value;
 use std::fmt;
 
@@ -59,6 +59,19 @@ impl Test {
             Self::Given => true,
             Self::Equals(expected) => **expected == *text,
             Self::StartsWith(prefix) => text.starts_with(&**prefix),
+        }
+    }
+}
+
+impl Place {
+    /// Whether it holds the name of a thing, rather than an id: where a request makes one, the name that it gives.
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::Query(name) => **name == *"name",
+            Self::Body(pointer) => pointer
+                .steps()
+                .iter()
+                .any(|step| matches!(step, Step::Field(name) if **name == *"name" || **name == *"names")),
         }
     }
 }

@@ -6,9 +6,18 @@
 
 /// A name without case, `_`, `-`, blanks and what cannot be seen.
 pub fn folded(name: &str) -> String {
+    characters(name).collect()
+}
+
+/// Whether a name folds to this text.
+pub(super) fn folds_to(name: &str, folded: &str) -> bool {
+    characters(name).eq(folded.chars())
+}
+
+fn characters(name: &str) -> impl Iterator<Item = char> {
     let kept = name.chars().filter(|c| !matches!(c, '_' | '-') && !c.is_whitespace() && !is_invisible(*c));
     // Upper case first: `ſ` has no lower case, yet is a lower-case `S`.
-    kept.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+    kept.flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
 /// Whether two different names fold to one.

@@ -3,8 +3,9 @@
 mod resource;
 #[cfg(test)]
 mod tests;
+mod whole;
 
-use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, pointer::Spot, query};
+use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, fold, pointer::Spot, query};
 use http::Method;
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
@@ -12,6 +13,7 @@ use std::{borrow::Cow, fmt};
 use resource::NoResource;
 pub(super) use resource::is_exact;
 pub use resource::kind_of_word;
+pub use whole::{ALL, Whole};
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +131,12 @@ impl<'a> Needs<'a> {
         Ok(request.needs(|_| true))
     }
 
+    /// As [`Self::of`] for an action that the catalogue does not know: what it needs as far as that can be told.
+    pub fn of_unknown_action(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Self {
+        let request = Request { route, query: pairs(query), body };
+        request.needs(|_| true)
+    }
+
     /// What a request needs by its path and query alone, whatever its body will turn out to say.
     pub fn of_head(route: &Route<'a>, query: Option<&str>) -> Self {
         let request = Request { route, query: pairs(query), body: None };
@@ -168,8 +176,10 @@ impl Operation {
     }
 }
 
-/// The problem with a body's names of resources whose kind stands beside or in them, as the rest of a sentence.
+/// The problem with a body's actions, and with its names of resources whose kind stands beside or in them, as the
+/// rest of a sentence.
 pub(super) fn check_names(operation: &Operation, body: &Value) -> Result<(), String> {
+    operation.variants.iter().try_for_each(|variants| variants.check_spelling(body))?;
     for target in &operation.targets {
         for (value, word) in values(target, body) {
             match resource::named(target, &value, word) {
@@ -218,17 +228,20 @@ impl<'a> Request<'_, 'a> {
         }));
         needs.resources.extend(self.in_query());
         needs.resources.extend(operation.targets.iter().flat_map(|target| self.in_body(target)));
+        needs.resources.extend(operation.wholes.iter().filter_map(|whole| whole.named(self.body?)));
         needs
     }
 
     fn meets(&self, condition: &Condition) -> bool {
         match &condition.place {
             Place::Query(name) => self.values(name).any(|value| condition.test.of_text(value)),
-            Place::Body(pointer) => self.spots(pointer).into_iter().any(|spot| match spot {
-                Spot::Value(value) => condition.test.of(value, self.replaces()),
-                // Whatever a server makes of a body of another shape than the API's.
-                Spot::Blocked(_) => true,
-                Spot::Absent => false,
+            Place::Body(pointer) => self.body.is_some_and(|body| {
+                pointer.leads_to(body, &|spot| match spot {
+                    Spot::Value(value) => condition.test.of(value, self.replaces()),
+                    // Whatever a server makes of a body of another shape than the API's.
+                    Spot::Blocked(_) => true,
+                    Spot::Absent => false,
+                })
             }),
         }
     }
@@ -253,11 +266,7 @@ impl<'a> Request<'_, 'a> {
         let missing = || UnknownVariant::Missing { operation: operation(), place: place() };
         let unknown = |value: String| UnknownVariant::Value { operation: operation(), place: place(), value };
         let check = |text: &str| {
-            let is_known = variants.known.iter().any(|known| match variants.by_prefix {
-                true => text.starts_with(&**known),
-                false => text == &**known,
-            });
-            if is_known { Ok(()) } else { Err(unknown(shortened(text))) }
+            if variants.knows(text) { Ok(()) } else { Err(unknown(shortened(text))) }
         };
         let mut found = 0;
         match &variants.place {
@@ -306,10 +315,42 @@ impl<'a> Request<'_, 'a> {
     }
 }
 
+impl Variants {
+    fn knows(&self, text: &str) -> bool {
+        self.known.iter().any(|known| match self.by_prefix {
+            true => text.starts_with(&**known),
+            false => text == &**known,
+        })
+    }
+
+    /// A known action in another spelling is none that nobody knows: where a policy lets those pass, it would be a
+    /// way around the scopes that the known one needs.
+    fn check_spelling(&self, body: &Value) -> Result<(), String> {
+        let Place::Body(pointer) = &self.place else { return Ok(()) };
+        let texts = pointer.select(body).into_iter().filter_map(Value::as_str);
+        for text in texts.filter(|text| !self.knows(text)) {
+            let given = fold::folded(text);
+            let is_meant = |known: &str| match self.by_prefix {
+                true => given.starts_with(&fold::folded(known)),
+                false => given == fold::folded(known),
+            };
+            if let Some(known) = self.known.iter().find(|known| is_meant(known)) {
+                let given = fold::shown(text);
+                return Err(format!("has `{given}` in its {}, another spelling of `{known}`", self.place));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The values at a target in the body, each with the word beside it that tells its kind.
 fn values<'v>(target: &Target, body: &'v Value) -> Vec<(String, Option<&'v str>)> {
     let Place::Body(pointer) = &target.place else { return Vec::new() };
-    let (Naming::Beside(sibling), Some((holder, field))) = (&target.naming, pointer.parent()) else {
+    let beside = match &target.naming {
+        Naming::Beside(sibling) => pointer.parent().map(|(holder, field)| (sibling, holder, field)),
+        Naming::Kind(_) | Naming::Urn => None,
+    };
+    let Some((sibling, holder, field)) = beside else {
         let values = pointer.select(body).into_iter();
         return values.filter_map(|value| Some((resource::text(value)?, None))).collect();
     };

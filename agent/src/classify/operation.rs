@@ -2,7 +2,7 @@
 
 use super::{
     Condition, Filter, Pointer, Scope,
-    needs::{Target, Variants},
+    needs::{Target, Variants, Whole},
 };
 use http::Method;
 use serde::Deserialize;
@@ -28,6 +28,8 @@ pub struct Operation {
     pub variants: Vec<Variants>,
     /// Where the query and body name resources; the path's placeholders do so by themselves.
     pub targets: Vec<Target>,
+    /// Lists in the body of which some elements mean all things of a kind.
+    pub wholes: Vec<Whole>,
     /// Scopes that tidegate demands beyond the spec, whose own are too weak for the effect.
     pub hardened: Vec<Scope>,
     /// The parts of its answer that take further scopes.
@@ -79,11 +81,15 @@ impl Operation {
     /// The sets of scopes of which any one must be held in full, hardened scopes included.
     /// Empty where the operation has no scope at all.
     pub fn alternatives(&self) -> Vec<Vec<Scope>> {
-        let extra = || self.hardened.iter().cloned();
-        let mut sets: Vec<Vec<Scope>> =
-            self.scopes.iter().map(|set| set.iter().cloned().chain(extra()).collect()).collect();
-        if sets.is_empty() && extra().next().is_some() {
-            sets.push(extra().collect());
+        self.sets().into_iter().map(|set| set.into_iter().cloned().collect()).collect()
+    }
+
+    /// As [`Self::alternatives`], without copies.
+    pub fn sets(&self) -> Vec<Vec<&Scope>> {
+        let mut sets: Vec<Vec<&Scope>> =
+            self.scopes.iter().map(|set| set.iter().chain(&self.hardened).collect()).collect();
+        if sets.is_empty() && !self.hardened.is_empty() {
+            sets.push(self.hardened.iter().collect());
         }
         for set in &mut sets {
             set.sort();

@@ -66,6 +66,11 @@ impl CanonicalPath {
         self.0.split('/').skip(1).filter(|segment| !segment.is_empty())
     }
 
+    /// What follows the slash that it begins with.
+    pub(super) fn behind_root(&self) -> &str {
+        self.0.strip_prefix('/').unwrap_or(&self.0)
+    }
+
     /// The path as a reader would see it that decodes before it looks for slashes, if that is another one.
     pub(super) fn with_slashes_decoded(&self) -> Option<Self> {
         holds_slash(&self.0).then(|| Self(self.0.replace("%2F", "/").replace("%2f", "/").into()))
@@ -80,7 +85,8 @@ impl fmt::Display for CanonicalPath {
 
 /// Whether a segment holds an escaped slash.
 pub(super) fn holds_slash(segment: &str) -> bool {
-    segment.contains("%2F") || segment.contains("%2f")
+    // Most have no escape at all, which is found out faster.
+    segment.contains('%') && (segment.contains("%2F") || segment.contains("%2f"))
 }
 
 /// The value that a segment of a canonical path stands for.
@@ -107,6 +113,9 @@ pub(super) fn decode(segment: &str) -> String {
 }
 
 fn check_segment(segment: &str) -> Result<(), Error> {
+    if segment.bytes().all(|byte| is_plain(char::from(byte))) {
+        return check_piece(segment);
+    }
     let mut characters = segment.chars();
     let mut piece = String::new();
     while let Some(character) = characters.next() {
@@ -150,12 +159,13 @@ fn check_piece(piece: &str) -> Result<(), Error> {
 }
 
 fn is_unreserved(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-._~".contains(character)
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | '~')
 }
 
 /// `pchar` of RFC 3986 without `%` and without `;`, behind which some servers look for path parameters.
 fn is_plain(character: char) -> bool {
-    is_unreserved(character) || "!$&'()*+,=:@".contains(character)
+    is_unreserved(character)
+        || matches!(character, '!' | '$' | '&' | '\'' | '(' | ')' | '*' | '+' | ',' | '=' | ':' | '@')
 }
 
 /// Escapes have no use for characters outside printable ASCII here: no identifier of the API holds one, while

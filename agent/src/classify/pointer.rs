@@ -77,36 +77,45 @@ impl Pointer {
 
     /// What stands at the place, or at each of the places; nothing where the way there breaks off.
     pub fn select<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
-        let found = self.spots(document).into_iter();
+        let mut found = Vec::new();
+        walk(&self.0, Spot::Value(document), &mut |spot| {
+            if let Spot::Value(value) = spot {
+                found.push(value);
+            }
+            false
+        });
         found
-            .filter_map(|spot| match spot {
-                Spot::Value(value) => Some(value),
-                Spot::Absent | Spot::Blocked(_) => None,
-            })
-            .collect()
     }
 
     /// What the place, or each of the places, is like; no spot for the elements of an empty array.
     pub fn spots<'v>(&self, document: &'v Value) -> Vec<Spot<'v>> {
-        let mut found = vec![Spot::Value(document)];
-        for step in &self.0 {
-            found = found.into_iter().flat_map(|spot| step.take(spot)).collect();
-        }
+        let mut found = Vec::new();
+        walk(&self.0, Spot::Value(document), &mut |spot| {
+            found.push(spot);
+            false
+        });
         found
+    }
+
+    /// Whether the place, or any of the places, is such.
+    pub(super) fn leads_to(&self, document: &Value, is_such: &impl Fn(Spot<'_>) -> bool) -> bool {
+        walk(&self.0, Spot::Value(document), &mut |spot| is_such(spot))
     }
 }
 
-impl Step {
-    fn take<'v>(&self, from: Spot<'v>) -> Vec<Spot<'v>> {
-        match (self, from) {
-            (_, Spot::Value(Value::Null)) => vec![Spot::Absent],
-            (Self::Field(name), Spot::Value(Value::Object(fields))) => {
-                vec![fields.get(&**name).map_or(Spot::Absent, Spot::Value)]
-            }
-            (Self::Each, Spot::Value(Value::Array(items))) => items.iter().map(Spot::Value).collect(),
-            (_, Spot::Value(other)) => vec![Spot::Blocked(other)],
-            (_, spot @ (Spot::Absent | Spot::Blocked(_))) => vec![spot],
+/// Goes to each spot until one is the last to be looked at, and tells whether one was.
+fn walk<'v>(steps: &[Step], from: Spot<'v>, is_last: &mut impl FnMut(Spot<'v>) -> bool) -> bool {
+    let Some((step, rest)) = steps.split_first() else { return is_last(from) };
+    match (step, from) {
+        (_, Spot::Value(Value::Null)) => is_last(Spot::Absent),
+        (Step::Field(name), Spot::Value(Value::Object(fields))) => {
+            walk(rest, fields.get(&**name).map_or(Spot::Absent, Spot::Value), is_last)
         }
+        (Step::Each, Spot::Value(Value::Array(items))) => {
+            items.iter().any(|item| walk(rest, Spot::Value(item), is_last))
+        }
+        (_, Spot::Value(other)) => is_last(Spot::Blocked(other)),
+        (_, spot @ (Spot::Absent | Spot::Blocked(_))) => is_last(spot),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The query, taken apart. Pure.
 
 use super::{Error, Operation, fold, form};
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 /// The parameter that makes some servers take a request for another method's.
 const OVERRIDE_PARAMETER: &str = "_method";
@@ -36,18 +36,32 @@ pub fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
 }
 
 /// Undoes escapes and `+`, whatever comes of it.
-fn decode_anyhow(text: &str) -> String {
-    String::from_utf8_lossy(&form::decode(text.as_bytes())).into_owned()
+fn decode_anyhow(text: &str) -> Cow<'_, str> {
+    if is_bare(text) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(String::from_utf8_lossy(&form::decode(text.as_bytes())).into_owned())
 }
 
 /// Undoes escapes and `+`; a text whose bytes are no UTF-8 stays as it is, so that it equals no other.
 fn decode(text: &str) -> String {
+    if is_bare(text) {
+        return text.to_owned();
+    }
     String::from_utf8(form::decode(text.as_bytes())).unwrap_or_else(|_| text.to_owned())
+}
+
+/// Whether there is nothing to decode.
+fn is_bare(text: &str) -> bool {
+    !text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
 }
 
 /// Refuses a query that two servers could read differently: characters that must not stand there, another method,
 /// a parameter twice, and the operation's deciding parameters in a spelling or place where only some look.
 pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Error> {
+    if query.is_empty() {
+        return Ok(());
+    }
     check_characters(query)?;
     check_override(query)?;
     if let Some(operation) = operation {
@@ -56,9 +70,10 @@ pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Er
     let lists = operation.map_or(&[][..], |operation| &operation.lists);
     let mut seen = HashSet::new();
     for name in pairs(query).map(|pair| pair.name()) {
-        if !seen.insert(name.clone()) && !lists.contains(&name) {
+        if seen.contains(&name) && !lists.contains(&name) {
             return Err(Error::QueryAmbiguous(format!("has `{}` twice", fold::shown(&name))));
         }
+        seen.insert(name);
     }
     Ok(())
 }
@@ -80,7 +95,7 @@ fn check_characters(query: &str) -> Result<(), Error> {
 /// Some servers also cut at `;`, and some take `_method[]` for `_method`.
 fn check_override(query: &str) -> Result<(), Error> {
     let mut names = query.split(['&', ';']).map(|piece| decode_anyhow(name_of(piece)));
-    let is_override = |name: String| {
+    let is_override = |name: Cow<'_, str>| {
         let name = name.trim_start_matches(char::is_whitespace);
         name.split(['[', '\0']).next().is_some_and(|name| name.eq_ignore_ascii_case(OVERRIDE_PARAMETER))
     };
@@ -97,7 +112,7 @@ fn check_spelling(query: &str, operation: &Operation) -> Result<(), Error> {
             let given = name_of(piece);
             let bare = bare(given);
             let among = |names: &[&str]| {
-                names.iter().find(|name| fold::folded(name) == bare).map(|name| (*name).to_owned())
+                names.iter().find(|name| fold::folds_to(name, &bare)).map(|name| (*name).to_owned())
             };
             if let Some(name) = among(&in_query) {
                 let has_more = index > 0 || pair.contains(';');
@@ -124,7 +139,8 @@ fn name_of(piece: &str) -> &str {
 
 /// A name as the most careless reader has it: decoded twice, without brackets and what stands in them, folded.
 fn bare(name: &str) -> String {
-    let name = decode_anyhow(&decode_anyhow(name));
+    let once = decode_anyhow(name);
+    let name = decode_anyhow(&once);
     let name = name.trim_start_matches(|c: char| c == '[' || c.is_whitespace());
     let name = name.split(['[', ']', '\0']).next().unwrap_or_default();
     fold::folded(&name.replace('.', ""))

@@ -131,14 +131,12 @@ impl Router {
             None => &self.api,
             Some(host) => self.others.get(host)?,
         };
-        let segments: Vec<&str> = path.segments().collect();
-        root.find(as_get(method), &segments, Reading::Exact)
+        root.find(as_get(method), path.behind_root(), Reading::Exact)
     }
 
     /// As [`Self::find`] at the API's host, for a reader that ignores case and a file name extension.
     pub(super) fn find_carelessly(&self, method: &Method, path: &CanonicalPath) -> Option<usize> {
-        let segments: Vec<&str> = path.segments().collect();
-        self.api.find(as_get(method), &segments, Reading::Careless)
+        self.api.find(as_get(method), path.behind_root(), Reading::Careless)
     }
 }
 
@@ -154,24 +152,19 @@ impl Node {
 
     /// Depth first, literals before the placeholder, so that the first hit is the one with the earliest
     /// literal. The depth is bounded by the templates', not by the request.
-    fn find(&self, method: &Method, segments: &[&str], reading: Reading) -> Option<usize> {
-        let Some((segment, rest)) = segments.split_first() else {
+    fn find(&self, method: &Method, path: &str, reading: Reading) -> Option<usize> {
+        if path.is_empty() {
             return self.method(method);
-        };
-        let literal = self.literals.get(*segment).and_then(|node| node.find(method, rest, reading));
+        }
+        let (segment, rest) = path.split_once('/').unwrap_or((path, ""));
+        let literal = self.literals.get(segment).and_then(|node| node.find(method, rest, reading));
         literal.or_else(|| self.find_respelled(method, segment, rest, reading)).or_else(|| {
             let placeholder = self.placeholder.as_ref()?;
             placeholder.find(method, rest, reading)
         })
     }
 
-    fn find_respelled(
-        &self,
-        method: &Method,
-        segment: &str,
-        rest: &[&str],
-        reading: Reading,
-    ) -> Option<usize> {
+    fn find_respelled(&self, method: &Method, segment: &str, rest: &str, reading: Reading) -> Option<usize> {
         if reading == Reading::Exact {
             return None;
         }

@@ -2,6 +2,7 @@
 
 use super::{
     Effect, Policy, Request,
+    decision::Entry,
     grant::Grant,
     question::{Question, View},
     rules::Fit,
@@ -65,9 +66,10 @@ impl fmt::Display for Considered {
 /// Every rule, and those entries of `allow` and `deny` that speak of a scope in `required`.
 pub fn account(policy: &Policy, request: &Request<'_>, required: &[Scope]) -> Vec<Considered> {
     let question = Question::new(policy, request, View::Whole);
+    let required: Vec<&Scope> = required.iter().collect();
     let listed = [(Effect::Allow, "allow", &policy.allow), (Effect::Deny, "deny", &policy.deny)];
     let listed = listed.into_iter().flat_map(|(effect, list, grants)| {
-        let question = &question;
+        let (question, required) = (&question, &required);
         grants.iter().enumerate().filter_map(move |(index, grant)| {
             let scopes = question.hits(std::slice::from_ref(grant), required, effect);
             let rule = format!("{list}[{index}]");
@@ -75,8 +77,8 @@ pub fn account(policy: &Policy, request: &Request<'_>, required: &[Scope]) -> Ve
         })
     });
     let ruled = policy.rules.iter().enumerate().map(|(index, rule)| {
-        let scopes = question.hits(&rule.scopes, required, rule.effect);
-        let finding = match question.rules.fit(index) {
+        let scopes = question.hits(&rule.scopes, &required, rule.effect);
+        let finding = match question.rules.fit_of(&rule.constraint, rule.effect) {
             Fit::OtherOperation => Finding::OtherOperation,
             _ if scopes.is_empty() && !rule.scopes.is_empty() => Finding::OtherScopes,
             Fit::OtherResource => Finding::OtherResource,
@@ -94,10 +96,10 @@ const MAX_LISTED: usize = 8;
 
 /// What would be allowed in place of a denied request, as the end of a sentence; nothing where the policy has
 /// nothing near.
-pub(super) fn instead(policy: &Policy, reason: Reason, rule: &str, missing: &[Scope]) -> Option<String> {
-    let rule = || {
-        let index = rule.strip_prefix("rule[")?.strip_suffix(']')?.parse::<usize>().ok()?;
-        policy.rules.get(index)
+pub(super) fn instead(policy: &Policy, reason: Reason, entry: Entry, missing: &[Scope]) -> Option<String> {
+    let rule = || match entry {
+        Entry::Rule(index) => policy.rules.get(index),
+        _ => None,
     };
     match reason {
         Reason::ResourceNotAllowed => {
@@ -117,6 +119,7 @@ pub(super) fn instead(policy: &Policy, reason: Reason, rule: &str, missing: &[Sc
             let resource = missing.resource();
             (!words.is_empty()).then(|| format!("of {resource} this policy allows {}", listed(words)))
         }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "no other reason has something near")]
         _ => None,
     }
 }
@@ -133,7 +136,7 @@ fn listed(mut words: Vec<String>) -> String {
 fn allowed_of_resource(policy: &Policy, missing: &Scope) -> Vec<String> {
     let ruled = policy.rules.iter().filter(|rule| rule.effect == Effect::Allow).flat_map(|rule| &rule.scopes);
     let speaks = |grant: &&Grant| match grant {
-        Grant::Scope(scope) => scope.resource() == missing.resource() && scope != missing,
+        Grant::Scope(scope) => scope.is_beside(missing),
         Grant::Resource(resource) => **resource == *missing.resource(),
         Grant::ApiRead | Grant::ApiWrite => !policy.deny.contains(grant),
     };

@@ -2,6 +2,7 @@
 
 use crate::{classify::Scope, reason::Reason};
 use serde::Serialize;
+use std::fmt;
 
 /// What a rule says, and what the engine answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -47,6 +48,35 @@ pub struct Decision {
     pub withheld: Vec<usize>,
     /// Whether a deny is only recorded (`mode = "dry-run"` on the policy or the deciding rule).
     pub dry_run: bool,
+}
+
+/// An entry of a policy, as decisions name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Allow(usize),
+    Deny(usize),
+    Operation(usize),
+    Rule(usize),
+    Limit(usize),
+    /// `unknown = "allow"`.
+    Unknown,
+    /// None: nothing of the policy fitted.
+    Default,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (list, index) = match self {
+            Self::Allow(index) => ("allow", index),
+            Self::Deny(index) => ("deny", index),
+            Self::Operation(index) => ("operations", index),
+            Self::Rule(index) => ("rule", index),
+            Self::Limit(index) => ("limit", index),
+            Self::Unknown => return f.write_str("unknown"),
+            Self::Default => return f.write_str("default"),
+        };
+        write!(f, "{list}[{index}]")
+    }
 }
 
 impl Decision {

@@ -190,6 +190,12 @@ impl<'a> Lint<'a> {
                 scope.resource()
             ));
         }
+        if scopes.iter().any(|scope| scope.as_str() == "kubernetes:delete") {
+            let message = "`kubernetes:delete` also deletes the volumes, snapshots and load balancers of a cluster, without \
+                           their scopes; deny the operations `kubernetes_destroy_associatedResourcesDangerous` and \
+                           `kubernetes_destroy_associatedResourcesSelective` where that is not meant";
+            doubts.push(message.to_owned());
+        }
         let secret: Vec<&str> =
             scopes.iter().filter(|scope| hands_out_access(scope)).map(|scope| scope.as_str()).collect();
         if !secret.is_empty() {

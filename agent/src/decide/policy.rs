@@ -1,6 +1,6 @@
 //! The validated policy.
 
-use super::{Effect, grant::Grant, limit::Limit, resources::Resources, when::When};
+use super::{Effect, grant::Grant, limit::Limit, resources::Resources, rule_list::RuleList, when::When};
 use crate::classify::Operation;
 
 /// Whether a deny is carried out.
@@ -31,7 +31,7 @@ pub struct Policy {
     /// Operations without a scope that are allowed by name.
     pub operations: Vec<String>,
     /// The `[[rule]]` tables, in the order of the file, which decides nothing but their numbers.
-    pub rules: Vec<Rule>,
+    pub rules: RuleList,
     /// The `[[limit]]` tables.
     pub limits: Vec<Limit>,
     /// Whether a request that is not in the catalogue passes where `allow` holds `api:write`.

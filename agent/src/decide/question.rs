@@ -3,12 +3,13 @@
 use super::{
     Decision, Effect, Policy, Request,
     account::instead,
+    decision::Entry,
     grant::{Access, Grant},
     policy::Mode,
     rules::{Fit, Rules},
 };
 use crate::{
-    classify::{Operation, Scope, filter},
+    classify::{Filter, Operation, Scope, filter},
     reason::Reason,
 };
 
@@ -25,20 +26,22 @@ pub(super) enum View {
 pub(super) struct Question<'a> {
     policy: &'a Policy,
     operation: Option<&'a Operation>,
+    /// Whether it is an action of the operation that the catalogue does not know.
+    action_is_unknown: bool,
     access: Access,
-    /// Whether each of the operation's own sets has a scope that is no read, whatever the request needs more.
+    /// Whether each of the operation's own sets has a scope that writes.
     is_write_by_scope: bool,
     pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
-    pub(super) sets: Vec<Vec<Scope>>,
+    pub(super) sets: Vec<Vec<&'a Scope>>,
 }
 
 /// One reason to deny.
 #[derive(Clone, Debug)]
 pub(super) struct Denial {
     pub(super) reason: Reason,
-    pub(super) rule: String,
+    pub(super) entry: Entry,
     pub(super) note: Option<String>,
     pub(super) dry_run: bool,
 }
@@ -46,14 +49,13 @@ pub(super) struct Denial {
 impl Denial {
     /// Nothing of the policy fitted.
     pub(super) fn by_default(reason: Reason) -> Self {
-        Self { reason, rule: "default".to_owned(), note: None, dry_run: false }
+        Self { reason, entry: Entry::Default, note: None, dry_run: false }
     }
 }
 
 /// The denial that tells most: one that is only recorded must not hide one that is carried out.
-pub(super) fn deciding(mut denials: Vec<Denial>) -> Option<Denial> {
-    denials.sort_by_key(|denial| denial.dry_run);
-    denials.into_iter().next()
+pub(super) fn deciding(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
+    denials.min_by_key(|denial| denial.dry_run)
 }
 
 /// Of several rules' denials, the one that is named whatever the rules' order: one that is carried out, and one
@@ -69,25 +71,29 @@ impl<'a> Question<'a> {
             || Access::of_unclassified(request.method),
             |operation| Access::of(request.method, operation),
         );
-        let mut sets = operation.map(Operation::alternatives).unwrap_or_default();
-        let is_write = |set: &Vec<Scope>| set.iter().any(|scope| !scope.is_read());
-        let is_write_by_scope = sets.iter().all(is_write);
+        let mut sets = operation.map(Operation::sets).unwrap_or_default();
+        let is_write = |set: &Vec<&Scope>| set.iter().any(|scope| !scope.is_read());
+        let is_write_by_scope = !sets.is_empty() && sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
             sets.push(Vec::new());
         }
         for set in &mut sets {
             for scope in extras() {
-                if !set.contains(scope) {
-                    set.push(scope.clone());
+                if !set.contains(&scope) {
+                    set.push(scope);
                 }
             }
         }
-        Self { policy, operation, access, is_write_by_scope, rules: Rules::new(policy, request, view), sets }
+        let shown = filters(operation).chunk_by(are_shown_alike).filter_map(<[Filter]>::first);
+        let spoken_of = sets.iter().flatten().copied().chain(shown.map(|filter| &filter.requires));
+        let rules = Rules::new(policy, request, view, spoken_of);
+        let action_is_unknown = request.action_is_unknown;
+        Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
     }
 
     /// What speaks against the request as far as it needs this set.
-    pub(super) fn denial_of_set(&self, set: &[Scope]) -> Option<Denial> {
+    pub(super) fn denial_of_set(&self, set: &[&Scope]) -> Option<Denial> {
         let by_default = self.not_allowed(set);
         let by_list = self.policy.deny.iter().position(|grant| self.is_hit(set, grant));
         let by_list = by_list.map(|index| self.denial_by_list(index));
@@ -97,10 +103,10 @@ impl<'a> Question<'a> {
         });
         let by_rules = surest(by_rules.filter_map(|(index, _)| self.denial_by(index)));
         // That nobody knows the request says more than that it is a write.
-        if self.operation.is_none() {
-            return deciding(by_default.into_iter().chain(by_list).chain(by_rules).collect());
+        if self.is_unknown() {
+            return deciding(by_default.into_iter().chain(by_list).chain(by_rules));
         }
-        deciding(by_list.into_iter().chain(by_rules).chain(by_default).collect())
+        deciding(by_list.into_iter().chain(by_rules).chain(by_default))
     }
 
     /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
@@ -117,7 +123,7 @@ impl<'a> Question<'a> {
     fn denial_by_list(&self, index: usize) -> Denial {
         Denial {
             reason: Reason::DeniedScope,
-            rule: format!("deny[{index}]"),
+            entry: Entry::Deny(index),
             note: None,
             dry_run: self.policy.mode == Mode::DryRun,
         }
@@ -132,14 +138,15 @@ impl<'a> Question<'a> {
             Fit::OtherOperation | Fit::OtherResource | Fit::NotNow => return None,
         };
         let dry_run = rule.mode.unwrap_or(self.policy.mode) == Mode::DryRun;
-        Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run })
+        Some(Denial { reason, entry: Entry::Rule(index), note, dry_run })
     }
 
-    fn not_allowed(&self, set: &[Scope]) -> Option<Denial> {
+    fn not_allowed(&self, set: &[&Scope]) -> Option<Denial> {
         if self.allowing_entry(set).is_some() {
             return None;
         }
         let default = match self.operation {
+            _ if self.is_unknown() => Denial::by_default(Reason::Unclassified),
             None => Denial::by_default(Reason::Unclassified),
             Some(_) if set.is_empty() => Denial::by_default(Reason::NoScopeDefined),
             Some(_) => self.nearly_allowed(set).unwrap_or(Denial::by_default(Reason::MissingScope)),
@@ -148,7 +155,7 @@ impl<'a> Question<'a> {
     }
 
     /// The allow rule that would give a missing scope, were its resources or condition other ones.
-    fn nearly_allowed(&self, set: &[Scope]) -> Option<Denial> {
+    fn nearly_allowed(&self, set: &[&Scope]) -> Option<Denial> {
         let missing = set.iter().filter(|scope| self.giver_of(scope).is_none());
         let mut nearly = missing.map(|scope| {
             let giving = self
@@ -162,7 +169,7 @@ impl<'a> Question<'a> {
                     Fit::Unanswered(error) => (Reason::ConditionFailed, Some(error.to_string())),
                     Fit::Yes | Fit::OtherOperation => return None,
                 };
-                Some(Denial { reason, rule: format!("rule[{index}]"), note, dry_run: false })
+                Some(Denial { reason, entry: Entry::Rule(index), note, dry_run: false })
             });
             // A condition is looked at only where the resources fit, so that its rule comes closer.
             denials.min_by_key(|denial| {
@@ -175,22 +182,32 @@ impl<'a> Question<'a> {
     }
 
     /// The entry that allows the set, as far as no denial is considered: the one that gives its first scope.
-    fn allowing_entry(&self, set: &[Scope]) -> Option<String> {
+    fn allowing_entry(&self, set: &[&Scope]) -> Option<Entry> {
+        let unknown_allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
         let Some(operation) = self.operation else {
-            let allowed = self.policy.unknown_allowed && self.policy.allow.contains(&Grant::ApiWrite);
-            return allowed.then(|| "unknown".to_owned());
+            return unknown_allowed.then_some(Entry::Unknown);
         };
-        if let Some(first) = set.first() {
-            let all_given = set.iter().all(|scope| self.giver_of(scope).is_some());
-            return self.giver_of(first).filter(|_| all_given).map(Giver::name);
+        // What the action needs beyond the operation's own scopes nobody knows.
+        if self.is_unknown() && (!unknown_allowed || set.iter().any(|scope| self.giver_of(scope).is_none())) {
+            return None;
+        }
+        if self.is_unknown() {
+            return Some(Entry::Unknown);
+        }
+        if let Some((first, others)) = set.split_first() {
+            let giver = self.giver_of(first)?;
+            return others.iter().all(|scope| self.giver_of(scope).is_some()).then_some(giver);
         }
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
-        named
-            .map(|index| format!("operations[{index}]"))
-            .or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)).map(Giver::name))
+        named.map(Entry::Operation).or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)))
     }
 
-    fn giver_of(&self, scope: &Scope) -> Option<Giver> {
+    /// Whether nobody knows the request: it is for no operation, or for an action of one that is not known.
+    fn is_unknown(&self) -> bool {
+        self.operation.is_none() || self.action_is_unknown
+    }
+
+    fn giver_of(&self, scope: &Scope) -> Option<Entry> {
         self.first_allowing(|grant| self.gives(grant, scope))
     }
 
@@ -202,17 +219,17 @@ impl<'a> Question<'a> {
     }
 
     /// The first entry of `allow`, or else the first allow rule that fits, with such a grant.
-    fn first_allowing(&self, gives: impl Fn(&Grant) -> bool) -> Option<Giver> {
-        let listed = self.policy.allow.iter().position(&gives).map(Giver::Allow);
+    fn first_allowing(&self, gives: impl Fn(&Grant) -> bool) -> Option<Entry> {
+        let listed = self.policy.allow.iter().position(&gives).map(Entry::Allow);
         let ruled = || {
             let mut giving = self.rules.of(Effect::Allow).filter(|(_, rule)| rule.scopes.iter().any(&gives));
             giving.find(|(index, _)| matches!(self.rules.fit(*index), Fit::Yes))
         };
-        listed.or_else(|| ruled().map(|(index, _)| Giver::Rule(index)))
+        listed.or_else(|| ruled().map(|(index, _)| Entry::Rule(index)))
     }
 
     /// Whether a denied grant takes anything of the set.
-    fn is_hit(&self, set: &[Scope], grant: &Grant) -> bool {
+    fn is_hit(&self, set: &[&Scope], grant: &Grant) -> bool {
         if set.is_empty() {
             return grant.takes_unscoped(self.access);
         }
@@ -220,8 +237,8 @@ impl<'a> Question<'a> {
     }
 
     /// Which of the scopes the grants give, or take.
-    pub(super) fn hits(&self, grants: &[Grant], scopes: &[Scope], effect: Effect) -> Vec<String> {
-        let hit = |scope: &&Scope| {
+    pub(super) fn hits(&self, grants: &[Grant], scopes: &[&Scope], effect: Effect) -> Vec<String> {
+        let hit = |scope: &&&Scope| {
             grants.iter().any(|grant| match effect {
                 Effect::Allow => self.gives(grant, scope),
                 Effect::Deny => grant.takes(scope, self.access),
@@ -240,26 +257,28 @@ impl<'a> Question<'a> {
     }
 
     /// The scopes of a set that the policy does not allow, or denies.
-    pub(super) fn missing(&self, set: &[Scope]) -> Vec<Scope> {
-        let denied: Vec<&Grant> = self.denied_grants().collect();
+    pub(super) fn missing(&self, set: &[&Scope]) -> Vec<Scope> {
         let is_missing = |scope: &&Scope| {
-            self.giver_of(scope).is_none() || denied.iter().any(|grant| grant.takes(scope, self.access))
+            self.giver_of(scope).is_none()
+                || self.denied_grants().any(|grant| grant.takes(scope, self.access))
         };
-        set.iter().filter(is_missing).cloned().collect()
+        set.iter().copied().filter(is_missing).cloned().collect()
     }
 
-    /// The limits that count a request that needs this set, and the denial where one of them has no answer.
-    pub(super) fn limits(&self, set: &[Scope]) -> (Vec<usize>, Option<Denial>) {
+    /// The limits that count the request, whichever of its sets would do, and the denial where one of them has no
+    /// answer.
+    pub(super) fn limits(&self) -> (Vec<usize>, Option<Denial>) {
         let (mut counting, mut unanswered) = (Vec::new(), Vec::new());
         for (index, limit) in self.policy.limits.iter().enumerate() {
-            if !limit.scopes.is_empty() && !limit.scopes.iter().any(|grant| self.is_hit(set, grant)) {
+            let is_hit = |grant: &Grant| self.sets.iter().any(|set| self.is_hit(set, grant));
+            if !limit.scopes.is_empty() && !limit.scopes.iter().any(is_hit) {
                 continue;
             }
             match self.rules.fit_of(&limit.constraint, Effect::Deny) {
                 Fit::Yes => counting.push(index),
                 Fit::Unanswered(error) => unanswered.push(Denial {
                     reason: Reason::ConditionFailed,
-                    rule: format!("limit[{index}]"),
+                    entry: Entry::Limit(index),
                     note: Some(error.to_string()),
                     dry_run: !limit.is_enforced(self.policy),
                 }),
@@ -271,26 +290,31 @@ impl<'a> Question<'a> {
 
     /// The operation's filters whose part of the answer is not to be shown.
     fn withheld(&self) -> Vec<usize> {
-        let filters = self.operation.map_or(&[][..], |operation| &operation.filters);
-        if filters.is_empty() {
-            return Vec::new();
+        let mut withheld = Vec::new();
+        let mut index = 0;
+        for alike in filters(self.operation).chunk_by(are_shown_alike) {
+            if alike.first().is_some_and(|filter| !self.shows(filter)) {
+                withheld.extend(index..index + alike.len());
+            }
+            index += alike.len();
         }
-        let denied: Vec<&Grant> = self.denied_grants().collect();
-        let hidden = filters.iter().enumerate().filter(|(_, filter)| {
-            let shows = |grant: &Grant| match filter.kind {
-                filter::Kind::Credential => grant.names(&filter.requires),
-                filter::Kind::Field | filter::Kind::Items { .. } => {
-                    grant.gives(&filter.requires, self.access) || grant.gives(&filter.requires, Access::Read)
-                }
-            };
-            self.first_allowing(shows).is_none()
-                || denied.iter().any(|grant| grant.takes(&filter.requires, Access::Read))
-        });
-        hidden.map(|(index, _)| index).collect()
+        withheld
     }
 
-    pub(super) fn allowed(&self, required: &[Scope]) -> Decision {
+    fn shows(&self, filter: &Filter) -> bool {
+        let shows = |grant: &Grant| match filter.kind {
+            filter::Kind::Credential => grant.names(&filter.requires),
+            filter::Kind::Field | filter::Kind::Items { .. } => {
+                grant.gives(&filter.requires, self.access) || grant.gives(&filter.requires, Access::Read)
+            }
+        };
+        self.first_allowing(shows).is_some()
+            && !self.denied_grants().any(|grant| grant.takes(&filter.requires, Access::Read))
+    }
+
+    pub(super) fn allowed(&self, required: &[&Scope]) -> Decision {
         let reason = match self.operation {
+            _ if self.is_unknown() => Reason::UnknownAllowed,
             None => Reason::UnknownAllowed,
             Some(_) if required.is_empty() => Reason::OperationAllowed,
             Some(_) => Reason::ScopesAllowed,
@@ -298,10 +322,10 @@ impl<'a> Question<'a> {
         Decision {
             effect: Effect::Allow,
             reason,
-            rule: self.allowing_entry(required).unwrap_or_default(),
+            rule: self.allowing_entry(required).unwrap_or(Entry::Default).to_string(),
             note: None,
             instead: None,
-            required: required.to_vec(),
+            required: required.iter().copied().cloned().collect(),
             missing: Vec::new(),
             limits: Vec::new(),
             withheld: self.withheld(),
@@ -309,16 +333,16 @@ impl<'a> Question<'a> {
         }
     }
 
-    pub(super) fn denied(&self, denial: Denial, required: &[Scope]) -> Decision {
+    pub(super) fn denied(&self, denial: Denial, required: &[&Scope]) -> Decision {
         let missing = self.missing(required);
         let withheld = if denial.dry_run { self.withheld() } else { Vec::new() };
         Decision {
             effect: Effect::Deny,
             reason: denial.reason,
-            instead: instead(self.policy, denial.reason, &denial.rule, &missing),
-            rule: denial.rule,
+            instead: instead(self.policy, denial.reason, denial.entry, &missing),
+            rule: denial.entry.to_string(),
             note: denial.note,
-            required: required.to_vec(),
+            required: required.iter().copied().cloned().collect(),
             missing,
             limits: Vec::new(),
             withheld,
@@ -327,19 +351,12 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What gives a scope.
-enum Giver {
-    /// An entry of `allow`.
-    Allow(usize),
-    /// An allow rule.
-    Rule(usize),
+fn filters(operation: Option<&Operation>) -> &[Filter] {
+    operation.map_or(&[], |operation| &operation.filters)
 }
 
-impl Giver {
-    fn name(self) -> String {
-        match self {
-            Self::Allow(index) => format!("allow[{index}]"),
-            Self::Rule(index) => format!("rule[{index}]"),
-        }
-    }
+/// Whether a policy shows either both parts of an answer or neither.
+fn are_shown_alike(one: &Filter, other: &Filter) -> bool {
+    let is_secret = |filter: &Filter| filter.kind == filter::Kind::Credential;
+    one.requires == other.requires && is_secret(one) == is_secret(other)
 }

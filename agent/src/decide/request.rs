@@ -18,6 +18,9 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// The operation, where the catalogue knows it.
     pub operation: Option<&'a Operation>,
+    /// Whether the request is for an action of the operation that the catalogue does not know. It is then no known
+    /// request, but what is denied of the operation is denied of it all the same.
+    pub action_is_unknown: bool,
     /// What it needs by its query and body, and the resources that it names.
     pub needs: Needs<'a>,
     /// The body: none where it was not read, or is empty.
@@ -37,6 +40,7 @@ impl<'a> Request<'a> {
             query: None,
             headers,
             operation,
+            action_is_unknown: false,
             needs: Needs::default(),
             body: None,
             caller: Caller::default(),

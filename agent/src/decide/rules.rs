@@ -1,11 +1,14 @@
-//! Which rules fit a request: by operation, resources and condition. Each is looked at once, and only if need be.
+//! Which rules fit a request: by operation, resources and condition. Each that may speak of its scopes is looked at
+//! once, and only if need be.
 
 use super::{
     Effect, Policy, Request,
+    grant::Access,
     policy::{Constraint, Rule},
     question::View,
     when::EvaluationError,
 };
+use crate::classify::Scope;
 use std::cell::OnceCell;
 
 /// Whether a rule fits a request, its scopes apart.
@@ -28,26 +31,43 @@ pub(super) struct Rules<'a> {
     policy: &'a Policy,
     request: &'a Request<'a>,
     view: View,
-    fits: Vec<OnceCell<Fit>>,
+    /// The numbers of those that may speak of the request, ascending.
+    near: Vec<(usize, OnceCell<Fit>)>,
 }
 
 impl<'a> Rules<'a> {
-    pub(super) fn new(policy: &'a Policy, request: &'a Request<'a>, view: View) -> Self {
-        let fits = policy.rules.iter().map(|_| OnceCell::new()).collect();
-        Self { policy, request, view, fits }
+    /// Those rules that may speak of the scopes.
+    pub(super) fn new<'s>(
+        policy: &'a Policy,
+        request: &'a Request<'a>,
+        view: View,
+        scopes: impl Iterator<Item = &'s Scope>,
+    ) -> Self {
+        let near = policy.rules.near(scopes).into_iter().map(|number| (number, OnceCell::new())).collect();
+        Self { policy, request, view, near }
     }
 
     /// The rules of an effect, with their numbers.
-    pub(super) fn of(&self, effect: Effect) -> impl Iterator<Item = (usize, &'a Rule)> + use<'a> {
-        self.policy.rules.iter().enumerate().filter(move |(_, rule)| rule.effect == effect)
+    pub(super) fn of(&self, effect: Effect) -> impl Iterator<Item = (usize, &'a Rule)> {
+        let rules =
+            self.near.iter().filter_map(|(number, _)| Some((*number, self.policy.rules.get(*number)?)));
+        rules.filter(move |(_, rule)| rule.effect == effect)
     }
 
-    /// Whether the rule of that number fits.
-    pub(super) fn fit(&self, index: usize) -> &Fit {
-        let (Some(rule), Some(fit)) = (self.policy.rules.get(index), self.fits.get(index)) else {
+    /// Whether the rule of that number fits, which is one of those that [`Self::of`] gives.
+    pub(super) fn fit(&self, number: usize) -> &Fit {
+        let place = self.near.binary_search_by_key(&number, |(near, _)| *near).ok();
+        let near = place.and_then(|place| self.near.get(place));
+        let (Some(rule), Some((_, fit))) = (self.policy.rules.get(number), near) else {
             return &Fit::OtherOperation;
         };
         fit.get_or_init(|| self.fit_of(&rule.constraint, rule.effect))
+    }
+
+    fn access(&self) -> Access {
+        let method = self.request.method;
+        let known = self.request.operation.map(|operation| Access::of(method, operation));
+        known.unwrap_or_else(|| Access::of_unclassified(method))
     }
 
     /// Whether what narrows a rule fits; `effect` says what that would mean for the request.
@@ -70,7 +90,7 @@ impl<'a> Rules<'a> {
             let named = &self.request.needs.resources;
             let fits = match effect {
                 Effect::Allow => resources.cover(named),
-                Effect::Deny => resources.touch(named),
+                Effect::Deny => resources.touch(named, self.access()),
             };
             if !fits {
                 return Fit::OtherResource;

@@ -33,14 +33,19 @@ struct Group {
 
 /// Writes the policy. `origin` says in its first line where the calls come from.
 pub fn policy(calls: &[Call], catalogue: &Catalogue, origin: &str) -> String {
+    // What the catalogue does not have, no policy can name, and a comment must not end before its line does.
+    let calls: Vec<&Call> =
+        calls.iter().filter(|call| catalogue.operation(&call.operation).is_some()).collect();
+    let origin = origin.escape_debug();
     let mut text = format!("# The least policy for the {} calls {origin}.\n", calls.len());
     text.push_str("description = \"Suggested from recorded calls; look it through before you use it\"\n");
-    let (unscoped, scoped): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.scopes.is_empty());
+    let (unscoped, scoped): (Vec<&Call>, Vec<&Call>) =
+        calls.into_iter().partition(|call| call.scopes.is_empty());
     let names: BTreeSet<&str> = unscoped.iter().map(|call| call.operation.as_str()).collect();
     if !names.is_empty() {
         line(&mut text, format_args!("# Operations that have no scope.\noperations = {}", list(names)));
     }
-    for ((scopes, resources), operations) in rules(&scoped) {
+    for ((scopes, resources), operations) in rules(&scoped, catalogue) {
         rule(&mut text, &scopes, &resources, &operations, catalogue);
     }
     text
@@ -50,11 +55,11 @@ pub fn policy(calls: &[Call], catalogue: &Catalogue, origin: &str) -> String {
 type Rules<'a> = BTreeMap<(BTreeSet<&'a str>, BTreeMap<String, BTreeSet<String>>), BTreeMap<&'a str, Group>>;
 
 /// Calls of one operation that need the same scopes make a rule; equal rules of several operations are one.
-fn rules<'a>(calls: &[&'a Call]) -> Rules<'a> {
+fn rules<'a>(calls: &[&'a Call], catalogue: &Catalogue) -> Rules<'a> {
     let mut groups: BTreeMap<(&str, BTreeSet<&str>), Group> = BTreeMap::new();
     for call in calls {
         let scopes = call.scopes.iter().map(String::as_str).collect();
-        groups.entry((&call.operation, scopes)).or_default().add(call);
+        groups.entry((&call.operation, scopes)).or_default().add(call, catalogue);
     }
     let mut rules: Rules<'_> = BTreeMap::new();
     for ((operation, scopes), group) in groups {
@@ -66,9 +71,12 @@ fn rules<'a>(calls: &[&'a Call]) -> Rules<'a> {
 }
 
 impl Group {
-    fn add(&mut self, call: &Call) {
+    fn add(&mut self, call: &Call, catalogue: &Catalogue) {
         if self.calls == 0 {
+            // A kind that nobody knows is a word of the client's own, in a URN or beside a value.
+            let is_known = |kind: &str| catalogue.kinds().any(|(known, _)| known == kind);
             self.resources = call.resources.clone();
+            self.resources.retain(|kind, _| is_known(kind));
         } else {
             self.resources.retain(|kind, _| call.resources.contains_key(kind));
             for (kind, values) in &mut self.resources {

@@ -243,15 +243,17 @@ fn an_unclassified_request(unknown: bool, allow: &str, deny: &str, method: Metho
 #[test_case("", rule(Effect::Allow, "a:x", Some("op")), "scopes_allowed rule[0]"; "allowed for it")]
 #[test_case("", rule(Effect::Allow, "a:x", Some("other")), "missing_scope default"; "allowed for another")]
 fn a_rule(allow: &str, rule: Rule, expected: &str) {
-    let policy = Policy { rules: vec![rule], ..policy(allow, "") };
+    let policy = Policy { rules: vec![rule].into(), ..policy(allow, "") };
     assert_eq!(answer(&policy, &operation(Method::POST, &["a:x"])).0, expected);
 }
 
 #[test]
 fn a_deny_rule_gives_its_reason_and_one_narrowed_to_an_operation_denies_every_way() {
     let two_ways = operation(Method::POST, &["a:x", "c:z"]);
-    let denying =
-        |operations| Policy { rules: vec![rule(Effect::Deny, "a:x", operations)], ..policy("a:x c:z", "") };
+    let denying = |operations| Policy {
+        rules: vec![rule(Effect::Deny, "a:x", operations)].into(),
+        ..policy("a:x c:z", "")
+    };
     assert_eq!(answer(&denying(None), &two_ways).0, "scopes_allowed allow[1]");
     let decision = ask(&denying(Some("op")), &Method::POST, Some(&two_ways));
     assert_eq!(decision.reason, Reason::DeniedByRule);
@@ -260,7 +262,7 @@ fn a_deny_rule_gives_its_reason_and_one_narrowed_to_an_operation_denies_every_wa
 
 #[test]
 fn an_allow_rule_never_beats_a_denied_scope() {
-    let policy = Policy { rules: vec![rule(Effect::Allow, "a:x", Some("op"))], ..policy("", "a:x") };
+    let policy = Policy { rules: vec![rule(Effect::Allow, "a:x", Some("op"))].into(), ..policy("", "a:x") };
     assert_eq!(answer(&policy, &operation(Method::POST, &["a:x"])).0, "denied_scope deny[0]");
 }
 
@@ -271,7 +273,7 @@ fn an_allow_rule_never_beats_a_denied_scope() {
 #[test_case(Mode::Enforce, Some(Mode::DryRun), "a:x", true; "a dry-run rule hides no enforced denial")]
 fn a_denial_is_carried_out(mode: Mode, rule_mode: Option<Mode>, deny: &str, expected: bool) {
     let rules = vec![Rule { mode: rule_mode, ..rule(Effect::Deny, "a:x", None) }];
-    let policy = Policy { mode, rules, ..policy("a:x", deny) };
+    let policy = Policy { mode, rules: rules.into(), ..policy("a:x", deny) };
     let decision = ask(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x"])));
     assert_eq!(decision.effect, Effect::Deny);
     assert_eq!(!decision.dry_run, expected);
@@ -280,7 +282,7 @@ fn a_denial_is_carried_out(mode: Mode, rule_mode: Option<Mode>, deny: &str, expe
 #[test]
 fn a_missing_scope_is_not_hidden_by_a_dry_run_rule() {
     let rules = vec![Rule { mode: Some(Mode::DryRun), ..rule(Effect::Deny, "a:x", None) }];
-    let policy = Policy { rules, ..policy("a:x", "") };
+    let policy = Policy { rules: rules.into(), ..policy("a:x", "") };
     let decision = ask(&policy, &Method::POST, Some(&operation(Method::POST, &["a:x b:y"])));
     assert_eq!((decision.reason, decision.dry_run), (Reason::MissingScope, false));
 }
@@ -319,7 +321,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
             deny,
             operations: named.then(|| "op".to_owned()).into_iter().collect(),
             unknown_allowed,
-            rules,
+            rules: rules.into(),
             mode,
             ..Policy::default()
         },

@@ -135,15 +135,20 @@ fn judge<'a>(
             return refused(method, path, operation, decision);
         }
     };
-    let needs = classified.route.as_ref().map(|route| Needs::of(route, query, body.as_ref())).transpose();
-    let (operation, action_of, needs, unknown) = match needs {
-        Ok(needs) => (operation, None, needs.unwrap_or_default(), None),
-        Err(unknown) => (None, operation, Needs::default(), Some(unknown.to_string())),
+    let route = classified.route.as_ref();
+    let (needs, unknown) = match route.map(|route| Needs::of(route, query, body.as_ref())) {
+        None => (Needs::default(), None),
+        Some(Ok(needs)) => (needs, None),
+        Some(Err(unknown)) => (
+            route.map(|route| Needs::of_unknown_action(route, query, body.as_ref())).unwrap_or_default(),
+            Some(unknown.to_string()),
+        ),
     };
     let headers = HeaderMap::new();
     let request = Request {
         path: &path,
         query,
+        action_is_unknown: unknown.is_some(),
         needs: needs.clone(),
         body: body.as_ref(),
         caller: imagined.caller,
@@ -152,6 +157,7 @@ fn judge<'a>(
     };
     let decision = decide(policy, &request);
     let account = account(policy, &request, &decision.required);
+    let (operation, action_of) = if unknown.is_some() { (None, operation) } else { (operation, None) };
     let note = decision.note.clone().or(unknown);
     Trial { path, method, operation, action_of, needs, decision: Decision { note, ..decision }, account }
 }
@@ -237,5 +243,24 @@ mod tests {
             try_request(&policy, Catalogue::embedded(), Imagined::new("GET", "/v2//droplets")).unwrap();
         assert_eq!(trial.decision.effect, Effect::Deny);
         assert_eq!(trial.decision.reason.code(), "path_not_canonical");
+    }
+
+    #[test_case("", "unknown_allowed"; "by the widest grant")]
+    #[test_case("deny = [\"droplet:update\"]", "denied_scope"; "unless the operation's scope is denied")]
+    #[test_case("[[rule]]\neffect = \"deny\"\noperations = [\"dropletActions_post\"]", "denied_by_rule"; "or the operation")]
+    #[test_case("[[rule]]\neffect = \"deny\"\nresources = { droplet = [1] }", "denied_by_rule"; "or the resource")]
+    fn an_unknown_action_of_a_known_operation_passes(denial: &str, reason: &str) {
+        let catalogue = Catalogue::embedded();
+        let text = format!("unknown = \"allow\"\nallow = [\"api:write\"]\n{denial}");
+        let policy =
+            super::super::document::parse("p", &text, std::path::Path::new("p.toml"), catalogue).unwrap();
+        let imagined = Imagined {
+            body: Some(br#"{"type":"new_thing"}"#),
+            ..Imagined::new("POST", "/v2/droplets/1/actions")
+        };
+        let trial = try_request(&policy, catalogue, imagined).unwrap();
+        assert_eq!(trial.decision.reason.code(), reason);
+        assert_eq!(trial.decision.effect == Effect::Allow, reason == "unknown_allowed");
+        assert_eq!(trial.action_of.map(|operation| operation.name.as_str()), Some("dropletActions_post"));
     }
 }

@@ -193,15 +193,17 @@ impl<'a> Judge<'a> {
             Known::Head => (None, false),
             Known::All(body) => (body, true),
         };
-        let needs = classified.route.as_ref().map(|route| match whole {
+        let route = classified.route.as_ref();
+        let needs = route.map(|route| match whole {
             true => Needs::of(route, query, body),
             false => Ok(Needs::of_head(route, query)),
         });
-        // What nobody knows the action of is no known operation.
-        let (operation, needs) = match needs {
-            Some(Ok(needs)) => (classified.route.as_ref().map(|route| route.operation), needs),
-            Some(Err(_)) | None => (None, Needs::default()),
+        let (needs, action_is_unknown) = match (route, needs) {
+            (_, Some(Ok(needs))) => (needs, false),
+            (Some(route), Some(Err(_))) => (Needs::of_unknown_action(route, query, body), true),
+            (None, _) | (_, None) => (Needs::default(), false),
         };
+        let operation = route.map(|route| route.operation);
         self.outcome.names(&needs.resources);
         let subject = &principal.subject;
         let request = decide::Request {
@@ -210,6 +212,7 @@ impl<'a> Judge<'a> {
             query,
             headers: &self.head.headers,
             operation,
+            action_is_unknown,
             needs,
             body,
             caller: Caller {
@@ -303,7 +306,7 @@ impl<'a> Judge<'a> {
 
     /// Reads the body to its end, once.
     async fn read(&mut self, limit: usize, too_large: Reason) -> Result<Bytes, Stop> {
-        let body = match std::mem::replace(&mut self.body, Held::Lost) {
+        let mut body = match std::mem::replace(&mut self.body, Held::Lost) {
             Held::Coming(body) => body,
             Held::Read(bytes) => {
                 self.body = Held::Read(bytes.clone());
@@ -317,9 +320,13 @@ impl<'a> Judge<'a> {
             self.body = Held::Coming(body);
             return Err(too_large_stop(too_large, limit));
         }
-        let bytes = match timeout(patience, Limited::new(body, limit).collect()).await {
+        let bytes = match timeout(patience, Limited::new(&mut body, limit).collect()).await {
             Err(_) => return Err(Stop::because(Reason::BodyTimeout, "the request body took too long")),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large_stop(too_large, limit)),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                // The rest is only there to be left unread.
+                self.body = Held::Coming(body);
+                return Err(too_large_stop(too_large, limit));
+            }
             Ok(Err(error)) => return Err(self.broken_off(&*error)),
             Ok(Ok(collected)) if collected.trailers().is_some() => {
                 return Err(Stop::new(Reason::MalformedRequest, &Fault::Trailers));

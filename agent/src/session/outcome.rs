@@ -145,8 +145,11 @@ impl Outcome {
     /// Which resources it names. Of a body's content nothing goes into a record but ids; a kind that it also
     /// names in words is left out, so that what is recorded of a kind is all of it.
     pub(super) fn names(&mut self, named: &[Named<'_>]) {
-        let in_words =
-            |named: &&Named<'_>| matches!(named.place, Where::At(Place::Body(_))) && !is_id(&named.value);
+        let in_words = |named: &&Named<'_>| match named.place {
+            // What is to be a new thing's name is a word, also where it looks like an id.
+            Where::At(place @ Place::Body(_)) => place.is_name() || !is_id(&named.value),
+            Where::At(Place::Query(_)) | Where::Path(_) => false,
+        };
         let hidden: Vec<_> = named.iter().filter(in_words).map(|named| &named.kind).collect();
         let told = named.iter().filter(|named| !hidden.contains(&&named.kind));
         if let Some(request) = &mut self.record.request {

@@ -36,6 +36,9 @@ use tokio::time::timeout;
 const MAX_DRAINED_BYTES: u64 = 64 * 1024;
 /// How long that may take.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+/// As much of it is read over HTTP/2, and so long.
+const MAX_DRAINED_HTTP2_BYTES: u64 = 16 * 1024 * 1024;
+const DRAIN_HTTP2_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the requests of one connection share.
 #[derive(Debug)]
@@ -176,24 +179,31 @@ async fn refuse(
     }
     let detail = is_error.then_some(message);
     outcome.refused(reason, response.status(), detail, response.body().len(), arrived);
-    if head.version != Version::HTTP_2 && !drain(head, body).await {
+    if !drain(head, body).await && head.version != Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body: Bytes| Reply::Own(Some(body)))
 }
 
-/// Reads a small body to its end; false where the connection cannot go on because of what is left.
+/// Reads what is left of a body to its end, within limits; false where the connection cannot go on because of
+/// what is left then.
 async fn drain(head: &request::Parts, body: Option<impl Body<Data = Bytes> + Unpin>) -> bool {
     let Some(mut body) = body else { return false };
     if body.is_end_stream() {
         return true;
     }
     // Whoever waits for `100 Continue` must get the refusal instead, and sends no body.
-    if body.size_hint().lower() > MAX_DRAINED_BYTES || head.headers.contains_key(header::EXPECT) {
+    if head.headers.contains_key(header::EXPECT) {
         return false;
     }
+    // Over HTTP/1 the connection can be ended behind the answer. Over HTTP/2 the stream would be reset, and curl
+    // for one then gives up the answer with the upload.
+    let (mut left, patience) = match head.version {
+        Version::HTTP_2 => (MAX_DRAINED_HTTP2_BYTES, DRAIN_HTTP2_PATIENCE),
+        _ if body.size_hint().lower() > MAX_DRAINED_BYTES => return false,
+        _ => (MAX_DRAINED_BYTES, DRAIN_PATIENCE),
+    };
     let read = async {
-        let mut left = MAX_DRAINED_BYTES;
         while let Some(frame) = body.frame().await {
             let length = frame.ok().map_or(u64::MAX, |frame| frame.data_ref().map_or(0, Bytes::len) as u64);
             match left.checked_sub(length) {
@@ -203,7 +213,7 @@ async fn drain(head: &request::Parts, body: Option<impl Body<Data = Bytes> + Unp
         }
         true
     };
-    timeout(DRAIN_PATIENCE, read).await.unwrap_or(false)
+    timeout(patience, read).await.unwrap_or(false)
 }
 
 /// What a refusal needs of a head that has gone to the upstream.

@@ -6,7 +6,7 @@ use super::{
     requests::{Condition, Variants, conditions, lists, maps, variants},
     secrets::{Filters, Part, filters},
     source::{Endpoint, Parameter, Scope, Source},
-    targets::{Naming, OTHER_KINDS, targets},
+    targets::{Naming, OTHER_KINDS, Whole, targets, wholes},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -128,6 +128,7 @@ impl Entry {
         write_rows(text, "conditions", self.conditions.iter().map(condition_row));
         write_rows(text, "variants", self.variants.iter().map(variants_row));
         write_rows(text, "targets", self.targets.iter().map(target_row));
+        write_rows(text, "wholes", wholes(&endpoint.operation_id).map(whole_row));
         write_rows(text, "filters", self.filters.iter().flat_map(filter_rows));
         text.push_str(" },\n");
         Ok(())
@@ -164,6 +165,11 @@ fn target_row((naming, at): (&Naming, &Vec<String>)) -> String {
         Naming::Beside(field) => format!("kind_by = {}", quote(field)),
     };
     format!("{kind}, at = {}", places(folded(at)))
+}
+
+fn whole_row(whole: Whole) -> String {
+    let Whole { kind, at, unless, is } = whole;
+    format!("kind = {}, at = {}, unless = {}, is = {}", quote(kind), quote(at), quote(unless), list(is))
 }
 
 fn filter_rows(((part, scope), pointers): (&(Part, String), &BTreeSet<String>)) -> Vec<String> {

@@ -23,6 +23,13 @@ pub(crate) struct Variants {
 /// The end of the paths whose operations are several actions, told apart by the body.
 const ACTIONS: &str = "/actions";
 
+/// What the facts lack: operation, place, beginning and scope. The spec's pattern of URNs has no apps, yet its own
+/// table of the resources of a project has them, and Terraform sends them.
+const MORE: [(&str, &str, &str, &str); 2] = [
+    ("projects_assign_resources", "/resources/*", "do:app:", "app:read"),
+    ("projects_assign_resources_default", "/resources/*", "do:app:", "app:read"),
+];
+
 /// The conditions of the facts, in their order; derived ones count as much as explicit ones.
 pub(crate) fn conditions(endpoint: &Endpoint) -> anyhow::Result<Vec<Condition>> {
     let conditions = endpoint.conditional_scopes.iter().map(|condition| {
@@ -33,7 +40,12 @@ pub(crate) fn conditions(endpoint: &Endpoint) -> anyhow::Result<Vec<Condition>> 
             needs: condition.requires.clone(),
         })
     });
-    conditions.collect()
+    let more =
+        MORE.iter().filter(|(name, ..)| *name == endpoint.operation_id).map(|(_, at, begins, scope)| {
+            let (at, begins) = ((*at).to_owned(), Some((*begins).to_owned()));
+            Ok(Condition { at, is: None, begins, needs: vec![(*scope).to_owned()] })
+        });
+    conditions.chain(more).collect()
 }
 
 /// The actions: every place that conditions compare with a value, and the choice that a path of actions has.

@@ -150,6 +150,27 @@ const URNS: [(&str, &str); 6] = [
 /// Values whose kind another field beside them tells: the end of their pointer, and that field.
 const BESIDE: [(&str, &str); 2] = [("resources/*/resource_id", "resource_type"), ("rules/*/value", "type")];
 
+/// Elements of lists that mean all things of a kind unless a field beside their name holds one of these words: a
+/// Spaces key's grant without a bucket, or with `fullaccess`, is for every bucket.
+const WHOLES: [(&str, Whole); 3] =
+    [("spacesKey_create", GRANTS), ("spacesKey_patch", GRANTS), ("spacesKey_update", GRANTS)];
+const GRANTS: Whole =
+    Whole { kind: "space", at: "/grants/*/bucket", unless: "permission", is: &["read", "readwrite"] };
+
+/// A list of which some elements mean all things of a kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole {
+    pub(crate) kind: &'static str,
+    pub(crate) at: &'static str,
+    pub(crate) unless: &'static str,
+    pub(crate) is: &'static [&'static str],
+}
+
+/// The lists of an operation's body of which some elements mean all things of a kind.
+pub(crate) fn wholes(operation: &str) -> impl Iterator<Item = Whole> {
+    WHOLES.into_iter().filter(move |(name, _)| *name == operation).map(|(_, whole)| whole)
+}
+
 /// How the kind of what stands at some places is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Naming {

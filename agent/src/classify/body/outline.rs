@@ -32,6 +32,12 @@ impl<'a> Outline<'a> {
                 outline.descend(holder).fields.entry(sibling).or_default();
             }
         }
+        for whole in &operation.wholes {
+            let Place::Body(pointer) = &whole.place else { continue };
+            if let Some((holder, _)) = pointer.split_last() {
+                outline.descend(holder).fields.entry(&whole.field).or_default();
+            }
+        }
         for pointer in &operation.maps {
             outline.reach(pointer).is_map = true;
         }

@@ -221,8 +221,8 @@ fn what_the_query_decides_may_not_stand_in_the_body(name: &str, body: &str) {
 #[test_case("projects_assign_resources", r#"{"resources":["droplet:1"]}"#, "is no URN"; "no urn")]
 #[test_case("projects_assign_resources", r#"{"resources":["do:droplet:"]}"#, "is no URN"; "a urn without an id")]
 #[test_case("projects_assign_resources", r#"{"resources":{"0":"do:droplet:1"}}"#, "object in place of a list"; "urns by number")]
-#[test_case("tags_assign_resources", r#"{"resources":[{"resource_id":"1"}]}"#, "nothing beside it"; "no kind")]
-#[test_case("tags_assign_resources", r#"{"resources":[{"resource_id":"1","resource_type":1}]}"#, "nothing beside it"; "a number for a kind")]
+#[test_case("tags_assign_resources", r#"{"resources":[{"resource_id":"1"}]}"#, "no plain word beside it"; "no kind")]
+#[test_case("tags_assign_resources", r#"{"resources":[{"resource_id":"1","resource_type":1}]}"#, "no plain word beside it"; "a number for a kind")]
 #[test_case("tags_assign_resources", r#"{"resources":["1"]}"#, "single value in place of an object"; "no object")]
 fn other_types_than_the_apis_are_malformed(name: &str, body: &str, expected: &str) {
     let error = parse(body.as_bytes(), operation(name), &[]).unwrap_err().to_string();

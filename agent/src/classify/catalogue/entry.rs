@@ -5,7 +5,7 @@ use super::{
         Condition, Filter, Pointer, Scope,
         condition::{Place, Test},
         filter::Kind,
-        needs::{Naming, Target, Variants},
+        needs::{Naming, Target, Variants, Whole},
         operation::Form,
     },
     Catalogue,
@@ -43,6 +43,8 @@ pub(super) struct Entry {
     #[serde(default)]
     targets: Vec<TargetEntry>,
     #[serde(default)]
+    wholes: Vec<WholeEntry>,
+    #[serde(default)]
     filters: Vec<FilterEntry>,
     #[serde(default)]
     maps: Vec<String>,
@@ -78,6 +80,15 @@ struct TargetEntry {
     kind: Option<String>,
     kind_by: Option<String>,
     at: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WholeEntry {
+    kind: String,
+    at: String,
+    unless: String,
+    is: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +170,25 @@ impl Entry {
             }
         }
         Ok(targets)
+    }
+
+    pub(super) fn wholes(&self, catalogue: &Catalogue) -> Result<Vec<Whole>, String> {
+        let wholes = self.wholes.iter().map(|entry| {
+            if !catalogue.kinds.contains_key(&entry.kind) {
+                return Err(format!("names the unknown resource `{}`", entry.kind));
+            }
+            let pointer = body(&entry.at)?;
+            if pointer.parent().is_none() {
+                return Err(format!("has no field beside `{}`", entry.at));
+            }
+            Ok(Whole {
+                kind: entry.kind.as_str().into(),
+                place: Place::Body(pointer),
+                field: entry.unless.as_str().into(),
+                parts: entry.is.iter().map(|part| part.as_str().into()).collect(),
+            })
+        });
+        wholes.collect()
     }
 
     pub(super) fn filters(&self, catalogue: &Catalogue) -> Result<Vec<Filter>, String> {

@@ -26,8 +26,8 @@ const ADDRESS: &str = "ip_addr";
 /// Why a value names no resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoResource {
-    /// The field that tells the kind is not there, or no string.
-    #[error("has nothing beside it that says what it is")]
+    /// The field that tells the kind is not there, or no word.
+    #[error("has no plain word beside it that says what it is")]
     NoKind,
     /// It is another thing, such as an address.
     #[error("is no resource")]
@@ -61,11 +61,17 @@ pub(super) fn named<'a>(
         Naming::Urn => {
             let parts = value.strip_prefix("do:").and_then(|rest| rest.split_once(':'));
             let (word, id) =
-                parts.filter(|(word, id)| !word.is_empty() && !id.is_empty()).ok_or(NoResource::NoUrn)?;
+                parts.filter(|(word, id)| is_word(word) && !id.is_empty()).ok_or(NoResource::NoUrn)?;
             of_word(word, id)
         }
-        Naming::Beside(_) => of_word(word.filter(|word| !word.is_empty()).ok_or(NoResource::NoKind)?, value),
+        Naming::Beside(_) => of_word(word.filter(|word| is_word(word)).ok_or(NoResource::NoKind)?, value),
     }
+}
+
+/// Whether a word can be one of the API's for a kind. Another spelling of one must not pass for an unknown kind.
+fn is_word(word: &str) -> bool {
+    !word.is_empty()
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// A value as the identifier of a resource: none for what says nothing or is no identifier.

@@ -144,7 +144,8 @@ fn every_condition_adds_its_scopes_when_it_is_true_and_not_when_it_is_false() {
             }
         }
     }
-    assert_eq!(conditions, 88);
+    // Those of the facts, and apps as a project's resources.
+    assert_eq!(conditions, 88 + 2);
 }
 
 /// Every value of every choice, for the choices of which each value needs something: none needs another's scope.
@@ -207,6 +208,35 @@ fn an_action_that_the_catalogue_does_not_know_is_refused() {
             }
         }
     }
+}
+
+#[test]
+fn a_known_action_in_another_spelling_is_malformed() {
+    for operation in Catalogue::embedded().operations() {
+        for variants in &operation.variants {
+            for known in &variants.known {
+                let known = whole(known, variants.by_prefix);
+                for spelling in [known.to_uppercase(), format!(" {known}"), known.replace('o', "O\u{200b}")] {
+                    let mut example = Example::of(operation);
+                    example.put(&variants.place, spelling.clone().into());
+                    let parsed =
+                        body::parse(&serde_json::to_vec(&example.body).unwrap(), Some(operation), &[]);
+                    assert_eq!(parsed.is_ok(), spelling == known, "{} {spelling}", operation.name);
+                }
+                let mut example = Example::of(operation);
+                let unknown = if variants.by_prefix { "do:gadget:1" } else { "frobnicate" };
+                example.put(&variants.place, unknown.into());
+                body::parse(&serde_json::to_vec(&example.body).unwrap(), Some(operation), &[]).unwrap();
+            }
+        }
+    }
+}
+
+#[test_case("security_create_scan_rule", json!({"resource": "do:Droplet:1"}); "a urn in capitals")]
+#[test_case("security_create_scan_rule", json!({"resource": "do:droplet = [1] #:1"}); "a urn that holds more")]
+#[test_case("databases_update_firewall_rules", json!({"rules": [{"type": "Droplet", "value": "1"}]}); "beside, in capitals")]
+fn a_kind_is_a_plain_word(name: &str, body: Value) {
+    assert!(body::parse(&serde_json::to_vec(&body).unwrap(), Some(operation(name)), &[]).is_err());
 }
 
 #[test]
@@ -296,13 +326,23 @@ fn named(needs: &Needs<'_>) -> Vec<String> {
     &["droplet 11", "volume data"]; "an id as text")]
 #[test_case("tags_assign_resources", "", json!({"resources": [{"resource_id": "1", "resource_type": "droplet"},
     {"resource_id": "2", "resource_type": "database"}]}), &["tag 1", "droplet 1", "database_cluster 2"]; "the kind beside")]
-#[test_case("projects_assign_resources", "", json!({"resources": ["do:droplet:1", "do:dbaas:2", "do:space:a.b", "do:domain:x.y"]}),
-    &["project 1", "droplet 1", "database_cluster 2", "space a.b", "domain x.y"]; "urns")]
+#[test_case("projects_assign_resources", "", json!({"resources": ["do:droplet:1", "do:dbaas:2", "do:space:a.b", "do:app:c"]}),
+    &["project 1", "droplet 1", "database_cluster 2", "space a.b", "app c"]; "urns")]
 #[test_case("databases_update_firewall_rules", "", json!({"rules": [{"type": "ip_addr", "value": "10.0.0.1"},
     {"type": "k8s", "value": "k"}, {"type": "tag", "value": "t"}]}),
     &["database_cluster 1", "kubernetes_cluster k", "tag t"]; "an address is no resource")]
-#[test_case("spacesKey_create", "", json!({"name": "k", "grants": [{"bucket": "a"}, {"bucket": ""}]}),
-    &["space a", "spaces_key k"]; "buckets")]
+#[test_case("spacesKey_create", "", json!({"name": "k", "grants": [{"bucket": "a", "permission": "read"},
+    {"bucket": "b", "permission": "readwrite"}]}), &["space a", "space b", "spaces_key k"]; "buckets")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "read"},
+    {"bucket": "", "permission": "read"}]}), &["space a", "space *"]; "a grant of no bucket is for all of them")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "read"}, {"permission": "read"}]}),
+    &["space a", "space *"]; "a grant without a bucket")]
+#[test_case("spacesKey_create", "", json!({"grants": [{"bucket": "a", "permission": "fullaccess"}]}),
+    &["space a", "space *"]; "full access is to all buckets")]
+#[test_case("spacesKey_update", "", json!({"grants": [{"bucket": "a"}]}),
+    &["spaces_key 1", "space a", "space *"]; "a grant without a permission")]
+#[test_case("spacesKey_patch", "", json!({"grants": [{"bucket": "a", "permission": "read"}, null]}),
+    &["spaces_key 1", "space a", "space *"]; "no grant at all may be any")]
 #[test_case("spacesKey_list", "bucket=a", json!({}), &["space a"]; "a bucket in the query")]
 #[test_case("vpcs_create_peerings", "", json!({"name": "p", "vpc_id": "2"}), &["vpc 1", "vpc 2", "vpc_peering p"]; "the other side")]
 #[test_case("databases_create_cluster", "", json!({"name": "new", "backup_restore": {"database_name": "old"}}),
@@ -330,7 +370,7 @@ fn every_word_for_a_kind_is_a_kind_of_the_catalogue() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 2 * 5 + 2 * 9);
+    assert_eq!(checked, 2 * 5 + 2 * 10);
     for word in ["k8s", "app", "tag", "droplet"] {
         assert!(kinds.contains(&kind_of_word(word).unwrap()), "{word}");
     }

@@ -52,7 +52,11 @@ impl<'c> Reader<'c> {
             }
             names.iter().map(|name| name.as_ref().clone()).collect::<Vec<_>>()
         });
-        let concerned = self.concerned(operations.as_deref(), scopes.unwrap_or_default(), effect);
+        let is_narrowed_further = keys.resources.is_some() || keys.when.is_some();
+        let concerned = match is_narrowed_further {
+            true => self.concerned(operations.as_deref(), scopes.unwrap_or_default(), effect),
+            false => Vec::new(),
+        };
         Constraint {
             resources: keys
                 .resources
@@ -156,11 +160,12 @@ impl<'c> Reader<'c> {
 /// Whether a rule of the effect can make a difference to some request for the operation by this grant.
 fn can_touch(grant: &Grant, operation: &Operation, effect: Effect) -> bool {
     let access = Access::of(&operation.method, operation);
-    let alternatives = operation.alternatives();
+    let own = || operation.scopes.iter().flatten().chain(&operation.hardened);
+    let is_unscoped = own().next().is_none();
     let by_request = operation.conditions.iter().flat_map(|condition| &condition.requires);
     let by_answer = operation.filters.iter().map(|filter| &filter.requires);
-    let mut scopes = alternatives.iter().flatten().chain(by_request).chain(by_answer);
-    match (effect, alternatives.is_empty()) {
+    let mut scopes = own().chain(by_request).chain(by_answer);
+    match (effect, is_unscoped) {
         (Effect::Allow, true) => grant.gives_unscoped(access),
         (Effect::Deny, true) => grant.takes_unscoped(access),
         (Effect::Allow, false) => {

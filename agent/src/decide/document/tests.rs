@@ -53,7 +53,8 @@ fn every_key_reaches_the_policy() {
                 reason: None,
                 mode: None,
             },
-        ],
+        ]
+        .into(),
         limits: Vec::new(),
         unknown_allowed: true,
     };

@@ -37,6 +37,8 @@ fn all<'a>(values: &[(&'a str, &str)]) -> Vec<Named<'a>> {
     &[("database_cluster", "9cc10173-E9EA-4176-9dbc-a4cee4c4ff30")], true; "uuids have no case")]
 #[test_case(&[("space", &["Logs"])], &[("space", "logs")], false; "buckets have case")]
 #[test_case(&[("space", &["logs"])], &[("space", "")], false; "no bucket means all of them")]
+#[test_case(&[("space", &["logs", "?"])], &[("space", "logs"), ("space", "*")], false; "all of them are more than one")]
+#[test_case(&[("space", &["*"])], &[("space", "*")], true; "all of them where any is allowed")]
 #[test_case(&[("reserved_ipv6", &["2604:a880::1"])], &[("reserved_ipv6", "2604:A880:0::1")], true; "addresses as they are meant")]
 fn an_allow_rule_covers(entries: &[(&str, &[&str])], values: &[(&str, &str)], expected: bool) {
     assert_eq!(resources(entries).cover(&all(values)), expected);
@@ -49,10 +51,35 @@ fn an_allow_rule_covers(entries: &[(&str, &[&str])], values: &[(&str, &str)], ex
 #[test_case(&[("droplet", &["17"])], &[("droplet", "17.0")], true; "what is no number may be any")]
 #[test_case(&[("droplet", &["17"])], &[("droplet", "18")], false; "another number")]
 #[test_case(&[("space", &["Logs"])], &[("space", "logs")], true; "whatever the case")]
+#[test_case(&[("space", &["logs"])], &[("space", "*")], true; "all of them are also this one")]
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.001")], true; "what is no address may be any")]
 #[test_case(&[("reserved_ip", &["192.0.2.1"])], &[("reserved_ip", "192.0.2.2")], false; "another address")]
 fn a_deny_rule_touches(entries: &[(&str, &[&str])], values: &[(&str, &str)], expected: bool) {
-    assert_eq!(resources(entries).touch(&all(values)), expected);
+    assert_eq!(resources(entries).touch(&all(values), Access::Read), expected);
+}
+
+#[test_case(Access::Write, "droplet", true; "a write may be for any Droplet with the tag")]
+#[test_case(Access::Read, "droplet", false; "a read changes none")]
+#[test_case(Access::Write, "domain", false; "domains have no tags")]
+fn a_tag_in_the_query_selects(access: Access, kind: &str, expected: bool) {
+    let place = Place::Query("tag_name".into());
+    let tagged = [Named { place: Where::At(&place), ..named("tag", "web") }];
+    assert_eq!(resources(&[(kind, &["1"])]).touch(&tagged, access), expected);
+}
+
+#[test_case("db-7", Where::Path("id"), true; "a name in place of an id may be any")]
+#[test_case("4DE7AC8B-495b-4884-9a69-1050c6793cd6", Where::Path("id"), true; "the id in another case")]
+#[test_case("00000000-495b-4884-9a69-1050c6793cd6", Where::Path("id"), false; "another id")]
+fn a_denied_uuid_touches(value: &str, place: Where<'_>, expected: bool) {
+    let rule = resources(&[("volume", &["4de7ac8b-495b-4884-9a69-1050c6793cd6"])]);
+    assert_eq!(rule.touch(&[Named { place, ..named("volume", value) }], Access::Write), expected);
+}
+
+#[test]
+fn a_denied_id_leaves_new_things_alone() {
+    let place = Place::Body(Pointer::parse("/name").unwrap());
+    let made = [Named { place: Where::At(&place), ..named("droplet", "web") }];
+    assert!(!resources(&[("droplet", &["1"])]).touch(&made, Access::Write));
 }
 
 #[test]
@@ -74,7 +101,7 @@ fn a_new_things_name_is_no_id() {
 #[test_case("*aab", "aaaab", true; "going back")]
 #[test_case("[a]", "a", false; "brackets mean nothing")]
 fn globs_fit_whole_values(pattern: &str, value: &str, expected: bool) {
-    assert_eq!(Pattern(pattern.to_owned()).fits(value), expected);
+    assert_eq!(fits(pattern, value), expected);
 }
 
 proptest! {
@@ -89,7 +116,7 @@ proptest! {
                 _ => false,
             }
         }
-        prop_assert_eq!(Pattern(pattern.clone()).fits(&value), naive(&pattern, &value));
+        prop_assert_eq!(fits(&pattern, &value), naive(&pattern, &value));
     }
 
     #[test]
@@ -100,6 +127,6 @@ proptest! {
     ) {
         let rule = resources(&[(kind, &[&pattern])]);
         let named = [named(kind, &value)];
-        prop_assert!(!rule.cover(&named) || rule.touch(&named));
+        prop_assert!(!rule.cover(&named) || rule.touch(&named, Access::Read));
     }
 }

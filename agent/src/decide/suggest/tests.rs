@@ -86,6 +86,27 @@ fn odd_characters_stay_in_their_string() {
     assert!(text.contains(r#"domain = ["a\"b\\c"]"#), "{text}");
 }
 
+#[test_case::test_case("droplet = [\"1\"] }\n[[rule]]\neffect = \"allow\"\nscopes = [\"api\\u003awrite\"]\n#"; "toml")]
+#[test_case::test_case("gadget"; "a word")]
+fn a_kind_that_the_catalogue_does_not_have_narrows_nothing(kind: &str) {
+    let calls = [call("security_create_scan_rule", "security:create", &[(kind, "1")])];
+    let expected = "scopes = [\"security:create\"]\noperations = [\"security_create_scan_rule\"]";
+    assert_eq!(rules_of(&calls), [expected]);
+}
+
+#[test]
+fn an_operation_that_the_catalogue_does_not_have_is_left_out() {
+    let odd = "a\nallow = [\"api:write\"]\n#";
+    assert_eq!(rules_of(&[call(odd, "droplet:read", &[]), call(odd, "", &[])]), Vec::<String>::new());
+}
+
+#[test]
+fn where_the_calls_come_from_is_one_line() {
+    let text = policy(&[], Catalogue::embedded(), "of a\nallow = [\"api:write\"]");
+    assert!(text.starts_with("# The least policy for the 0 calls of a\\nallow = "), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+}
+
 #[test]
 fn nothing_recorded_is_nothing_allowed() {
     assert_eq!(rules_of(&[]), Vec::<String>::new());

@@ -87,6 +87,7 @@ impl Asked {
             query: self.query.as_deref(),
             headers: &self.headers,
             operation: Catalogue::embedded().operation(self.operation),
+            action_is_unknown: false,
             needs: Needs { resources: named.collect(), ..Needs::default() },
             body: self.body.as_ref(),
             caller: self.caller,

@@ -230,7 +230,16 @@ fn any_policy_for(asked: &Asked) -> impl Strategy<Value = Policy> + use<> {
                 allow.extend(all.clone());
             }
             let operations = operations.flatten().into_iter().collect();
-            Policy { allow, deny, rules, limits, operations, mode, unknown_allowed, ..Policy::default() }
+            Policy {
+                allow,
+                deny,
+                rules: rules.into(),
+                limits,
+                operations,
+                mode,
+                unknown_allowed,
+                ..Policy::default()
+            }
         },
     )
 }
