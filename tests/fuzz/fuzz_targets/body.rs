@@ -15,7 +15,7 @@ use tidegate::classify::{
 use tidegate_fuzz::{Choice, Tree, folded};
 
 static CHOICE: LazyLock<Choice> =
-    LazyLock::new(|| Choice::of(|operation| operation.has_telling_body() || operation.names_in_body()));
+    LazyLock::new(|| Choice::of(|operation| operation.has_telling_body() || !operation.targets.is_empty()));
 
 fuzz_target!(|input: &[u8]| {
     let (operation, bytes) = CHOICE.split(input);

@@ -144,8 +144,8 @@ pub(super) fn any_extra(operation: Option<&'static Operation>) -> impl Strategy<
 }
 
 pub(super) fn any_named(operation: Option<&'static Operation>) -> impl Strategy<Value = Named<'static>> {
-    let droplets = Catalogue::embedded().operation("tags_assign_resources").unwrap();
-    let places: Vec<_> = operation.into_iter().chain([droplets]).flat_map(places).collect();
+    let elsewhere = ["droplet", "tag"].map(|kind| (Cow::from(kind), Where::Path("elsewhere")));
+    let places: Vec<_> = operation.into_iter().flat_map(places).chain(elsewhere).collect();
     (prop::sample::select(places), prop::sample::select(&VALUES[..]))
         .prop_map(|((kind, place), value)| Named { kind, value: value.to_owned(), place })
 }
