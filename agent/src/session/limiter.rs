@@ -3,7 +3,7 @@
 //! A window slides: it holds the time of every request within it, as the API's own does, so that no moment lets
 //! twice the limit through. A time takes eight bytes, and a window holds at most
 //! [`MAX_COUNT`](crate::decide::limit::MAX_COUNT) of them: of a rate there is one for each workload, of a share
-//! one for each of its tokens, up to [`MAX_TOKENS`]. What has left its window is forgotten.
+//! one for each of its tokens, up to `MAX_TOKENS`. What has left its window is forgotten.
 
 mod window;
 
