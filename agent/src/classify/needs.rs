@@ -227,7 +227,14 @@ impl<'a> Request<'_, 'a> {
             place: Where::Path(name),
         }));
         needs.resources.extend(self.in_query());
-        needs.resources.extend(operation.targets.iter().flat_map(|target| self.in_body(target)));
+        if let Some(body) = self.body {
+            for target in &operation.targets {
+                let named = values(target, body).into_iter();
+                needs
+                    .resources
+                    .extend(named.filter_map(|(value, word)| resource::named(target, &value, word).ok()));
+            }
+        }
         needs.resources.extend(operation.wholes.iter().filter_map(|whole| whole.named(self.body?)));
         needs
     }
@@ -307,12 +314,6 @@ impl<'a> Request<'_, 'a> {
         }
         named
     }
-
-    fn in_body(&self, target: &'a Target) -> Vec<Named<'a>> {
-        let Some(body) = self.body else { return Vec::new() };
-        let values = values(target, body).into_iter();
-        values.filter_map(|(value, word)| resource::named(target, &value, word).ok()).collect()
-    }
 }
 
 impl Variants {
@@ -344,7 +345,7 @@ impl Variants {
 }
 
 /// The values at a target in the body, each with the word beside it that tells its kind.
-fn values<'v>(target: &Target, body: &'v Value) -> Vec<(String, Option<&'v str>)> {
+fn values<'v>(target: &Target, body: &'v Value) -> Vec<(Cow<'v, str>, Option<&'v str>)> {
     let Place::Body(pointer) = &target.place else { return Vec::new() };
     let beside = match &target.naming {
         Naming::Beside(sibling) => pointer.parent().map(|(holder, field)| (sibling, holder, field)),

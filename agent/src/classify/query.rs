@@ -1,7 +1,7 @@
 //! The query, taken apart. Pure.
 
 use super::{Error, Operation, fold, form};
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// The parameter that makes some servers take a request for another method's.
 const OVERRIDE_PARAMETER: &str = "_method";
@@ -18,12 +18,12 @@ pub struct Pair<'a> {
 impl Pair<'_> {
     /// The name, decoded.
     pub fn name(&self) -> String {
-        decode(self.raw_name)
+        decode(self.raw_name).into_owned()
     }
 
     /// The value, decoded.
     pub fn value(&self) -> String {
-        decode(self.raw_value)
+        decode(self.raw_value).into_owned()
     }
 }
 
@@ -37,22 +37,22 @@ pub fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
 
 /// Undoes escapes and `+`, whatever comes of it.
 fn decode_anyhow(text: &str) -> Cow<'_, str> {
-    if is_bare(text) {
+    if is_plain(text) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(String::from_utf8_lossy(&form::decode(text.as_bytes())).into_owned())
 }
 
 /// Undoes escapes and `+`; a text whose bytes are no UTF-8 stays as it is, so that it equals no other.
-fn decode(text: &str) -> String {
-    if is_bare(text) {
-        return text.to_owned();
+fn decode(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
     }
-    String::from_utf8(form::decode(text.as_bytes())).unwrap_or_else(|_| text.to_owned())
+    String::from_utf8(form::decode(text.as_bytes())).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// Whether there is nothing to decode.
-fn is_bare(text: &str) -> bool {
+fn is_plain(text: &str) -> bool {
     !text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
 }
 
@@ -68,14 +68,14 @@ pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Er
         check_spelling(query, operation)?;
     }
     let lists = operation.map_or(&[][..], |operation| &operation.lists);
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for pair in pairs(query) {
-        let name = pair.name();
+        let name = decode(pair.raw_name);
         if !is_text(pair.raw_name) || !is_text(pair.raw_value) {
             let problem = "has bytes that are no UTF-8, or NUL, in or behind";
             return Err(Error::QueryAmbiguous(format!("{problem} `{}`", fold::shown(&name))));
         }
-        if seen.contains(&name) && !lists.contains(&name) {
+        if seen.contains(&name) && !lists.iter().any(|list| **list == *name) {
             return Err(Error::QueryAmbiguous(format!("has `{}` twice", fold::shown(&name))));
         }
         seen.insert(name);
@@ -86,7 +86,7 @@ pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Er
 /// Servers leave out what is no UTF-8, or put something in its place, and some end a text at NUL; so a deny rule
 /// would be asked about another name than theirs.
 fn is_text(text: &str) -> bool {
-    is_bare(text) || String::from_utf8(form::decode(text.as_bytes())).is_ok_and(|text| !text.contains('\0'))
+    is_plain(text) || String::from_utf8(form::decode(text.as_bytes())).is_ok_and(|text| !text.contains('\0'))
 }
 
 /// Printable ASCII with whole escapes.
@@ -116,16 +116,12 @@ fn check_override(query: &str) -> Result<(), Error> {
 /// A deciding parameter must be written as the API has it, and what the body decides must not stand in the query,
 /// from which some servers fill in what the body lacks.
 fn check_spelling(query: &str, operation: &Operation) -> Result<(), Error> {
-    let in_query: Vec<&str> = operation.query_names().collect();
-    let in_body: Vec<&str> = operation.body_names().collect();
     for pair in query.split('&') {
         for (index, piece) in pair.split(';').enumerate() {
             let given = name_of(piece);
             let bare = bare(given);
-            let among = |names: &[&str]| {
-                names.iter().find(|name| fold::folds_to(name, &bare)).map(|name| (*name).to_owned())
-            };
-            if let Some(name) = among(&in_query) {
+            let is_meant = |name: &&str| fold::folds_to(name, &bare);
+            if let Some(name) = operation.query_names().find(is_meant) {
                 let has_more = index > 0 || pair.contains(';');
                 if has_more {
                     return Err(Error::QueryAmbiguous(format!("has an unescaped `;` about `{name}`")));
@@ -136,7 +132,7 @@ fn check_spelling(query: &str, operation: &Operation) -> Result<(), Error> {
                         "has `{given}`, another spelling of `{name}`"
                     )));
                 }
-            } else if let Some(name) = among(&in_body) {
+            } else if let Some(name) = operation.body_names().find(is_meant) {
                 return Err(Error::QueryAmbiguous(format!("has `{name}`, which belongs in the body")));
             }
         }
@@ -154,7 +150,7 @@ fn bare(name: &str) -> String {
     let name = decode_anyhow(&once);
     let name = name.trim_start_matches(|c: char| c == '[' || c.is_whitespace());
     let name = name.split(['[', ']', '\0']).next().unwrap_or_default();
-    fold::folded(&name.replace('.', ""))
+    if name.contains('.') { fold::folded(&name.replace('.', "")) } else { fold::folded(name) }
 }
 
 #[cfg(test)]

@@ -97,30 +97,34 @@ const MAX_LISTED: usize = 8;
 /// What would be allowed in place of a denied request, as the end of a sentence; nothing where the policy has
 /// nothing near.
 pub(super) fn instead(policy: &Policy, reason: Reason, entry: Entry, missing: &[Scope]) -> Option<String> {
-    let rule = || match entry {
-        Entry::Rule(index) => policy.rules.get(index),
-        _ => None,
-    };
-    match reason {
-        Reason::ResourceNotAllowed => {
-            let resources = rule()?.constraint.resources.as_ref()?;
-            let kinds = resources
-                .entries()
-                .map(|(kind, patterns)| format!("{kind} {}", listed(patterns.map(str::to_owned).collect())));
-            Some(format!("allowed for {} only", kinds.collect::<Vec<_>>().join(" and ")))
-        }
-        Reason::ConditionNotMet => {
-            let when = rule()?.constraint.when.as_ref()?;
-            Some(format!("allowed only when {}", when.text()))
-        }
-        Reason::MissingScope => {
-            let missing = missing.first()?;
-            let words = allowed_of_resource(policy, missing);
-            let resource = missing.resource();
-            (!words.is_empty()).then(|| format!("of {resource} this policy allows {}", listed(words)))
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "no other reason has something near")]
-        _ => None,
+    let rule = || if let Entry::Rule(index) = entry { policy.rules.get(index) } else { None };
+    if reason == Reason::ResourceNotAllowed {
+        let resources = rule()?.constraint.resources.as_ref()?;
+        let kinds = resources
+            .entries()
+            .map(|(kind, patterns)| format!("{kind} {}", listed(patterns.map(str::to_owned).collect())));
+        Some(format!("allowed for {} only", kinds.collect::<Vec<_>>().join(" and ")))
+    } else if reason == Reason::ConditionNotMet {
+        let when = rule()?.constraint.when.as_ref()?;
+        let words = when.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(format!("allowed only when {}", shortened(&words)))
+    } else if reason == Reason::MissingScope {
+        let missing = missing.first()?;
+        let words = allowed_of_resource(policy, missing);
+        let resource = missing.resource();
+        (!words.is_empty()).then(|| format!("of {resource} this policy allows {}", listed(words)))
+    } else {
+        None
+    }
+}
+
+/// The most that a sentence repeats of a condition, in characters.
+const MAX_CONDITION: usize = 200;
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_CONDITION) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

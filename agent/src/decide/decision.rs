@@ -2,7 +2,7 @@
 
 use crate::{classify::Scope, reason::Reason};
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// What a rule says, and what the engine answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -62,6 +62,16 @@ pub(super) enum Entry {
     Unknown,
     /// None: nothing of the policy fitted.
     Default,
+}
+
+impl Entry {
+    /// As [`ToString`], in one piece of memory.
+    pub(super) fn name(self) -> String {
+        let mut name = String::with_capacity(16);
+        // Writing to a string cannot fail.
+        let _ = write!(name, "{self}");
+        name
+    }
 }
 
 impl fmt::Display for Entry {

@@ -322,7 +322,7 @@ impl<'a> Question<'a> {
         Decision {
             effect: Effect::Allow,
             reason,
-            rule: self.allowing_entry(required).unwrap_or(Entry::Default).to_string(),
+            rule: self.allowing_entry(required).unwrap_or(Entry::Default).name(),
             note: None,
             instead: None,
             required: required.iter().copied().cloned().collect(),
@@ -340,7 +340,7 @@ impl<'a> Question<'a> {
             effect: Effect::Deny,
             reason: denial.reason,
             instead: instead(self.policy, denial.reason, denial.entry, &missing),
-            rule: denial.entry.to_string(),
+            rule: denial.entry.name(),
             note: denial.note,
             required: required.iter().copied().cloned().collect(),
             missing,

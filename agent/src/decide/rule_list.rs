@@ -67,14 +67,16 @@ impl fmt::Debug for RuleList {
 }
 
 /// Where to look for rules. The tags of two words may be equal, so that what is found is looked at all the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Index {
     /// Each word of a rule's scopes with the rule's number, sorted.
     by_word: Box<[(Tag, u32)]>,
+    /// Where in `by_word` the tags with the same upper bits begin, and at last where the last of them end.
+    beginnings: Box<[u32]>,
+    /// By how much a tag is shifted to tell which of these are its own.
+    shift: u32,
     /// The rules that may speak of any scope: by an alias, or by naming none.
     wide: Box<[u32]>,
-    /// A bit for the lowest bits of each tag, since most words of a request stand in no rule.
-    present: [u64; 4],
 }
 
 impl Index {
@@ -94,40 +96,38 @@ impl Index {
             }
         }
         by_word.sort_unstable();
-        let mut present = [0; 4];
-        for (tag, _) in &by_word {
-            let (place, bit) = bit_of(*tag);
-            if let Some(bits) = present.get_mut(place) {
-                *bits |= bit;
-            }
-        }
-        Self { by_word: by_word.into(), wide: wide.into(), present }
+        // As many as there are words, or a few more, so that most hold none or one.
+        let buckets = by_word.len().max(2).next_power_of_two();
+        let shift = u32::BITS - buckets.trailing_zeros();
+        let beginning = |bucket| by_word.partition_point(|(tag, _)| bucket_of(*tag, shift) < bucket) as u32;
+        let beginnings = (0..=buckets).map(beginning).collect();
+        Self { beginnings, shift, by_word: by_word.into(), wide: wide.into() }
     }
 
     fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Vec<usize> {
-        let tags = scopes.flat_map(|scope| [scope.tag(), scope.resource_tag()]);
-        let named = tags.filter(|tag| self.may_hold(*tag)).flat_map(|tag| {
-            let first = self.by_word.partition_point(|(other, _)| *other < tag);
-            let others = self.by_word.iter().skip(first);
-            others.take_while(move |(other, _)| *other == tag).map(|(_, number)| *number)
-        });
-        let mut numbers: Vec<usize> =
-            named.chain(self.wide.iter().copied()).map(|number| number as usize).collect();
+        let mut numbers: Vec<usize> = self.wide.iter().map(|number| *number as usize).collect();
+        for tag in scopes.flat_map(|scope| [scope.tag(), scope.resource_tag()]) {
+            let named = self.bucket(tag).iter().filter(|(other, _)| *other == tag);
+            numbers.extend(named.map(|(_, number)| *number as usize));
+        }
         numbers.sort_unstable();
         numbers.dedup();
         numbers
     }
 
-    fn may_hold(&self, tag: Tag) -> bool {
-        let (place, bit) = bit_of(tag);
-        self.present.get(place).is_some_and(|bits| bits & bit != 0)
+    /// The words whose tags have the same upper bits.
+    fn bucket(&self, tag: Tag) -> &[(Tag, u32)] {
+        let bucket = bucket_of(tag, self.shift);
+        let end = bucket + 1;
+        match (self.beginnings.get(bucket), self.beginnings.get(end)) {
+            (Some(begin), Some(end)) => self.by_word.get(*begin as usize..*end as usize).unwrap_or_default(),
+            _ => &[],
+        }
     }
 }
 
-/// A tag's bit, and the one of four numbers that it is in.
-fn bit_of(tag: Tag) -> (usize, u64) {
-    let low = tag.number() % 256;
-    ((low / 64) as usize, 1 << (low % 64))
+fn bucket_of(tag: Tag, shift: u32) -> usize {
+    (tag.number() >> shift) as usize
 }
 
 #[cfg(test)]

@@ -75,10 +75,10 @@ fn is_word(word: &str) -> bool {
 }
 
 /// A value as the identifier of a resource: none for what says nothing or is no identifier.
-pub(super) fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) if is_exact(number) => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(text.into()),
+        Value::Number(number) if is_exact(number) => Some(number.to_string().into()),
         Value::Null
         | Value::Bool(_)
         | Value::Number(_)
