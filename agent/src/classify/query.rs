@@ -69,13 +69,24 @@ pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Er
     }
     let lists = operation.map_or(&[][..], |operation| &operation.lists);
     let mut seen = BTreeSet::new();
-    for name in pairs(query).map(|pair| decode(pair.raw_name)) {
+    for pair in pairs(query) {
+        let name = decode(pair.raw_name);
+        if !is_text(pair.raw_name) || !is_text(pair.raw_value) {
+            let problem = "has bytes that are no UTF-8, or NUL, in or behind";
+            return Err(Error::QueryAmbiguous(format!("{problem} `{}`", fold::shown(&name))));
+        }
         if seen.contains(&name) && !lists.iter().any(|list| **list == *name) {
             return Err(Error::QueryAmbiguous(format!("has `{}` twice", fold::shown(&name))));
         }
         seen.insert(name);
     }
     Ok(())
+}
+
+/// Servers leave out what is no UTF-8, or put something in its place, and some end a text at NUL; so a deny rule
+/// would be asked about another name than theirs.
+fn is_text(text: &str) -> bool {
+    is_plain(text) || String::from_utf8(form::decode(text.as_bytes())).is_ok_and(|text| !text.contains('\0'))
 }
 
 /// Printable ASCII with whole escapes.

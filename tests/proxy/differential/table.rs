@@ -92,6 +92,9 @@ fn queries() -> Vec<Row> {
         ("a key behind a semicolon", "page=1;tag_name=a"),
         ("a semicolon in its value", "tag_name=a;b"),
         ("another key twice", "tag_name=a&page=1&page=2"),
+        ("a value that is no UTF-8", "tag_name=a%83b"),
+        ("an overlong letter in a value", "tag_name=%c1%a1"),
+        ("NUL in a value", "tag_name=a%00b"),
     ];
     let mut rows: Vec<Row> = ambiguous.iter().map(|(name, query)| by_tag(name, query, QUERY)).collect();
     for (name, query) in [("half an escape", "tag_name=%4"), ("no escape", "tag_name=%zz")] {
