@@ -1,6 +1,6 @@
 //! How a run ends and what it leaves: the command's status, and nothing else.
 
-use crate::place::{BINARY, Place, is_alive, send, stderr, stdout};
+use crate::place::{BINARY, Place, is_alive, is_gone, send, stderr, stdout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -35,7 +35,7 @@ fn what_the_command_leaves_behind_is_killed() {
     let output = place.shell("setsid sh -c 'setsid sleep 1000 & echo $!' ");
     let pid = stdout(&output).to_owned();
     assert!(output.status.success() && !pid.is_empty(), "{output:?}");
-    assert!(!is_alive(&pid));
+    assert!(is_gone(&pid));
     place.expect_nothing_left(Duration::ZERO);
 }
 
@@ -46,7 +46,7 @@ fn a_killed_tidegate_takes_its_command_along() {
     assert!(is_alive(&pid));
     send(&tidegate, Signal::SIGKILL);
     place.expect_nothing_left(Duration::from_secs(2));
-    assert!(!is_alive(&pid));
+    assert!(is_gone(&pid));
     tidegate.wait().unwrap();
 }
 
@@ -64,7 +64,7 @@ fn a_killed_reaper_is_replaced() {
     thread::sleep(Duration::from_millis(100));
     send(&tidegate, Signal::SIGKILL);
     place.expect_nothing_left(Duration::from_secs(2));
-    assert!(!is_alive(&pid));
+    assert!(is_gone(&pid));
     tidegate.wait().unwrap();
 }
 
@@ -80,7 +80,7 @@ fn the_next_run_takes_down_one_whose_tidegate_and_reaper_were_killed() {
     tidegate.wait().unwrap();
     assert!(is_alive(&pid) && place.leftovers().len() >= 3, "{:?}", place.leftovers());
     assert!(place.shell("true").status.success());
-    assert!(!is_alive(&pid));
+    assert!(is_gone(&pid));
     place.expect_nothing_left(Duration::ZERO);
 }
 

@@ -126,6 +126,15 @@ pub(crate) fn is_alive(pid: &str) -> bool {
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
+/// Whether a killed process is gone within a moment: it leaves its cgroup a little before its state says so.
+pub(crate) fn is_gone(pid: &str) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while is_alive(pid) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    !is_alive(pid)
+}
+
 pub(crate) fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap().trim()
 }
