@@ -1,6 +1,9 @@
 //! A network namespace, a cgroup and the attached hooks, with nothing of the proxy.
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    mount::{MntFlags, umount2},
+    sched::{CloneFlags, unshare},
+};
 use std::{
     cell::RefCell,
     net::SocketAddr,
@@ -191,6 +194,11 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        // What something is mounted on cannot be removed, and its removal follows.
+        let unmounted = umount2(self.pins.path(), MntFlags::MNT_DETACH);
+        if let Err(errno) = unmounted {
+            eprintln!("{} stays: {errno}", self.pins.path().display());
+        }
         // The test's processes have been waited for, or die here; their cgroups go with them.
         let kill = std::fs::write(self.cgroup.path().join("cgroup.kill"), "1");
         let remove = "find \"$0\" -depth -type d -exec rmdir {} +";

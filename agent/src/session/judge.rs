@@ -108,7 +108,10 @@ impl<'a> Judge<'a> {
                 let body = match self.body {
                     Held::Coming(body) => Outgoing::new(body, patience),
                     Held::Read(bytes) => Outgoing::whole(bytes, patience),
-                    Held::Lost => Outgoing::whole(Bytes::new(), patience),
+                    Held::Lost => {
+                        let stop = Stop::because(Reason::ClientGone, "the request body was lost");
+                        return Err((stop, None));
+                    }
                 };
                 Ok(Passage { verdict, path_and_query, body, taken: self.taken, withheld: self.withheld })
             }
@@ -312,7 +315,7 @@ impl<'a> Judge<'a> {
                 self.body = Held::Read(bytes.clone());
                 return Ok(bytes);
             }
-            Held::Lost => return Ok(Bytes::new()),
+            Held::Lost => return Err(Stop::because(Reason::ClientGone, "the request body was lost")),
         };
         let patience = self.connection.services.limits.body_idle_timeout;
         // What says that it is too large is not waited for.
