@@ -8,7 +8,7 @@ pub mod netns;
 pub mod program;
 pub(crate) mod readable;
 
-use maps::{FlowTable, ForwardProxies, Listeners, Subjects};
+use maps::{Exempt, FlowTable, ForwardProxies, Listeners, Protected, SettingsMap, Sticky, Subjects};
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
@@ -110,6 +110,14 @@ pub struct Options<'a> {
 pub struct Capture {
     /// The list of subjects.
     pub subjects: Subjects,
+    /// The addresses of protected hosts.
+    pub protected: Protected,
+    /// The agent's own sockets.
+    pub exempt: Exempt,
+    /// What holds for all hooks.
+    pub settings: SettingsMap,
+    /// Threads that stay subjects.
+    pub sticky: Sticky,
     /// The list of captured forward proxies.
     pub forward_proxies: ForwardProxies,
     /// Where the agent listens.
@@ -141,6 +149,10 @@ impl Capture {
         let capture = Self {
             forward_proxies,
             subjects: Subjects::take(&mut programs)?,
+            protected: Protected::take(&mut programs)?,
+            exempt: Exempt::take(&mut programs)?,
+            settings: SettingsMap::take(&mut programs)?,
+            sticky: Sticky::take(&mut programs)?,
             listeners: Listeners::take(&mut programs)?,
             flows: FlowTable::take(&mut programs)?,
             events: event::Events::take(&mut programs)?,

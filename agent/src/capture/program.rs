@@ -12,12 +12,14 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ti
 
 /// In the order in which they are attached: whatever finds, refuses or forgets flows comes before the
 /// connect hooks, which make them.
-pub const PROGRAMS: [&str; 10] = [
+pub const PROGRAMS: [&str; 12] = [
     "release",
     "join",
     "getpeername4",
     "getpeername6",
     "create",
+    "bind4",
+    "bind6",
     "egress",
     "sendmsg4",
     "sendmsg6",
