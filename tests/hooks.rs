@@ -11,8 +11,12 @@
 
 #[path = "hooks/bench.rs"]
 mod bench;
+#[path = "hooks/destinations.rs"]
+mod destinations;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/subjects.rs"]
+mod subjects;
 
 use bench::{Bench, PROXIES};
 use std::net::SocketAddr;
