@@ -18,6 +18,7 @@ use tidegate::capture::{
     event::Refused,
     listener::{self, Listener, SharedFlows},
     maps::ForwardProxies,
+    pins::Pins,
 };
 use tidegate_tests::cgroup::Cgroup;
 
@@ -69,7 +70,8 @@ impl Bench {
         let forward_proxies = proxies();
         let options = Options {
             cgroup: cgroup.path(),
-            pins: pins.path(),
+            pins: &Pins::Private(pins.path().to_owned()),
+            sticky_tags: false,
             ports: &[443],
             forward_proxies: &forward_proxies,
             flows,

@@ -7,6 +7,10 @@
 #[cfg(feature = "user")]
 mod user;
 
+/// What the maps are called, hold and mean: raised by every change after which programs and agents of before and after
+/// would misunderstand each other through one map.
+pub const LAYOUT: u32 = 1;
+
 /// Names of the maps, for the user side.
 pub mod maps {
     /// `u64` cgroup id → 1: the subjects.
