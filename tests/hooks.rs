@@ -13,6 +13,8 @@
 mod bench;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/pins.rs"]
+mod pins;
 
 use bench::{Bench, PROXIES};
 use std::net::SocketAddr;

@@ -31,8 +31,13 @@ pub(crate) struct Bench {
     listeners: Vec<Listener>,
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
-    cgroup: Cgroup,
-    pins: tempfile::TempDir,
+    place: Place,
+}
+
+/// A network namespace in which every address is local, a cgroup, and a bpffs; for the calling thread and its children.
+pub(crate) struct Place {
+    pub(crate) cgroup: Cgroup,
+    pub(crate) bpffs: tempfile::TempDir,
 }
 
 /// What stays of the capture once its flow table is shared.
@@ -56,21 +61,14 @@ impl Bench {
     }
 
     fn start(flows: u32, publish: bool) -> Self {
-        // Only this thread and its children live in the new namespaces.
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-        let pins = tempfile::tempdir().unwrap();
-        shell(&format!(
-            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
-             && ip route add local default dev lo && ip -6 route add local default dev lo",
-            pins.path().display()
-        ));
-        let cgroup = own_cgroup();
+        let place = Place::new();
+        let cgroup = &place.cgroup;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         let forward_proxies = proxies();
         let options = Options {
             cgroup: cgroup.path(),
-            pins: &Pins::Private(pins.path().to_owned()),
+            pins: &Pins::Private(place.bpffs.path().to_owned()),
             sticky_tags: false,
             ports: &[443],
             forward_proxies: &forward_proxies,
@@ -93,8 +91,7 @@ impl Bench {
             listeners,
             flows: SharedFlows::new(flows),
             runtime,
-            cgroup,
-            pins,
+            place,
         }
     }
 
@@ -103,7 +100,7 @@ impl Bench {
     }
 
     pub(crate) fn cgroup(&self) -> &Path {
-        self.cgroup.path()
+        self.place.cgroup.path()
     }
 
     pub(crate) fn cgroup_id(&self) -> u64 {
@@ -112,7 +109,7 @@ impl Bench {
 
     /// Takes one hook away.
     pub(crate) fn detach(&self, hook: &str) {
-        std::fs::remove_file(self.pins.path().join(hook)).unwrap();
+        std::fs::remove_file(self.place.bpffs.path().join(hook)).unwrap();
     }
 
     pub(crate) fn listener_port(&self) -> u16 {
@@ -124,10 +121,7 @@ impl Bench {
     }
 
     pub(crate) fn in_cgroup(&self, cgroup: &Path, command: &[&str]) -> Program {
-        let procs: PathBuf = cgroup.join("cgroup.procs");
-        let mut join = Command::new("sh");
-        join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs).args(command);
-        spawn(join)
+        in_cgroup(cgroup, command)
     }
 
     pub(crate) fn outsider(&self, command: &[&str]) -> Program {
@@ -194,12 +188,26 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Place {
+    pub(crate) fn new() -> Self {
+        // Only this thread and its children live in the new namespaces.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let bpffs = tempfile::tempdir().unwrap();
+        shell(&format!(
+            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
+             && ip route add local default dev lo && ip -6 route add local default dev lo",
+            bpffs.path().display()
+        ));
+        Self { cgroup: own_cgroup(), bpffs }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         // What something is mounted on cannot be removed, and its removal follows.
-        let unmounted = umount2(self.pins.path(), MntFlags::MNT_DETACH);
+        let unmounted = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
         if let Err(errno) = unmounted {
-            eprintln!("{} stays: {errno}", self.pins.path().display());
+            eprintln!("{} stays: {errno}", self.bpffs.path().display());
         }
         // The test's processes have been waited for, or die here; their cgroups go with them.
         let kill = std::fs::write(self.cgroup.path().join("cgroup.kill"), "1");
@@ -234,6 +242,14 @@ impl Program {
 
 fn proxies() -> Vec<SocketAddr> {
     PROXIES.iter().map(|proxy| proxy.parse().unwrap()).collect()
+}
+
+/// A command in a cgroup.
+pub(crate) fn in_cgroup(cgroup: &Path, command: &[&str]) -> Program {
+    let procs: PathBuf = cgroup.join("cgroup.procs");
+    let mut join = Command::new("sh");
+    join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs).args(command);
+    spawn(join)
 }
 
 fn spawn(mut command: Command) -> Program {

@@ -207,16 +207,15 @@ impl Attached {
         let program = held.program.as_fd();
         match info.target {
             Target::RawTracePoint if info.program_id == held.program_id => Ok(()),
-            Target::RawTracePoint => self.replace(held, &pin, &old),
             Target::Cgroup { .. } if self.is_target(held.hook, info.target) => {
                 old.update(program).or_else(|error| {
                     tracing::warn!(hook = held.hook.name, %error, "the link takes no other program; it is replaced");
                     self.replace(held, &pin, &old)
                 })
             }
-            // It was detached, or its cgroup is gone.
-            Target::Cgroup { id: 0, .. } => self.replace(held, &pin, &old),
-            Target::Cgroup { .. } | Target::Other(_) => self.set_aside(held, &pin, info.id),
+            Target::Cgroup { id, .. } if id != 0 && id != self.cgroup_id => self.set_aside(held, &pin, info.id),
+            // It was detached, its cgroup is gone, it is of a tracepoint, or of something else altogether.
+            Target::Cgroup { .. } | Target::RawTracePoint | Target::Other(_) => self.replace(held, &pin, &old),
         }
     }
 
@@ -225,7 +224,10 @@ impl Attached {
         let new = self.attach(held)?;
         let next = self.pins.links().join(format!("{}{NEXT}", held.hook.name));
         // What an agent left that died right here may be all that is attached: it goes after the new one came.
-        remove_if_there(&next)?;
+        match removal::unpin(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(pinning(held, &next)(error)),
+            _ => {}
+        }
         new.pin(&next).map_err(pinning(held, &next))?;
         fs::rename(&next, pin).map_err(pinning(held, pin))?;
         // At once, whoever has it open. One that is detached already, or is a tracepoint's, goes with its pin.

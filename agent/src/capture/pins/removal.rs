@@ -70,15 +70,20 @@ fn remove_entries(directory: &Path, kept: &[&str], removed: &mut Vec<PathBuf>) -
     entries.sort_by_key(|name| std::cmp::Reverse(program::order(name)));
     for path in entries.iter().filter(|name| !kept.contains(&name.as_str())).map(|name| directory.join(name))
     {
-        // The kernel detaches an unpinned link a little later, and not while anybody has it open. Other objects than
-        // links, and links of tracepoints, cannot be detached and need not be.
-        if let Ok(link) = sys::Link::open(&path) {
-            let _ = link.detach();
-        }
-        fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        unpin(&path).map_err(io_error("remove", &path))?;
         removed.push(path);
     }
     Ok(())
+}
+
+/// Removes a pin; if it is a link's, what the link attached is detached when this returns.
+pub(in super::super) fn unpin(path: &Path) -> io::Result<()> {
+    // The kernel detaches an unpinned link a little later, and not while anybody has it open. Other objects than links,
+    // and links of tracepoints, cannot be detached, and need not be.
+    if let Ok(link) = sys::Link::open(path) {
+        let _ = link.detach();
+    }
+    fs::remove_file(path)
 }
 
 fn remove_directory(directory: &Path) -> Result<(), Error> {
