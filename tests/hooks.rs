@@ -15,6 +15,10 @@ mod bench;
 mod evasion;
 #[path = "hooks/pins.rs"]
 mod pins;
+#[path = "hooks/release.rs"]
+mod release;
+#[path = "hooks/world.rs"]
+mod world;
 
 use bench::{Bench, PROXIES};
 use std::net::SocketAddr;
