@@ -19,6 +19,7 @@ use tidegate::capture::{
     event::Refused,
     listener::{self, Listener, SharedFlows},
     maps::{Exempt, ForwardProxies, Protected, SettingsMap, Subjects},
+    pins::Pins,
 };
 use tidegate_tests::cgroup::Cgroup;
 use tokio::io::AsyncReadExt;
@@ -33,8 +34,13 @@ pub(crate) struct Bench {
     listeners: Vec<Listener>,
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
-    cgroup: Cgroup,
-    pins: tempfile::TempDir,
+    place: Place,
+}
+
+/// A network namespace in which every address is local, a cgroup, and a bpffs; for the calling thread and its children.
+pub(crate) struct Place {
+    pub(crate) cgroup: Cgroup,
+    pub(crate) bpffs: tempfile::TempDir,
 }
 
 /// What stays of the capture once its flow table is shared.
@@ -55,7 +61,7 @@ pub(crate) struct Program(Child);
 impl Bench {
     pub(crate) fn new() -> Self {
         let bench = Self::start(1024, true);
-        bench.lists().subjects.add(bench.cgroup.path()).unwrap();
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
         bench
     }
 
@@ -66,32 +72,27 @@ impl Bench {
 
     pub(crate) fn with_flows(flows: u32) -> Self {
         let bench = Self::start(flows, true);
-        bench.lists().subjects.add(bench.cgroup.path()).unwrap();
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
         bench
     }
 
     pub(crate) fn without_listeners() -> Self {
         let bench = Self::start(1024, false);
-        bench.lists().subjects.add(bench.cgroup.path()).unwrap();
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
         bench
     }
 
     fn start(flows: u32, publish: bool) -> Self {
-        // Only this thread and its children live in the new namespaces.
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-        let pins = tempfile::tempdir().unwrap();
-        shell(&format!(
-            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
-             && ip route add local default dev lo && ip -6 route add local default dev lo",
-            pins.path().display()
-        ));
-        let cgroup = own_cgroup();
+        let place = Place::new();
+        let cgroup = &place.cgroup;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         let forward_proxies = proxies();
         let options = Options {
             cgroup: cgroup.path(),
-            pins: pins.path(),
+            pins: &Pins::Private(place.bpffs.path().to_owned()),
+            sticky_tags: false,
+            packet_sockets: false,
             ports: &[443],
             forward_proxies: &forward_proxies,
             flows,
@@ -113,8 +114,7 @@ impl Bench {
             listeners,
             flows: SharedFlows::new(flows),
             runtime,
-            cgroup,
-            pins,
+            place,
         }
     }
 
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     pub(crate) fn cgroup(&self) -> &Path {
-        self.cgroup.path()
+        self.place.cgroup.path()
     }
 
     pub(crate) fn cgroup_id(&self) -> u64 {
@@ -136,7 +136,7 @@ impl Bench {
 
     /// Takes one hook away.
     pub(crate) fn detach(&self, hook: &str) {
-        std::fs::remove_file(self.pins.path().join(hook)).unwrap();
+        std::fs::remove_file(self.place.bpffs.path().join(hook)).unwrap();
     }
 
     pub(crate) fn listener_port(&self) -> u16 {
@@ -148,9 +148,7 @@ impl Bench {
     }
 
     pub(crate) fn in_cgroup(&self, cgroup: &Path, command: &[&str]) -> Program {
-        let mut join = joining(cgroup);
-        join.args(command);
-        spawn(join)
+        in_cgroup(cgroup, command)
     }
 
     /// A subject to talk with, line by line.
@@ -246,12 +244,26 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Place {
+    pub(crate) fn new() -> Self {
+        // Only this thread and its children live in the new namespaces.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let bpffs = tempfile::tempdir().unwrap();
+        shell(&format!(
+            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
+             && ip route add local default dev lo && ip -6 route add local default dev lo",
+            bpffs.path().display()
+        ));
+        Self { cgroup: own_cgroup(), bpffs }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         // What something is mounted on cannot be removed, and its removal follows.
-        let unmounted = umount2(self.pins.path(), MntFlags::MNT_DETACH);
+        let unmounted = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
         if let Err(errno) = unmounted {
-            eprintln!("{} stays: {errno}", self.pins.path().display());
+            eprintln!("{} stays: {errno}", self.bpffs.path().display());
         }
         // The test's processes have been waited for, or die here; their cgroups go with them.
         let kill = std::fs::write(self.cgroup.path().join("cgroup.kill"), "1");
@@ -307,6 +319,13 @@ fn joining(cgroup: &Path) -> Command {
     let mut join = Command::new("sh");
     join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(cgroup.join("cgroup.procs"));
     join
+}
+
+/// A command in a cgroup.
+pub(crate) fn in_cgroup(cgroup: &Path, command: &[&str]) -> Program {
+    let mut join = joining(cgroup);
+    join.args(command);
+    spawn(join)
 }
 
 fn spawn(mut command: Command) -> Program {

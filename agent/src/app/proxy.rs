@@ -5,6 +5,7 @@ use crate::{
     capture::{
         self, Capture, Options,
         listener::{self, Listener, SharedFlows},
+        pins::Pins,
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
@@ -119,7 +120,9 @@ impl Proxy {
         };
         let options = Options {
             cgroup: &cgroup,
-            pins: &enclosure.pins(),
+            pins: &Pins::Private(enclosure.pins()),
+            sticky_tags: false,
+            packet_sockets: false,
             ports: &ports(&config),
             forward_proxies: &captured,
             flows: capture::DEFAULT_FLOWS,
