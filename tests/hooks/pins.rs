@@ -2,6 +2,7 @@
 
 use crate::world::{FLOWS, SERVER, World, running, wait_until};
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -81,6 +82,26 @@ print("attempts" if attempts > 100 else "too few")
     assert_eq!(program.output(), "attempts");
     world.assert_the_server_saw_nothing();
     assert!(running(&cgroup).iter().all(|programs| programs.len() == 1), "one agent's programs are left");
+}
+
+#[test]
+fn a_takeover_changes_the_programs_of_the_links_that_are_there() {
+    let world = World::new();
+    let links = || {
+        let names = fs::read_dir(world.pin("links")).unwrap().map(|entry| entry.unwrap().path());
+        let links = names.map(|path| (path.clone(), Link::open(&path).unwrap().info().unwrap()));
+        links.collect::<BTreeMap<_, _>>()
+    };
+    drop(world.first());
+    let before = links();
+    let next = world.adopt();
+    let after = links();
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (path, link) in before {
+        assert_eq!(after[&path].id, link.id, "{}", path.display());
+        assert_ne!(after[&path].program_id, link.program_id, "{}", path.display());
+    }
+    next.attached.verify().unwrap();
 }
 
 #[test]
@@ -166,6 +187,8 @@ fn unpin(pin: &Path) {
 }
 
 fn cover_with_a_link(pin: &Path) {
+    // What is only unpinned is detached a little later.
+    detach(pin);
     fs::rename(pin.with_file_name("egress"), pin).unwrap();
 }
 
@@ -211,6 +234,22 @@ fn a_link_without_a_pin_is_named_and_restored() {
     drop(held);
     wait_until(|| agent.capture.attached.verify().unwrap_err().to_string() == "`connect4` is not attached");
     assert_eq!(agent.capture.attached.repair().unwrap().len(), 1);
+    agent.capture.attached.verify().unwrap();
+}
+
+#[test]
+fn a_pin_of_another_link_is_named_while_the_own_link_still_holds() {
+    let world = World::new();
+    let agent = world.first();
+    let held = Link::open(&world.pin("links/connect6")).unwrap();
+    fs::rename(world.pin("links/getpeername4"), world.pin("links/connect6")).unwrap();
+    let missing = agent.capture.attached.verify().unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "the pin of `getpeername4` is gone; the pin of `connect6` is not the agent's"
+    );
+    held.detach().unwrap();
+    agent.capture.attached.repair().unwrap();
     agent.capture.attached.verify().unwrap();
 }
 
