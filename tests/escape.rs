@@ -100,7 +100,7 @@ fn connects_fail_at_once_while_the_agent_is_gone() {
 
 #[test]
 fn a_connection_from_before_the_workload_was_one_is_ended() {
-    let prison = Prison::with_early_connection().unwrap();
+    let mut prison = Prison::with_early_connection().unwrap();
     let outcome = prison.finish_early_connection();
     assert!(outcome.starts_with("refused") || outcome == "closed", "{outcome}");
     assert_eq!(prison.leaks(), Vec::<String>::new());

@@ -129,13 +129,15 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
 /// What only sticky tags stop; and packet sockets, which need BPF LSM.
 pub(crate) const STICKY: &[Attempt] = &[
     decided("other-cgroup", "moving itself to a cgroup that is no workload's").without_middle(),
-    decided("other-cgroup-child", "the same, then a process that belongs to nobody any more").without_middle(),
+    decided("other-cgroup-child", "the same, then a process that belongs to nobody any more")
+        .without_middle(),
     refused("packet", "a packet socket", "protocol_refused").without_middle(),
 ];
 
 /// The table for docs/escapes.md.
 pub(crate) fn markdown(attempts: &[Attempt]) -> String {
-    let mut table = String::from("| Attempt | What it is | What becomes of it | In the audit log |\n|---|---|---|---|\n");
+    let mut table =
+        String::from("| Attempt | What it is | What becomes of it | In the audit log |\n|---|---|---|---|\n");
     for Attempt { name, how, root: Expected { outcomes, reason }, .. } in attempts {
         let becomes = match outcomes.first().copied() {
             Some("answered 403") => "taken over; the request is refused by the policy",

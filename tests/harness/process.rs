@@ -92,6 +92,14 @@ impl Process {
         kill(pid, signal).with_context(|| format!("sending {signal} to {pid}"))
     }
 
+    /// How it ended, where it has.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits until its standard output holds this text.
     ///
     /// # Errors
