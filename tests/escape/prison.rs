@@ -112,7 +112,7 @@ impl Prison {
         };
         // Everybody may come to the meeting.
         make_passable(&world)?;
-        let (friend, witness) = (helper("friend", &meeting)?, helper("witness", "")?);
+        let (friend, witness) = (helper("friend", &meeting)?, helper("witness", &meeting)?);
         let settings = String::new();
         Ok(Self {
             agent: None,
