@@ -13,6 +13,8 @@
 mod bench;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/killed.rs"]
+mod killed;
 #[path = "hooks/pins.rs"]
 mod pins;
 #[path = "hooks/release.rs"]
