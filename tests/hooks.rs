@@ -11,6 +11,8 @@
 
 #[path = "hooks/bench.rs"]
 mod bench;
+#[path = "hooks/destinations.rs"]
+mod destinations;
 #[path = "hooks/evasion.rs"]
 mod evasion;
 #[path = "hooks/killed.rs"]
@@ -19,6 +21,8 @@ mod killed;
 mod pins;
 #[path = "hooks/release.rs"]
 mod release;
+#[path = "hooks/subjects.rs"]
+mod subjects;
 #[path = "hooks/world.rs"]
 mod world;
 

@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod event;
+pub mod layout;
 pub mod listener;
 pub mod log;
 pub mod maps;
@@ -12,8 +13,10 @@ pub(crate) mod readable;
 pub mod sys;
 
 use attached::Attached;
-use maps::{FlowTable, ForwardProxies, Listeners, Subjects};
+use layout::Layout;
+use maps::{Exempt, FlowTable, ForwardProxies, Listeners, Protected, SettingsMap, Sticky, Subjects};
 use pins::{Pins, lock::Lock};
+use program::Need;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
@@ -73,6 +76,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel's structures are not known, which sticky tags read.
+    #[error("sticky tags cannot be had; set capture.sticky_tags = false to do without")]
+    Layout(#[from] layout::Error),
     /// What earlier agents left cannot be adopted.
     #[error(transparent)]
     Pins(#[from] pins::Error),
@@ -108,6 +114,9 @@ pub struct Options<'a> {
     pub pins: &'a Pins,
     /// Whether processes stay subjects wherever they go. Its programs see every process of the machine.
     pub sticky_tags: bool,
+    /// Whether subjects get no packet sockets. Its program sees every socket of the machine; only where the kernel
+    /// runs BPF LSM programs.
+    pub packet_sockets: bool,
     /// The captured ports.
     pub ports: &'a [u16],
     /// The forward proxies that are known so far.
@@ -120,6 +129,14 @@ pub struct Options<'a> {
 pub struct Capture {
     /// The list of subjects.
     pub subjects: Subjects,
+    /// The addresses of protected hosts.
+    pub protected: Protected,
+    /// The agent's own sockets.
+    pub exempt: Exempt,
+    /// What holds for all hooks.
+    pub settings: SettingsMap,
+    /// Threads that stay subjects.
+    pub sticky: Sticky,
     /// The list of captured forward proxies.
     pub forward_proxies: ForwardProxies,
     /// Where the agent listens.
@@ -144,7 +161,13 @@ impl Capture {
     pub fn start(options: &Options<'_>) -> Result<Self, Error> {
         options.pins.prepare()?;
         let lock = options.pins.base().map(|base| Lock::take(&[base, options.cgroup])).transpose()?;
-        let (mut programs, declared) = program::load(options.flows, Some(options.pins))?;
+        let layout = options.sticky_tags.then(Layout::of_kernel).transpose()?;
+        let (mut programs, declared) = program::load(options.flows, Some(options.pins), layout.as_ref())?;
+        let is_needed = |need| match need {
+            Need::Always => true,
+            Need::StickyTags => options.sticky_tags,
+            Need::PacketSockets => options.packet_sockets,
+        };
         // Each map stays open until the programs that name it are loaded.
         let mut ports = maps::Ports::take(&mut programs)?;
         ports.set(options.ports)?;
@@ -152,15 +175,25 @@ impl Capture {
         for proxy in options.forward_proxies {
             forward_proxies.add(*proxy)?;
         }
-        let (cgroup, sticky_tags) = (options.cgroup, options.sticky_tags);
         Ok(Self {
             forward_proxies,
             subjects: Subjects::take(&mut programs)?,
+            protected: Protected::take(&mut programs)?,
+            exempt: Exempt::take(&mut programs)?,
+            settings: SettingsMap::take(&mut programs)?,
+            sticky: Sticky::take(&mut programs)?,
             listeners: Listeners::take(&mut programs)?,
             flows: FlowTable::take(&mut programs)?,
             events: event::Events::take(&mut programs)?,
             log: log::Log::take(&mut programs)?,
-            attached: Attached::start(&mut programs, &declared, cgroup, options.pins, sticky_tags, lock)?,
+            attached: Attached::start(
+                &mut programs,
+                &declared,
+                options.cgroup,
+                options.pins,
+                is_needed,
+                lock,
+            )?,
         })
     }
 }

@@ -30,6 +30,12 @@ reasons! {
     QuicRefused = "quic_refused",
     /// The kernel refused a way past the redirection: an MPTCP or raw socket, a stream other than TCP.
     ProtocolRefused = "protocol_refused",
+    /// The kernel refused another port or protocol of an address of a protected host.
+    AddressRefused = "address_refused",
+    /// The kernel dropped a packet of a connection that does not lead through the proxy.
+    NotThroughProxy = "not_through_proxy",
+    /// The kernel refused a subject the listener's own port.
+    ListenerPort = "listener_port",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
     /// Refusals came faster than they can be recorded one by one.

@@ -6,6 +6,8 @@ use aya_ebpf::{
 };
 use tidegate_ebpf_common::mapped;
 
+const AF_INET: u32 = 2;
+
 /// Where a call wants to go.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
@@ -64,6 +66,12 @@ pub(crate) fn socket_type(ctx: &SockAddrContext) -> u32 {
     unsafe { field(&raw const (*ctx.sock_addr).type_) }
 }
 
+/// The socket of the call.
+pub(crate) fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: the kernel passes a valid context.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
 /// The type and protocol of a socket that is being made.
 pub(crate) fn kind(ctx: &SockContext) -> (u32, u32) {
     // SAFETY: as in `v4`.
@@ -74,6 +82,12 @@ pub(crate) fn kind(ctx: &SockContext) -> (u32, u32) {
 pub(crate) fn socket_of(ctx: &SkBuffContext) -> *mut bpf_sock {
     // SAFETY: the kernel passes a valid context.
     unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk }
+}
+
+/// The state of a whole TCP socket, which must not be null.
+pub(crate) fn state(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: the verifier knows the socket to be one; the field is read as the u32 that it demands.
+    unsafe { field(&raw const (*socket).state) }
 }
 
 /// The IPv4 address of the socket's own end.
@@ -90,6 +104,28 @@ pub(crate) fn local_v6(ctx: &SockOpsContext) -> [u8; 16] {
         let word = (&raw const (*ctx.ops).local_ip6).cast::<u32>();
         [field(word), field(word.add(1)), field(word.add(2)), field(word.add(3))]
     })
+}
+
+/// The address and port of the other end of a connection.
+pub(crate) fn remote(ctx: &SockOpsContext) -> Target {
+    // SAFETY: as in `local_v6`.
+    let (family, ip, words, port) = unsafe {
+        let word = (&raw const (*ctx.ops).remote_ip6).cast::<u32>();
+        (
+            field(&raw const (*ctx.ops).family),
+            field(&raw const (*ctx.ops).remote_ip4),
+            [field(word), field(word.add(1)), field(word.add(2)), field(word.add(3))],
+            field(&raw const (*ctx.ops).remote_port),
+        )
+    };
+    let address = if family == AF_INET { mapped(ip.to_ne_bytes()) } else { bytes(words) };
+    Target { address, port: u16::from_be((port >> 16) as u16) }
+}
+
+/// The socket of a connection's change of state, or null.
+pub(crate) fn socket_of_connection(ctx: &SockOpsContext) -> *mut bpf_sock {
+    // SAFETY: the kernel passes a valid context.
+    unsafe { (*ctx.ops).__bindgen_anon_2.sk }
 }
 
 /// Four words in memory order as bytes.

@@ -1,7 +1,7 @@
-//! Which sockets a subject gets: none of those whose packets would pass the connect hooks.
+//! Which sockets a subject gets: none of those whose packets would pass the connect hooks. The others remember it.
 
-use crate::{address, event, flow, subject};
-use aya_ebpf::programs::SockContext;
+use crate::{address, event, flow, socket, subject, task};
+use aya_ebpf::{EbpfContext, programs::SockContext};
 use tidegate_ebpf_common::{Refusal, mapped};
 
 const SOCK_RAW: u32 = 3;
@@ -12,14 +12,16 @@ const IPPROTO_MPTCP: u32 = 262;
 pub(crate) struct Refused;
 
 pub(crate) fn create(ctx: &SockContext) -> Result<(), Refused> {
-    let (kind, protocol) = address::kind(ctx);
-    if kind != SOCK_RAW && protocol != IPPROTO_MPTCP {
-        return Ok(());
-    }
-    let Some(cgroup_id) = subject::current() else {
+    let Some(subject) = subject::current() else {
         return Ok(());
     };
-    let flow = flow::describe_socket(mapped([0; 4]), 0, cgroup_id);
+    task::mark(&subject.origin);
+    let (kind, protocol) = address::kind(ctx);
+    if kind != SOCK_RAW && protocol != IPPROTO_MPTCP {
+        socket::made_by(ctx.as_ptr(), &subject);
+        return Ok(());
+    }
+    let flow = flow::describe_socket(mapped([0; 4]), 0, &subject);
     event::refused(ctx, &flow, Refusal::Protocol, protocol);
     Err(Refused)
 }

@@ -3,8 +3,14 @@
 //! A socket's own destination can change between a call and the packet (a corked datagram leaves after the next
 //! connect), so only the packet is believed.
 
-use crate::{address, event, flow, port, subject};
-use aya_ebpf::{helpers::generated::bpf_sk_fullsock, programs::SkBuffContext};
+use crate::{
+    address::{self, Target},
+    event, flow, socket, subject,
+    verdict::{Kind, Verdict, judge},
+};
+use aya_ebpf::{
+    EbpfContext, bindings::bpf_sock, helpers::generated::bpf_sk_fullsock, programs::SkBuffContext,
+};
 use tidegate_ebpf_common::{Refusal, mapped};
 
 const IPPROTO_TCP: u8 = 6;
@@ -13,15 +19,15 @@ const IPPROTO_DCCP: u8 = 33;
 const IPPROTO_SCTP: u8 = 132;
 const IPPROTO_UDPLITE: u8 = 136;
 
+/// The kernel's state of a socket that waits for connections.
+const TCP_LISTEN: u32 = 10;
+
 const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_ROUTING: u8 = 43;
 const IPV6_FRAGMENT: u8 = 44;
 const IPV6_DESTINATION: u8 = 60;
 /// More extension headers than any program sends.
 const MAX_EXTENSIONS: usize = 8;
-
-const TCP_SYN: u8 = 0x02;
-const TCP_ACK: u8 = 0x10;
 
 /// The packet must not leave.
 pub(crate) struct Refused;
@@ -36,33 +42,37 @@ struct Heading {
 
 pub(crate) fn egress(ctx: &SkBuffContext) -> Result<(), Refused> {
     let Some(heading) = heading(ctx) else { return Ok(()) };
-    // All of these begin with source and destination port.
-    let refusal = match heading.protocol {
-        IPPROTO_UDP | IPPROTO_UDPLITE => Refusal::Datagram,
-        IPPROTO_TCP | IPPROTO_DCCP | IPPROTO_SCTP => Refusal::Protocol,
-        _ => return Ok(()),
+    let (kind, port) = match heading.protocol {
+        // All of these begin with source and destination port.
+        IPPROTO_TCP => (Kind::Stream, ctx.load::<[u8; 2]>(heading.transport + 2)),
+        IPPROTO_UDP | IPPROTO_UDPLITE => (Kind::Datagram, ctx.load(heading.transport + 2)),
+        IPPROTO_DCCP | IPPROTO_SCTP => (Kind::Other, ctx.load(heading.transport + 2)),
+        _ => (Kind::Other, Ok([0, 0])),
     };
-    let Ok(port) = ctx.load::<[u8; 2]>(heading.transport + 2) else { return Ok(()) };
-    let port = u16::from_be_bytes(port);
-    if !port::captured(port) || (heading.protocol == IPPROTO_TCP && !opens(ctx, heading.transport)) {
+    let target = Target { address: heading.address, port: u16::from_be_bytes(port.unwrap_or_default()) };
+    let refusal = match judge(kind, &target) {
+        Verdict::Pass => return Ok(()),
+        // The proxy's part of a connection goes to the listener.
+        Verdict::Capture => Refusal::Backstop,
+        Verdict::Refuse(refusal) => refusal,
+    };
+    let Some(socket) = whole_socket(ctx) else { return Ok(()) };
+    let Some(subject) = subject::of_packet(ctx, socket) else {
+        return Ok(());
+    };
+    if (kind == Kind::Stream && answers(socket)) || socket::is_exempt(ctx.as_ptr()) {
         return Ok(());
     }
-    if !has_socket(ctx) {
-        return Ok(());
-    }
-    let Some(cgroup_id) = subject::of_packet(ctx) else {
-        return Ok(());
-    };
     // A packet can leave long after its process spoke, so that nobody is named here.
-    let flow = flow::anonymous(heading.address, port, cgroup_id);
+    let flow = flow::anonymous(target.address, target.port, &subject);
     event::refused(ctx, &flow, refusal, u32::from(heading.protocol));
     Err(Refused)
 }
 
-/// Whether a TCP packet opens a connection. The packets of others follow one that was let through, or belong to a
-/// server of the subject whose client's own port is a captured one.
-fn opens(ctx: &SkBuffContext, transport: usize) -> bool {
-    ctx.load::<u8>(transport + 13).is_ok_and(|flags| flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
+/// Whether the packet belongs to a connection that the other end opened. The first answer, with SYN and ACK, comes
+/// from the listening socket itself.
+fn answers(socket: *mut bpf_sock) -> bool {
+    address::state(socket) == TCP_LISTEN || socket::is_accepted(socket)
 }
 
 fn heading(ctx: &SkBuffContext) -> Option<Heading> {
@@ -98,9 +108,13 @@ fn heading_v6(ctx: &SkBuffContext) -> Option<Heading> {
     Some(Heading { address, protocol, transport })
 }
 
-/// Whether a whole socket sent the packet, so that its cgroup is known.
-fn has_socket(ctx: &SkBuffContext) -> bool {
+/// The socket that sent the packet, where it is a whole one, so that its owner is known.
+fn whole_socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
     let socket = address::socket_of(ctx);
-    // SAFETY: the socket is the packet's own; the helper is called only where it is not null.
-    !socket.is_null() && !unsafe { bpf_sk_fullsock(socket) }.is_null()
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the socket is the packet's own, and not null.
+    let whole = unsafe { bpf_sk_fullsock(socket) };
+    (!whole.is_null()).then_some(whole)
 }

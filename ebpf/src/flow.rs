@@ -3,7 +3,7 @@
 //! Both are plain hashes: a full table refuses. They are not preallocated, since the kernel may hand a
 //! preallocated element to another key while it is still being read.
 
-use crate::address::Target;
+use crate::{address::Target, subject::Subject};
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_F_NO_PREALLOC,
@@ -28,17 +28,17 @@ static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(65_536, BPF_F_N
 pub(crate) struct Full;
 
 /// Describes the attempt of the calling thread.
-pub(crate) fn describe(target: &Target, listener: &ListenerKey, cgroup_id: u64) -> Flow {
+pub(crate) fn describe(target: &Target, listener: &ListenerKey, subject: &Subject) -> Flow {
     Flow {
         netns_cookie: listener.netns_cookie,
         listener_family: listener.family as u16,
-        ..describe_socket(target.address, target.port, cgroup_id)
+        ..describe_socket(target.address, target.port, subject)
     }
 }
 
 /// As [`describe`], where no listener is asked for.
 #[inline(always)]
-pub(crate) fn describe_socket(address: [u8; 16], port: u16, cgroup_id: u64) -> Flow {
+pub(crate) fn describe_socket(address: [u8; 16], port: u16, subject: &Subject) -> Flow {
     let pid_tgid = bpf_get_current_pid_tgid();
     let uid_gid = bpf_get_current_uid_gid();
     Flow {
@@ -47,17 +47,17 @@ pub(crate) fn describe_socket(address: [u8; 16], port: u16, cgroup_id: u64) -> F
         uid: uid_gid as u32,
         gid: (uid_gid >> 32) as u32,
         comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        ..anonymous(address, port, cgroup_id)
+        ..anonymous(address, port, subject)
     }
 }
 
 /// Describes an attempt whose process nobody knows.
 #[inline(always)]
-pub(crate) fn anonymous(address: [u8; 16], port: u16, cgroup_id: u64) -> Flow {
+pub(crate) fn anonymous(address: [u8; 16], port: u16, subject: &Subject) -> Flow {
     Flow {
         address,
         netns_cookie: 0,
-        cgroup_id,
+        cgroup_id: subject.cgroup_id,
         // SAFETY: takes no pointer.
         time_ns: unsafe { bpf_ktime_get_boot_ns() },
         pid: 0,
@@ -67,6 +67,7 @@ pub(crate) fn anonymous(address: [u8; 16], port: u16, cgroup_id: u64) -> Flow {
         port,
         listener_family: 0,
         flags: 0,
+        origin: subject.origin,
         comm: [0; 16],
     }
 }

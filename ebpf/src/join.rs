@@ -1,15 +1,26 @@
 //! Ties a redirected socket's cookie to the address and port that the kernel chose for it, before its SYN
-//! leaves, so that the flow is there whenever the agent accepts.
+//! leaves, so that the flow is there whenever the agent accepts; and tells accepted sockets from those.
 
-use crate::{address, flow};
-use aya_ebpf::{bindings::BPF_SOCK_OPS_TCP_CONNECT_CB, programs::SockOpsContext};
+use crate::{
+    address, flow, socket,
+    verdict::{Kind, Verdict, judge},
+};
+use aya_ebpf::{
+    bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_CONNECT_CB},
+    programs::SockOpsContext,
+};
 use aya_log_ebpf::error;
 use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey};
 
-pub(crate) fn join(ctx: &SockOpsContext) {
-    if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
-        return;
+pub(crate) fn change(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => join(ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accept(ctx),
+        _ => {}
     }
+}
+
+fn join(ctx: &SockOpsContext) {
     let Some(flow) = flow::by_cookie(flow::cookie(ctx)) else {
         return;
     };
@@ -19,6 +30,18 @@ pub(crate) fn join(ctx: &SockOpsContext) {
     } else if flow::publish(&key, &flow).is_err() {
         // This hook cannot refuse; the agent closes the connection, since it finds no flow.
         error!(ctx, "flow table full: a connection of process {} will be closed", flow.tgid);
+    }
+}
+
+/// A server's answers may go to a captured port, where its client happens to have that.
+fn accept(ctx: &SockOpsContext) {
+    if matches!(judge(Kind::Stream, &address::remote(ctx)), Verdict::Pass) {
+        return;
+    }
+    let accepted = address::socket_of_connection(ctx);
+    if !accepted.is_null() {
+        // SAFETY: the connection's own socket, not null.
+        unsafe { socket::accepted(accepted) };
     }
 }
 

@@ -19,6 +19,12 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
 }
 
+/// Whether the port is a listener's in the namespace of `key`, of either family.
+pub(crate) fn is_port(key: &ListenerKey, port: u16) -> bool {
+    let of = |family| lookup(&ListenerKey { family, ..*key }).is_some_and(|listener| listener.port == port);
+    of(4) || of(6)
+}
+
 /// The namespace and family that a connect to `target` belongs to.
 pub(crate) fn key(ctx: &SockAddrContext, target: &Target) -> ListenerKey {
     // SAFETY: the kernel passes a valid context, which is what the helper takes in these hooks.

@@ -10,14 +10,21 @@ mod event;
 mod flow;
 mod join;
 mod listener;
+mod packet_socket;
 mod port;
+mod settings;
+mod socket;
 mod subject;
+mod task;
+mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},
-    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, lsm, raw_tracepoint, sock_ops},
+    programs::{
+        LsmContext, RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext,
+    },
 };
-use connect::{Refused, Verdict};
+use connect::Outcome;
 
 /// The kernel answers EPERM.
 const REFUSE: i32 = 0;
@@ -28,12 +35,12 @@ const PROCEED: i32 = 1;
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     match connect::connect(&ctx, address::v4(&ctx)) {
-        Verdict::NotCaptured => PROCEED,
-        Verdict::Redirect(listener) => {
+        Outcome::Proceed => PROCEED,
+        Outcome::Redirect(listener) => {
             address::set_v4(&ctx, &listener.address, listener.port);
             PROCEED
         }
-        Verdict::Refused => REFUSE,
+        Outcome::Refused => REFUSE,
     }
 }
 
@@ -41,12 +48,12 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     match connect::connect(&ctx, address::v6(&ctx)) {
-        Verdict::NotCaptured => PROCEED,
-        Verdict::Redirect(listener) => {
+        Outcome::Proceed => PROCEED,
+        Outcome::Redirect(listener) => {
             address::set_v6(&ctx, &listener.address, listener.port);
             PROCEED
         }
-        Verdict::Refused => REFUSE,
+        Outcome::Refused => REFUSE,
     }
 }
 
@@ -65,13 +72,13 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 /// Sockets that are being made.
 #[cgroup_sock(sock_create)]
 pub fn create(ctx: SockContext) -> i32 {
-    if create::create(&ctx).is_ok() { PROCEED } else { REFUSE }
+    answer(create::create(&ctx))
 }
 
 /// Packets, however their socket came about.
 #[cgroup_skb(egress)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
-    if egress::egress(&ctx).is_ok() { PROCEED } else { REFUSE }
+    answer(egress::egress(&ctx))
 }
 
 /// The program sees the IPv4 address that it asked for.
@@ -92,10 +99,22 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     PROCEED
 }
 
+/// IPv4 sockets that take an address of their own.
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    answer(connect::bind(&ctx, address::v4(&ctx)))
+}
+
+/// IPv6 sockets that take an address of their own.
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    answer(connect::bind(&ctx, address::v6(&ctx)))
+}
+
 /// Joins a redirected socket with the address and port that the kernel chose for it.
 #[sock_ops]
 pub fn join(ctx: SockOpsContext) -> u32 {
-    join::join(&ctx);
+    join::change(&ctx);
     1
 }
 
@@ -103,11 +122,46 @@ pub fn join(ctx: SockOpsContext) -> u32 {
 #[cgroup_sock(sock_release)]
 pub fn release(ctx: SockContext) -> i32 {
     flow::release(&ctx);
+    socket::forget(flow::cookie(&ctx));
     PROCEED
 }
 
-fn answer(sent: Result<(), Refused>) -> i32 {
-    if sent.is_ok() { PROCEED } else { REFUSE }
+/// Packet sockets, which no other hook sees.
+#[lsm(hook = "socket_create")]
+pub fn packet_socket(ctx: LsmContext) -> i32 {
+    packet_socket::create(&ctx)
+}
+
+/// A thread or process begins.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn task_fork(ctx: RawTracePointContext) -> i32 {
+    task::fork(&ctx);
+    0
+}
+
+/// A process runs a program.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn task_exec(ctx: RawTracePointContext) -> i32 {
+    task::exec(&ctx);
+    0
+}
+
+/// A process enters a cgroup.
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+pub fn task_attach(ctx: RawTracePointContext) -> i32 {
+    task::attach(&ctx);
+    0
+}
+
+/// A thread is gone for good.
+#[raw_tracepoint(tracepoint = "sched_process_free")]
+pub fn task_free(ctx: RawTracePointContext) -> i32 {
+    task::free(&ctx);
+    0
+}
+
+fn answer<E>(judged: Result<(), E>) -> i32 {
+    if judged.is_ok() { PROCEED } else { REFUSE }
 }
 
 #[cfg(not(test))]

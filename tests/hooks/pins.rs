@@ -139,7 +139,7 @@ fn maps_of_another_shape_are_refused_and_nothing_changes() {
 #[test_case(&["links/connect4"]; "a link")]
 #[test_case(&["links/connect4", "links/connect6", "links/egress", "links/release"]; "some links")]
 #[test_case(&["links"]; "all links")]
-#[test_case(&["maps/SUBJECT_CGROUPS"]; "the map of subjects")]
+#[test_case(&["maps/CGROUPS"]; "the map of subjects")]
 #[test_case(&["maps"]; "all maps")]
 #[test_case(&["maps", "links/connect4", "links/create"]; "maps and some links")]
 fn half_made_pins_are_completed(gone: &[&str]) {
@@ -198,8 +198,8 @@ fn cover_with_a_map(pin: &Path) {
 
 #[test_case("links/connect4", detach, "connect4", &Problem::Runs(0); "a detached link")]
 #[test_case("links/egress", detach, "egress", &Problem::Runs(0); "the detached backstop")]
-#[test_case("maps/SUBJECT_CGROUPS", unpin, "SUBJECT_CGROUPS", &Problem::NoPin; "an unpinned map")]
-#[test_case("maps/SUBJECT_CGROUPS", cover_with_a_map, "SUBJECT_CGROUPS", &Problem::OtherPin; "a map under another")]
+#[test_case("maps/CGROUPS", unpin, "CGROUPS", &Problem::NoPin; "an unpinned map")]
+#[test_case("maps/CGROUPS", cover_with_a_map, "CGROUPS", &Problem::OtherPin; "a map under another")]
 #[test_case("links/connect6", cover_with_a_link, "connect6", &Problem::Runs(0); "a link under another")]
 #[test_case("links/connect6", cover_with_a_link, "egress", &Problem::NoPin; "a link in place of another")]
 fn what_is_taken_away_is_named_and_restored(pin: &str, take_away: fn(&Path), name: &str, problem: &Problem) {

@@ -137,7 +137,15 @@ impl Agent {
 
 fn start(pins: &Pins, cgroup: &Path, flows: u32) -> Result<Capture, Error> {
     let ports = [443];
-    let options = Options { cgroup, pins, sticky_tags: false, ports: &ports, forward_proxies: &[], flows };
+    let options = Options {
+        cgroup,
+        pins,
+        sticky_tags: false,
+        packet_sockets: false,
+        ports: &ports,
+        forward_proxies: &[],
+        flows,
+    };
     Capture::start(&options)
 }
 
@@ -146,7 +154,7 @@ pub(crate) fn running(cgroup: &Path) -> Vec<Vec<u32>> {
     let directory = fs::File::open(cgroup).unwrap();
     let at_cgroup = HOOKS.iter().filter_map(|hook| match hook.kind {
         Kind::Cgroup(attach_type) => Some(sys::programs_at(directory.as_fd(), attach_type).unwrap()),
-        Kind::TracePoint(_) => None,
+        Kind::TracePoint(_) | Kind::Lsm => None,
     });
     at_cgroup.collect()
 }

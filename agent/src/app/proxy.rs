@@ -122,6 +122,7 @@ impl Proxy {
             cgroup: &cgroup,
             pins: &Pins::Private(enclosure.pins()),
             sticky_tags: false,
+            packet_sockets: false,
             ports: &ports(&config),
             forward_proxies: &captured,
             flows: capture::DEFAULT_FLOWS,

@@ -94,17 +94,17 @@ impl Attached {
         maps: &[adopt::Declared],
         cgroup: &Path,
         pins: &Pins,
-        sticky_tags: bool,
+        is_needed: impl Fn(Need) -> bool,
         lock: Option<Lock>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io { action: format!("open the cgroup {}", cgroup.display()), source };
         let directory = File::open(cgroup).map_err(failed)?;
         let cgroup_id = directory.metadata().map_err(failed)?.ino();
         let mut hooks = Vec::with_capacity(HOOKS.len());
-        for hook in HOOKS.into_iter().filter(|hook| hook.need != Need::StickyTags || sticky_tags) {
+        for hook in HOOKS.into_iter().filter(|hook| is_needed(hook.need)) {
             match load(programs, hook) {
                 Ok(held) => hooks.push(held),
-                Err(error) if hook.need == Need::WhereAccepted => {
+                Err(error) if hook.need == Need::PacketSockets => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(hook = hook.name, error, "this kernel does not take the program");
                 }
@@ -206,7 +206,7 @@ impl Attached {
         let info = old.info().map_err(pinning(held, &pin))?;
         let program = held.program.as_fd();
         match info.target {
-            Target::RawTracePoint if info.program_id == held.program_id => Ok(()),
+            Target::RawTracePoint | Target::Tracing if info.program_id == held.program_id => Ok(()),
             Target::Cgroup { .. } if self.is_target(held.hook, info.target) => {
                 old.update(program).or_else(|error| {
                     tracing::warn!(hook = held.hook.name, %error, "the link takes no other program; it is replaced");
@@ -215,7 +215,9 @@ impl Attached {
             }
             Target::Cgroup { id, .. } if id != 0 && id != self.cgroup_id => self.set_aside(held, &pin, info.id),
             // It was detached, its cgroup is gone, it is of a tracepoint, or of something else altogether.
-            Target::Cgroup { .. } | Target::RawTracePoint | Target::Other(_) => self.replace(held, &pin, &old),
+            Target::Cgroup { .. } | Target::RawTracePoint | Target::Tracing | Target::Other(_) => {
+                self.replace(held, &pin, &old)
+            }
         }
     }
 
@@ -256,7 +258,8 @@ impl Attached {
         let program: BorrowedFd<'_> = held.program.as_fd();
         let link = match held.hook.kind {
             Kind::Cgroup(attach_type) => Link::attach_to_cgroup(program, self.cgroup.as_fd(), attach_type),
-            Kind::TracePoint(name) => Link::attach_to_trace_point(program, name),
+            Kind::TracePoint(name) => Link::attach_to_trace_point(program, Some(name)),
+            Kind::Lsm => Link::attach_to_trace_point(program, None),
         };
         link.map_err(|source| Error::Program { name: held.hook.name, source: source.into() })
     }
@@ -267,6 +270,7 @@ impl Attached {
                 target == Target::Cgroup { id: self.cgroup_id, attach_type: attach_type as u32 }
             }
             Kind::TracePoint(_) => target == Target::RawTracePoint,
+            Kind::Lsm => target == Target::Tracing,
         }
     }
 

@@ -7,7 +7,7 @@ use aya::{
     maps::{MapData, PerCpuArray, RingBuf},
 };
 use tidegate_ebpf_common::{
-    Event, Flow, Refusal,
+    Event, Flow, Origin, Refusal,
     maps::{EVENTS, LOST},
 };
 use tokio::io::unix::AsyncFd;
@@ -95,6 +95,9 @@ fn parse(bytes: &[u8]) -> Option<Refused> {
         Refusal::FlowTableFull => Reason::FlowTableFull,
         Refusal::Datagram => Reason::QuicRefused,
         Refusal::Protocol => Reason::ProtocolRefused,
+        Refusal::Protected => Reason::AddressRefused,
+        Refusal::Backstop => Reason::NotThroughProxy,
+        Refusal::ListenerPort => Reason::ListenerPort,
     };
     Some(Refused {
         flow: event.flow,
@@ -119,6 +122,11 @@ fn decode(bytes: &[u8]) -> Option<Event> {
         port: u16::from_ne_bytes(take(&mut rest)?),
         listener_family: u16::from_ne_bytes(take(&mut rest)?),
         flags: u32::from_ne_bytes(take(&mut rest)?),
+        origin: Origin {
+            cgroup_id: u64::from_ne_bytes(take(&mut rest)?),
+            uid: u32::from_ne_bytes(take(&mut rest)?),
+            executables: u32::from_ne_bytes(take(&mut rest)?),
+        },
         comm: take(&mut rest)?,
     };
     let (refusal, protocol) = (u32::from_ne_bytes(take(&mut rest)?), u32::from_ne_bytes(take(&mut rest)?));

@@ -3,41 +3,221 @@
 use super::{Error, FLOW_LIFETIME};
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
     path::Path,
 };
-use tidegate_ebpf_common::{Endpoint, Flow, FlowKey, ListenerKey, mapped, maps};
+use tidegate_ebpf_common::{
+    Endpoint, Executable, Flow, FlowKey, KNOWN, ListenerKey, Origin, PARENT, SUBJECT, Settings, Task, mapped,
+    maps,
+};
 
 type Hash<K, V> = HashMap<MapData, K, V>;
 
-/// The cgroups whose processes are subjects.
-pub struct Subjects(Hash<u64, u32>);
+/// Who is a subject: by cgroup, and by user.
+pub struct Subjects {
+    cgroups: Hash<u64, u32>,
+    users: Hash<u32, u32>,
+}
 
 /// A cgroup deeper than this could have more ancestors than the kernel side looks at.
 const MAX_DEPTH: usize = 32;
 
 impl Subjects {
     pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
-        hash(programs, maps::SUBJECT_CGROUPS).map(Self)
+        let cgroups = hash(programs, maps::CGROUPS)?;
+        Ok(Self { cgroups, users: hash(programs, maps::SUBJECT_UIDS)? })
     }
 
-    /// Makes every process in and below the cgroup a subject, from its next connect on.
+    /// Makes every process in and below the cgroup a subject, from its next call on; answers the cgroup's id.
     ///
     /// # Errors
     /// When the cgroup cannot be read, lies too deep, or the table is full.
     pub fn add(&mut self, cgroup: &Path) -> Result<u64, Error> {
+        self.stand(cgroup, SUBJECT)
+    }
+
+    /// From now on, a cgroup below this one that is not [resolved](Self::resolve) is a subject.
+    ///
+    /// # Errors
+    /// As [`Subjects::add`].
+    pub fn watch(&mut self, cgroup: &Path) -> Result<u64, Error> {
+        self.stand(cgroup, PARENT | KNOWN)
+    }
+
+    /// Notes that the cgroup of this id is nobody's.
+    ///
+    /// # Errors
+    /// When the table is full; the cgroup's processes stay subjects then.
+    pub fn resolve(&mut self, cgroup_id: u64) -> Result<(), Error> {
+        self.cgroups.insert(cgroup_id, KNOWN, 0).map_err(used(maps::CGROUPS))
+    }
+
+    /// Forgets a cgroup that is gone, or is to be nobody's any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses; one that was not listed is none.
+    pub fn forget(&mut self, cgroup_id: u64) -> Result<(), Error> {
+        absent_is_fine(self.cgroups.remove(&cgroup_id)).map_err(used(maps::CGROUPS))
+    }
+
+    /// The ids of the listed cgroups, with what stands by each: [`SUBJECT`], [`PARENT`] and [`KNOWN`].
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn cgroups(&self) -> Result<Vec<(u64, u32)>, Error> {
+        self.cgroups.iter().collect::<Result<_, _>>().map_err(used(maps::CGROUPS))
+    }
+
+    /// Makes the user's processes subjects, wherever they are.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn add_user(&mut self, uid: u32) -> Result<(), Error> {
+        self.users.insert(uid, 1, 0).map_err(used(maps::SUBJECT_UIDS))
+    }
+
+    /// From now on the user's processes are subjects only by their cgroups.
+    ///
+    /// # Errors
+    /// When the kernel refuses; one that was not listed is none.
+    pub fn forget_user(&mut self, uid: u32) -> Result<(), Error> {
+        absent_is_fine(self.users.remove(&uid)).map_err(used(maps::SUBJECT_UIDS))
+    }
+
+    /// The users whose processes are subjects.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn users(&self) -> Result<Vec<u32>, Error> {
+        self.users.keys().collect::<Result<_, _>>().map_err(used(maps::SUBJECT_UIDS))
+    }
+
+    fn stand(&mut self, cgroup: &Path, standing: u32) -> Result<u64, Error> {
         use std::os::unix::fs::MetadataExt;
         let io = |source| Error::Io { action: format!("make {} a subject", cgroup.display()), source };
         if cgroup.components().count() > MAX_DEPTH {
             return Err(io(std::io::Error::other(format!("it lies more than {MAX_DEPTH} levels deep"))));
         }
         let id = std::fs::metadata(cgroup).map_err(io)?.ino();
-        self.0.insert(id, 1, 0).map_err(used(maps::SUBJECT_CGROUPS))?;
+        self.cgroups.insert(id, standing, 0).map_err(used(maps::CGROUPS))?;
         Ok(id)
+    }
+}
+
+/// The addresses of protected hosts: every port and protocol of them that is not captured is refused to subjects.
+pub struct Protected(Hash<[u8; 16], u32>);
+
+impl Protected {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        hash(programs, maps::PROTECTED).map(Self)
+    }
+
+    /// Protects an address.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn add(&mut self, address: IpAddr) -> Result<(), Error> {
+        self.0.insert(shared_form(address), 1, 0).map_err(used(maps::PROTECTED))
+    }
+
+    /// Protects an address no more.
+    ///
+    /// # Errors
+    /// When the kernel refuses; one that was not listed is none.
+    pub fn forget(&mut self, address: IpAddr) -> Result<(), Error> {
+        absent_is_fine(self.0.remove(&shared_form(address))).map_err(used(maps::PROTECTED))
+    }
+
+    /// The listed addresses.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
+        let keys = self.0.keys().collect::<Result<Vec<_>, _>>().map_err(used(maps::PROTECTED))?;
+        Ok(keys.into_iter().map(|key| IpAddr::from(key).to_canonical()).collect())
+    }
+}
+
+/// Sockets of the agent's own, by their cookies, for where the agent itself runs as a subject's user.
+pub struct Exempt(Hash<u64, u32>);
+
+impl Exempt {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        hash(programs, maps::EXEMPT).map(Self)
+    }
+
+    /// Exempts a socket before its connect; the kernel side forgets it when it is closed.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its cookie, or the table is full.
+    pub fn add(&mut self, socket: &impl AsFd) -> Result<(), Error> {
+        let cookie = rustix::net::sockopt::socket_cookie(socket).map_err(|errno| Error::Io {
+            action: "read a socket's cookie".to_owned(),
+            source: errno.into(),
+        })?;
+        self.0.insert(cookie, 1, 0).map_err(used(maps::EXEMPT))
+    }
+}
+
+/// What holds for all hooks.
+pub struct SettingsMap(Array<MapData, Settings>);
+
+impl SettingsMap {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        Array::try_from(take(programs, maps::SETTINGS)?).map(Self).map_err(used(maps::SETTINGS))
+    }
+
+    /// Sets them, for the hooks' next calls.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set(&mut self, settings: Settings) -> Result<(), Error> {
+        self.0.set(0, settings, 0).map_err(used(maps::SETTINGS))
+    }
+}
+
+/// Threads that stay subjects, and the programs that are told apart by their files.
+pub struct Sticky {
+    tasks: Hash<u32, Task>,
+    executables: Hash<Executable, u32>,
+}
+
+impl Sticky {
+    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
+        let tasks = hash(programs, maps::TASKS)?;
+        Ok(Self { tasks, executables: hash(programs, maps::EXECUTABLES)? })
+    }
+
+    /// Makes a thread that is there already a subject by `origin`, for as long as it lives.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn add(&mut self, tid: u32, origin: Origin) -> Result<(), Error> {
+        self.tasks.insert(tid, Task { origin, address: 0 }, 0).map_err(used(maps::TASKS))
+    }
+
+    /// The threads that are subjects, and by what.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn threads(&self) -> Result<Vec<(u32, Origin)>, Error> {
+        let entries = self.tasks.iter().map(|entry| entry.map(|(tid, task)| (tid, task.origin)));
+        entries.collect::<Result<_, _>>().map_err(used(maps::TASKS))
+    }
+
+    /// Notes in the origin of every thread that runs this file from now on, and of all below it, the bit
+    /// `1 << number`.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn add_executable(&mut self, file: Executable, number: u32) -> Result<(), Error> {
+        let bit = 1_u32.checked_shl(number).unwrap_or(0);
+        self.executables.insert(file, bit, 0).map_err(used(maps::EXECUTABLES))
     }
 }
 
@@ -146,6 +326,13 @@ fn shared_form(ip: IpAddr) -> [u8; 16] {
     match ip.to_canonical() {
         IpAddr::V4(ip) => mapped(ip.octets()),
         IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        removed => removed,
     }
 }
 

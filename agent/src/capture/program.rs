@@ -2,11 +2,12 @@
 
 use super::{
     Error,
+    layout::Layout,
     pins::{Pins, adopt},
     sys::AttachType,
 };
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
 use std::ffi::CStr;
@@ -32,6 +33,8 @@ pub enum Kind {
     Cgroup(AttachType),
     /// At a tracepoint of the whole machine.
     TracePoint(&'static CStr),
+    /// At a security hook of the whole machine, which the program itself names.
+    Lsm,
 }
 
 /// When a program is attached.
@@ -39,29 +42,41 @@ pub enum Kind {
 pub enum Need {
     /// Always: without it there is a way round.
     Always,
-    /// Where the kernel takes it.
-    WhereAccepted,
     /// Where [`super::Options::sticky_tags`] is set.
     StickyTags,
+    /// Where [`super::Options::packet_sockets`] is set.
+    PacketSockets,
 }
 
 const fn at_cgroup(name: &'static str, attach_type: AttachType) -> Hook {
     Hook { name, kind: Kind::Cgroup(attach_type), need: Need::Always }
 }
 
+const fn at_trace_point(name: &'static str, trace_point: &'static CStr) -> Hook {
+    Hook { name, kind: Kind::TracePoint(trace_point), need: Need::StickyTags }
+}
+
 /// In the order in which they are attached: whatever finds, refuses or forgets flows comes before the
 /// connect hooks, which make them.
-pub const HOOKS: [Hook; 10] = [
+pub const HOOKS: [Hook; 17] = [
     at_cgroup("release", AttachType::InetSockRelease),
     at_cgroup("join", AttachType::SockOps),
     at_cgroup("getpeername4", AttachType::Inet4Getpeername),
     at_cgroup("getpeername6", AttachType::Inet6Getpeername),
     at_cgroup("create", AttachType::InetSockCreate),
+    at_cgroup("bind4", AttachType::Inet4Bind),
+    at_cgroup("bind6", AttachType::Inet6Bind),
     at_cgroup("egress", AttachType::InetEgress),
     at_cgroup("sendmsg4", AttachType::Udp4Sendmsg),
     at_cgroup("sendmsg6", AttachType::Udp6Sendmsg),
     at_cgroup("connect4", AttachType::Inet4Connect),
     at_cgroup("connect6", AttachType::Inet6Connect),
+    // What forgets a thread comes before what remembers one.
+    at_trace_point("task_free", c"sched_process_free"),
+    at_trace_point("task_fork", c"sched_process_fork"),
+    at_trace_point("task_exec", c"sched_process_exec"),
+    at_trace_point("task_attach", c"cgroup_attach_task"),
+    Hook { name: "packet_socket", kind: Kind::Lsm, need: Need::PacketSockets },
 ];
 
 /// The place in [`HOOKS`] of the link of this name; those that are not there come after all others.
@@ -84,7 +99,11 @@ pub struct Size {
 pub type Answer = (&'static str, Result<Size, ProgramError>);
 
 /// Loads the object's maps: those that are pinned as they are, the others empty, and pinned where pins are shared.
-pub(super) fn load(flows: u32, pins: Option<&Pins>) -> Result<(Ebpf, Vec<adopt::Declared>), Error> {
+pub(super) fn load(
+    flows: u32,
+    pins: Option<&Pins>,
+    layout: Option<&Layout>,
+) -> Result<(Ebpf, Vec<adopt::Declared>), Error> {
     let sizes = [(maps::FLOWS, flows), (maps::ORIGINALS, flows)];
     let declared = adopt::declared(OBJECT, &sizes)?;
     let level = log_level();
@@ -93,6 +112,9 @@ pub(super) fn load(flows: u32, pins: Option<&Pins>) -> Result<(Ebpf, Vec<adopt::
         loader.map_max_entries(name, size);
     }
     loader.override_global(aya_log::LEVEL, &level, false);
+    for (name, offset) in layout.map(Layout::globals).unwrap_or_default() {
+        loader.override_global(name, offset, true);
+    }
     if let Some(pins) = pins {
         adopt::prepare(pins, &declared)?;
         for (map, directory) in declared.iter().zip(std::iter::repeat_with(|| pins.maps())) {
@@ -111,8 +133,10 @@ pub(super) fn load(flows: u32, pins: Option<&Pins>) -> Result<(Ebpf, Vec<adopt::
 /// # Errors
 /// When the maps cannot be made, or the object lacks a program.
 pub fn probe(flows: u32) -> Result<Vec<Answer>, Error> {
-    let (mut programs, _) = load(flows, None)?;
-    HOOKS.iter().map(|hook| Ok((hook.name, measure(program(&mut programs, hook.name)?)))).collect()
+    let (mut programs, _) = load(flows, None, None)?;
+    // A kernel without BPF LSM refuses its program, which `doctor` tells in words of its own.
+    let hooks = HOOKS.iter().filter(|hook| hook.kind != Kind::Lsm);
+    hooks.map(|hook| Ok((hook.name, measure(program(&mut programs, hook.name)?)))).collect()
 }
 
 fn measure(program: &mut Program) -> Result<Size, ProgramError> {
@@ -130,7 +154,7 @@ pub(super) fn program<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<
 }
 
 /// Hands the program to the verifier.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of five types only")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the object holds programs of six types only")]
 pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
@@ -138,6 +162,7 @@ pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSkb(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::RawTracePoint(program) => program.load(),
+        Program::Lsm(program) => program.load("socket_create", &Btf::from_sys_fs()?),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -173,7 +198,7 @@ mod tests {
     fn what_makes_flows_is_attached_last() {
         let first = HOOKS.iter().position(|hook| hook.name.starts_with("connect")).unwrap();
         let after = &HOOKS[first..];
-        assert!(after.iter().all(|hook| hook.name.starts_with("connect") || hook.need == Need::StickyTags));
+        assert!(after.iter().all(|hook| hook.name.starts_with("connect") || hook.need != Need::Always));
     }
 
     #[test]

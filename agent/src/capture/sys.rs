@@ -22,6 +22,7 @@ const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_LINK_TYPE_RAW_TRACEPOINT: u32 = 1;
+const BPF_LINK_TYPE_TRACING: u32 = 2;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 
 /// The kernel attaches no more to one cgroup and hook.
@@ -58,6 +59,8 @@ pub enum Target {
     },
     /// A tracepoint.
     RawTracePoint,
+    /// A function or security hook that the program itself names.
+    Tracing,
     /// Nothing that tidegate attaches to: the link's type.
     Other(u32),
 }
@@ -176,14 +179,14 @@ impl Link {
         unsafe { call_for_descriptor(BPF_LINK_CREATE, &mut attributes) }.map(Self)
     }
 
-    /// Attaches a loaded program to a tracepoint of the whole machine.
+    /// Attaches a loaded program to a tracepoint of the whole machine, or, without a name, to what it names itself.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn attach_to_trace_point(program: BorrowedFd<'_>, name: &CStr) -> io::Result<Self> {
-        let name = name.as_ptr() as u64;
+    pub fn attach_to_trace_point(program: BorrowedFd<'_>, name: Option<&CStr>) -> io::Result<Self> {
+        let name = name.map_or(0, |name| name.as_ptr() as u64);
         let mut attributes = TracePoint { name, program: number(program), padding: 0, rest: [0; 14] };
-        // SAFETY: `name` is a C string that outlives the call; the kernel answers a new descriptor.
+        // SAFETY: `name` is null or a C string that outlives the call; the kernel answers a new descriptor.
         unsafe { call_for_descriptor(BPF_RAW_TRACEPOINT_OPEN, &mut attributes) }.map(Self)
     }
 
@@ -247,6 +250,7 @@ impl Link {
         let target = match info.kind {
             BPF_LINK_TYPE_CGROUP => Target::Cgroup { id: info.cgroup_id, attach_type: info.attach_type },
             BPF_LINK_TYPE_RAW_TRACEPOINT => Target::RawTracePoint,
+            BPF_LINK_TYPE_TRACING => Target::Tracing,
             other => Target::Other(other),
         };
         Ok(LinkInfo { id: info.id, program_id: info.program_id, target })

@@ -70,6 +70,7 @@ fn comm(bytes: &[u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_ebpf_common::Origin;
 
     fn flow(tgid: u32, cgroup_id: u64) -> Flow {
         let mut comm = [0; 16];
@@ -86,6 +87,7 @@ mod tests {
             port: 443,
             listener_family: 4,
             flags: 0,
+            origin: Origin::NONE,
             comm,
         }
     }

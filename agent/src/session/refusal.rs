@@ -170,6 +170,9 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::FlowTableFull
         | Reason::QuicRefused
         | Reason::ProtocolRefused
+        | Reason::AddressRefused
+        | Reason::NotThroughProxy
+        | Reason::ListenerPort
         | Reason::NoFlow
         | Reason::RefusalFlood
         | Reason::OtherHost
