@@ -17,6 +17,8 @@ mod destinations;
 mod evasion;
 #[path = "hooks/killed.rs"]
 mod killed;
+#[path = "hooks/packets.rs"]
+mod packets;
 #[path = "hooks/pins.rs"]
 mod pins;
 #[path = "hooks/release.rs"]

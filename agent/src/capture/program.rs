@@ -13,7 +13,8 @@ use aya::{
 use std::ffi::CStr;
 use tidegate_ebpf_common::maps;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate-ebpf"));
+/// The kernel side, compiled: programs and maps, as they are loaded.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate-ebpf"));
 
 /// A program, where it is attached, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
