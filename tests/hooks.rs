@@ -15,6 +15,8 @@ mod bench;
 mod destinations;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/killed.rs"]
+mod killed;
 #[path = "hooks/packets.rs"]
 mod packets;
 #[path = "hooks/pins.rs"]
