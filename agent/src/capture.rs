@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod address;
+pub mod canary;
 pub mod connections;
 pub mod event;
 pub mod layout;
