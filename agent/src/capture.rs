@@ -15,6 +15,7 @@ pub mod program;
 pub(crate) mod readable;
 pub mod sys;
 mod sock_diag;
+pub mod standing;
 
 use attached::Attached;
 use layout::Layout;
