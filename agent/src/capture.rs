@@ -1,7 +1,7 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
-pub mod attached;
 pub mod address;
+pub mod attached;
 pub mod canary;
 pub mod connections;
 pub mod event;
@@ -13,9 +13,9 @@ pub mod netns;
 pub mod pins;
 pub mod program;
 pub(crate) mod readable;
-pub mod sys;
 mod sock_diag;
 pub mod standing;
+pub mod sys;
 
 use attached::Attached;
 use layout::Layout;

@@ -9,8 +9,7 @@ pub mod scopes;
 pub mod status;
 pub mod suggest;
 
-use crate::{app, capture::pins, decide::trial, toml_file};
-use crate::{app, decide::trial, health::control, toml_file};
+use crate::{app, capture::pins, decide::trial, health::control, toml_file};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
