@@ -1,6 +1,9 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
+pub mod address;
 pub mod attached;
+pub mod canary;
+pub mod connections;
 pub mod event;
 pub mod layout;
 pub mod listener;
@@ -10,6 +13,8 @@ pub mod netns;
 pub mod pins;
 pub mod program;
 pub(crate) mod readable;
+mod sock_diag;
+pub mod standing;
 pub mod sys;
 
 use attached::Attached;
