@@ -15,15 +15,15 @@ pub struct Pair<'a> {
     pub raw_value: &'a str,
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
     /// The name, decoded.
-    pub fn name(&self) -> String {
-        decode(self.raw_name).into_owned()
+    pub fn name(&self) -> Cow<'a, str> {
+        decode(self.raw_name)
     }
 
     /// The value, decoded.
-    pub fn value(&self) -> String {
-        decode(self.raw_value).into_owned()
+    pub fn value(&self) -> Cow<'a, str> {
+        decode(self.raw_value)
     }
 }
 

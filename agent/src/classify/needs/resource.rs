@@ -46,23 +46,23 @@ pub fn kind_of_word(word: &str) -> Option<&str> {
 }
 
 /// The resource that a value names at a target; `word` stands in the field beside it.
-pub(super) fn named<'a>(
+pub(super) fn named<'a, 'r>(
     target: &'a Target,
-    value: &str,
+    value: Cow<'r, str>,
     word: Option<&str>,
-) -> Result<Named<'a>, NoResource> {
+) -> Result<Named<'a, 'r>, NoResource> {
     let place = Where::At(&target.place);
-    let of_word = |word: &str, value: &str| {
+    let of_word = |word: &str, value: Cow<'r, str>| {
         let kind = kind_of_word(word).ok_or(NoResource::Other)?;
-        Ok(Named { kind: Cow::Owned(kind.to_owned()), value: value.to_owned(), place: place.clone() })
+        Ok(Named { kind: Cow::Owned(kind.to_owned()), value, place: place.clone() })
     };
     match &target.naming {
-        Naming::Kind(kind) => Ok(Named { kind: Cow::Borrowed(kind), value: value.to_owned(), place }),
+        Naming::Kind(kind) => Ok(Named { kind: Cow::Borrowed(kind), value, place }),
         Naming::Urn => {
             let parts = value.strip_prefix("do:").and_then(|rest| rest.split_once(':'));
             let (word, id) =
                 parts.filter(|(word, id)| is_word(word) && !id.is_empty()).ok_or(NoResource::NoUrn)?;
-            of_word(word, id)
+            of_word(word, Cow::Owned(id.to_owned()))
         }
         Naming::Beside(_) => of_word(word.filter(|word| is_word(word)).ok_or(NoResource::NoKind)?, value),
     }

@@ -14,9 +14,9 @@ fn outcome(name: &str, query: &str) -> Result<(), Error> {
 #[test_case("%61=%E2%82%AC", &[("a", "€")]; "escapes")]
 #[test_case("a=%FF", &[("a", "%FF")]; "no utf-8 stays as it is")]
 fn a_query_is_taken_apart(query: &str, expected: &[(&str, &str)]) {
-    let found: Vec<(String, String)> = pairs(query).map(|pair| (pair.name(), pair.value())).collect();
-    let found: Vec<(&str, &str)> =
-        found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+        pairs(query).map(|pair| (pair.name(), pair.value())).collect();
+    let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(found, expected);
 }
 
