@@ -34,8 +34,13 @@ impl<T> Few<T> {
 
     /// Adds an element behind the others.
     pub fn push(&mut self, element: T) {
+        // These two need not move what is there.
         if let Held::Many(list) = &mut self.0 {
             list.push(element);
+            return;
+        }
+        if self.is_empty() {
+            self.0 = Held::One([element]);
             return;
         }
         self.0 = match mem::replace(&mut self.0, Held::None) {
@@ -51,6 +56,18 @@ impl<T> Few<T> {
             }
             Held::Many(list) => Held::Many(list),
         };
+    }
+
+    /// Leaves out elements that are equal to the one before.
+    pub fn dedup(&mut self)
+    where
+        T: PartialEq,
+    {
+        if self.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
+            let mut list = Vec::from(mem::take(self));
+            list.dedup();
+            *self = list.into_iter().collect();
+        }
     }
 
     /// Takes the last element away.
@@ -113,7 +130,12 @@ impl<T> Extend<T> for Few<T> {
 
 impl<T> FromIterator<T> for Few<T> {
     fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
-        let mut list = Self::new();
+        let mut elements = elements.into_iter();
+        let Some(a) = elements.next() else { return Self::new() };
+        let Some(b) = elements.next() else { return Self(Held::One([a])) };
+        let Some(c) = elements.next() else { return Self(Held::Two([a, b])) };
+        let Some(d) = elements.next() else { return Self(Held::Three([a, b, c])) };
+        let mut list = Self(Held::Four([a, b, c, d]));
         list.extend(elements);
         list
     }
@@ -196,6 +218,18 @@ mod tests {
             assert_eq!(few, (0..number).collect::<Vec<_>>());
         }
         assert_eq!(few.pop(), None);
+    }
+
+    #[test]
+    fn of_equal_neighbours_the_first_is_kept() {
+        for expected in [vec![], vec![1], vec![1, 2], vec![1, 2, 1], vec![1, 2, 3, 4, 5, 6]] {
+            for times in 1..4 {
+                let mut few: Few<u32> =
+                    expected.iter().flat_map(|number| std::iter::repeat_n(*number, times)).collect();
+                few.dedup();
+                assert_eq!(few, expected);
+            }
+        }
     }
 
     #[test]

@@ -199,13 +199,13 @@ impl Operation {
 pub(super) fn check_names(operation: &Operation, body: &Value) -> Result<(), String> {
     operation.variants.iter().try_for_each(|variants| variants.check_spelling(body))?;
     for target in &operation.targets {
-        for (value, word) in values(target, body) {
-            match resource::named(target, value, word) {
-                Ok(_) | Err(NoResource::Other) => {}
-                Err(problem) => {
-                    return Err(format!("has a value in its {} that {problem}", target.place));
-                }
-            }
+        let mut problem = None;
+        resource::visit(target, body, &mut |value, word| match resource::named(target, value, word) {
+            Ok(_) | Err(NoResource::Other) => {}
+            Err(found) => problem = problem.or(Some(found)),
+        });
+        if let Some(problem) = problem {
+            return Err(format!("has a value in its {} that {problem}", target.place));
         }
     }
     Ok(())
@@ -249,10 +249,9 @@ impl<'a, 'r> Request<'_, 'a, 'r> {
         needs.resources.extend(self.in_query());
         if let Some(body) = self.body {
             for target in &operation.targets {
-                let named = values(target, body).into_iter();
-                needs
-                    .resources
-                    .extend(named.filter_map(|(value, word)| resource::named(target, value, word).ok()));
+                resource::visit(target, body, &mut |value, word| {
+                    needs.resources.extend(resource::named(target, value, word).ok());
+                });
             }
         }
         needs.resources.extend(operation.wholes.iter().filter_map(|whole| whole.named(self.body?)));
@@ -322,6 +321,9 @@ impl<'a, 'r> Request<'_, 'a, 'r> {
     /// A request for all that carry a tag is about the tag alone: what else the query says does not narrow it.
     fn in_query(&self) -> Resources<'a, 'r> {
         let mut named = Resources::new();
+        if self.query.is_empty() {
+            return named;
+        }
         for target in &self.route.operation.targets {
             if let Place::Query(name) = &target.place {
                 let values = self.values(name).filter(|value| !value.is_empty());
@@ -361,24 +363,6 @@ impl Variants {
         }
         Ok(())
     }
-}
-
-/// The values at a target in the body, each with the word beside it that tells its kind.
-fn values<'v>(target: &Target, body: &'v Value) -> Vec<(Cow<'v, str>, Option<&'v str>)> {
-    let Place::Body(pointer) = &target.place else { return Vec::new() };
-    let beside = match &target.naming {
-        Naming::Beside(sibling) => pointer.parent().map(|(holder, field)| (sibling, holder, field)),
-        Naming::Kind(_) | Naming::Urn => None,
-    };
-    let Some((sibling, holder, field)) = beside else {
-        let values = pointer.select(body).into_iter();
-        return values.filter_map(|value| Some((resource::text(value)?, None))).collect();
-    };
-    let holders = holder.select(body).into_iter();
-    let values = holders.filter_map(|holder| {
-        Some((resource::text(holder.get(field)?)?, holder.get(&**sibling).and_then(Value::as_str)))
-    });
-    values.collect()
 }
 
 fn shortened(text: &str) -> String {

@@ -199,6 +199,7 @@ const fn is_plain(character: char) -> bool {
 }
 
 /// [`is_plain`] of each byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;

@@ -111,19 +111,20 @@ impl Index {
 
     fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Few<usize> {
         let mut numbers: Few<usize> = self.wide.iter().map(|number| *number as usize).collect();
-        let tags = scopes.flat_map(|scope| [scope.tag(), scope.resource_tag()]);
-        for tag in tags.filter(|tag| self.spoken_of.may_hold(*tag)) {
+        for scope in scopes {
+            self.add_near(scope.tag(), &mut numbers);
+            self.add_near(scope.resource_tag(), &mut numbers);
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    fn add_near(&self, tag: Tag, numbers: &mut Few<usize>) {
+        if self.spoken_of.may_hold(tag) {
             let named = self.bucket(tag).iter().filter(|(other, _)| *other == tag);
             numbers.extend(named.map(|(_, number)| *number as usize));
         }
-        numbers.sort_unstable();
-        let mut distinct = Few::new();
-        for number in &numbers {
-            if distinct.last() != Some(number) {
-                distinct.push(*number);
-            }
-        }
-        distinct
     }
 
     /// The words whose tags have the same upper bits.

@@ -1,6 +1,6 @@
 //! A named resource: its kind, where that depends on the request, and its value.
 
-use super::{Named, Naming, Target, Where};
+use super::{Named, Naming, Place, Pointer, Target, Where};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -72,6 +72,32 @@ pub(super) fn named<'a, 'r>(
 fn is_word(word: &str) -> bool {
     !word.is_empty()
         && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Does something with the values at a target in the body, and the word beside each that tells its kind.
+pub(super) fn visit<'v>(
+    target: &Target,
+    body: &'v Value,
+    visit: &mut impl FnMut(Cow<'v, str>, Option<&'v str>),
+) {
+    let Place::Body(pointer) = &target.place else { return };
+    let beside = match &target.naming {
+        Naming::Beside(sibling) => pointer.split_last().map(|(holder, field)| (sibling, holder, field)),
+        Naming::Kind(_) | Naming::Urn => None,
+    };
+    let Some((sibling, holder, field)) = beside else {
+        Pointer::visit(pointer.steps(), body, &mut |value| {
+            if let Some(value) = text(value) {
+                visit(value, None);
+            }
+        });
+        return;
+    };
+    Pointer::visit(holder, body, &mut |holder| {
+        if let Some(value) = holder.get(field).and_then(text) {
+            visit(value, holder.get(&**sibling).and_then(Value::as_str));
+        }
+    });
 }
 
 /// A value as the identifier of a resource: none for what says nothing or is no identifier.

@@ -28,7 +28,7 @@ impl Whole {
         let (list, name) = pointer.parent()?;
         let is_whole = list.select(body).into_iter().any(|element| self.is_all(element, name));
         let kind = Cow::Borrowed(&*self.kind);
-        is_whole.then(|| Named { kind, value: Cow::Borrowed(ALL), place: Where::At(&self.place) })
+        is_whole.then_some(Named { kind, value: Cow::Borrowed(ALL), place: Where::At(&self.place) })
     }
 
     fn is_all(&self, element: &Value, name: &str) -> bool {
