@@ -153,7 +153,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The body, where the decision depends on it.
-    async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
+    async fn document(&mut self, classified: &Classified<'_, '_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
         if !self.has_body() || !decide::depends_on_body(self.policy, operation) {
             return Ok(None);
@@ -177,7 +177,7 @@ impl<'a> Judge<'a> {
         parsed.inspect_err(|stop| self.outcome.allowed(Effect::Deny, stop.reason))
     }
 
-    fn decide(&mut self, classified: &Classified<'_>, document: Option<&Value>) -> Decision {
+    fn decide(&mut self, classified: &Classified<'_, '_>, document: Option<&Value>) -> Decision {
         let decision = self.ask(classified, Known::All(document), decide::decide);
         self.outcome.decided(&decision);
         decision
@@ -186,12 +186,12 @@ impl<'a> Judge<'a> {
     /// Puts the request to the engine.
     fn ask<D>(
         &mut self,
-        classified: &Classified<'_>,
+        classified: &Classified<'_, '_>,
         known: Known<'_>,
         engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
         let principal = &self.connection.principal;
-        let query = classified.query.as_deref();
+        let query = classified.query;
         let (body, whole) = match known {
             Known::Head => (None, false),
             Known::All(body) => (body, true),
@@ -231,17 +231,19 @@ impl<'a> Judge<'a> {
         engine(self.policy, &request)
     }
 
-    fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
+    fn verdict(&self, classified: &Classified<'_, '_>, decision: &Decision) -> Result<Verdict, Stop> {
         match (decision.effect, decision.dry_run) {
             (Effect::Allow, _) => Ok(Verdict::Forwarded),
             (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
             (Effect::Deny, false) => {
                 let policy = self.policy;
+                let instead = decision.instead(policy);
                 let denied = Denied {
                     workload: &self.connection.principal.workload,
                     policy: &policy.name,
                     contact: policy.contact.as_deref(),
                     decision,
+                    instead: instead.as_deref(),
                     method: &self.head.method,
                     path: classified.path.as_str(),
                     operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
@@ -256,7 +258,7 @@ impl<'a> Judge<'a> {
     ///
     /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
     /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
-    fn withheld(&self, classified: &Classified<'static>, decision: &Decision) -> Vec<&'static Filter> {
+    fn withheld(&self, classified: &Classified<'static, '_>, decision: &Decision) -> Vec<&'static Filter> {
         match (self.policy.mode, &classified.route) {
             (Mode::Enforce, Some(route)) => {
                 decision.withheld.iter().filter_map(|index| route.operation.filters.get(*index)).collect()
@@ -357,8 +359,8 @@ fn too_large_stop(reason: Reason, limit: usize) -> Stop {
 }
 
 /// What is asked of the upstream: the path and query that were judged.
-fn target(classified: &Classified<'_>) -> Result<PathAndQuery, Stop> {
-    let target = match &classified.query {
+fn target(classified: &Classified<'_, '_>) -> Result<PathAndQuery, Stop> {
+    let target = match classified.query {
         Some(query) => format!("{}?{query}", classified.path.as_str()),
         None => classified.path.as_str().to_owned(),
     };

@@ -17,7 +17,7 @@ impl Judge<'_> {
     /// Counts the request, or stops it where a limit has no room.
     pub(super) fn count(
         &mut self,
-        classified: &Classified<'_>,
+        classified: &Classified<'_, '_>,
         decision: &Decision,
         verdict: Verdict,
     ) -> Result<Verdict, Stop> {
@@ -52,7 +52,7 @@ impl Judge<'_> {
         }
     }
 
-    fn used_up(&self, classified: &Classified<'_>, full: Full) -> Stop {
+    fn used_up(&self, classified: &Classified<'_, '_>, full: Full) -> Stop {
         let policy = self.policy;
         let retry = Retry::new(full.rate, full.wait, SystemTime::now());
         let message = policy.limits.get(full.index).map(|limit: &Limit| {
