@@ -1,15 +1,17 @@
 //! The configuration, validated: no `Option` here means "default".
 
+pub mod cgroup_pattern;
 mod duration;
 pub mod file;
 pub mod forward_proxy;
 mod matching;
 
+pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
 
 use crate::host::HostName;
 use ipnet::IpNet;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The directory of the control socket and of what lives as long as the agent.
 pub const RUN_DIR: &str = "/run/tidegate";
@@ -35,15 +37,39 @@ pub struct Config {
     pub ca: Ca,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[health]`.
+    pub health: Health,
 }
 
-/// A workload's name and policy. How it is matched belongs to the daemon and is only checked for form.
+/// A workload's name and policy, and how the daemon tells it from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Its name, unique in the configuration.
     pub name: String,
     /// The name of a file in `policy_dir`, without `.toml`.
     pub policy: String,
+    /// What it is: one of these. Empty: what `tidegate run --workload` runs.
+    pub matches: Vec<Match>,
+    /// What it is not, for all that.
+    pub except: Vec<Match>,
+}
+
+/// One table of `match` or `except`: all of its keys must fit. `cgroup` or `user` is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// In or below these cgroups.
+    pub cgroup: Option<CgroupPattern>,
+    /// Run by this user, named or numbered, or with one of the user's subordinate ids.
+    pub user: Option<String>,
+    /// The program's file.
+    pub exe: Option<PathBuf>,
+}
+
+/// `[health]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Where health is told over HTTP, if anywhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What to do with a connection whose name cannot be trusted to be the whole truth.
@@ -57,9 +83,22 @@ pub enum Treatment {
     Pass,
 }
 
+/// Whose connections to captured ports are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All of a subject's.
+    Strict,
+    /// A subject's to addresses of protected hosts.
+    Targeted,
+}
+
 /// `[capture]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capture {
+    /// Which connections are taken.
+    pub mode: Mode,
+    /// Whether a process stays a subject wherever it moves. Its programs see every process of the machine.
+    pub sticky_tags: bool,
     /// The cgroup2 directory to attach at (`run` makes its cgroup below it). None: found at start.
     pub cgroup_root: Option<PathBuf>,
     /// TCP ports whose connections are expected to begin with a ClientHello.
@@ -162,6 +201,7 @@ impl Default for Config {
                 body_idle_timeout: Duration::from_secs(60),
                 body_inspect: 1 << 20,
             },
+            health: Health::default(),
         }
     }
 }
@@ -169,6 +209,8 @@ impl Default for Config {
 impl Default for Capture {
     fn default() -> Self {
         Self {
+            mode: Mode::Strict,
+            sticky_tags: true,
             cgroup_root: None,
             tls_ports: vec![443, 2053, 2083, 2087, 2096, 8443],
             plain_ports: vec![80, 8080, 8880, 2052, 2082, 2086, 2095],

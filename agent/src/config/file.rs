@@ -1,11 +1,9 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
 mod limits;
+mod workloads;
 
-use super::{
-    Capture, Config, ForwardProxies, ForwardProxy, OnAuditFailure, Treatment, Workload, duration,
-    matching::{self, MatchTable},
-};
+use super::{Capture, Config, ForwardProxies, ForwardProxy, Mode, OnAuditFailure, Treatment, duration};
 use crate::{
     host::HostName,
     toml_file::{Findings, Source},
@@ -14,11 +12,12 @@ use ipnet::IpNet;
 use limits::LimitsTable;
 use serde::Deserialize;
 use std::{
-    collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 use toml::Spanned;
+use workloads::WorkloadTable;
 
 pub use crate::toml_file::Error;
 
@@ -31,8 +30,8 @@ type Words = Vec<Spanned<String>>;
 pub const DEFAULT_PATH: &str = "/etc/tidegate/tidegate.toml";
 
 /// The keys of a configuration file at its top, by which it is told from a policy.
-pub const TOP_KEYS: [&str; 8] =
-    ["policy_dir", "hosts", "workload", "capture", "upstream", "audit", "ca", "limits"];
+pub const TOP_KEYS: [&str; 9] =
+    ["policy_dir", "hosts", "workload", "capture", "upstream", "audit", "ca", "limits", "health"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,24 +50,16 @@ struct Document {
     ca: CaTable,
     #[serde(default)]
     limits: LimitsTable,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WorkloadTable {
-    name: Spanned<String>,
-    policy: Spanned<String>,
-    #[serde(rename = "match")]
-    matches: Option<Spanned<Vec<Spanned<MatchTable>>>>,
-    except: Option<Spanned<Vec<Spanned<MatchTable>>>>,
-    run_by: Option<Spanned<Words>>,
+    #[serde(default)]
+    health: HealthTable,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CaptureTable {
     cgroup_root: Option<Spanned<PathBuf>>,
-    mode: Option<Spanned<CaptureMode>>,
+    mode: Option<CaptureMode>,
+    sticky_tags: Option<bool>,
     tls_ports: Option<Spanned<Vec<Spanned<u16>>>>,
     plain_ports: Option<Spanned<Vec<Spanned<u16>>>>,
     no_sni: Option<TreatmentWord>,
@@ -80,7 +71,7 @@ struct CaptureTable {
     peek_timeout: Option<Spanned<String>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum CaptureMode {
     Strict,
@@ -123,6 +114,12 @@ enum OnFailureWord {
 struct CaTable {
     ephemeral: Option<Spanned<bool>>,
     dir: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthTable {
+    listen: Option<Spanned<String>>,
 }
 
 impl From<TreatmentWord> for Treatment {
@@ -179,6 +176,7 @@ impl Reader<'_> {
         self.audit(document.audit, &mut config);
         self.ca(document.ca, &mut config);
         self.limits(&document.limits, &mut config.limits);
+        config.health.listen = document.health.listen.and_then(|word| self.socket_address(&word));
         config
     }
 
@@ -214,54 +212,13 @@ impl Reader<'_> {
         hosts
     }
 
-    fn workloads(&mut self, tables: &[WorkloadTable]) -> Vec<Workload> {
-        let mut names = BTreeSet::new();
-        for table in tables {
-            let (name, policy) = (table.name.as_ref(), table.policy.as_ref());
-            if !is_name(name, b"-_.") {
-                let message =
-                    format!("`{name}` cannot name a workload; use 1 to 64 letters, digits, `-`, `_`, `.`");
-                self.findings.add(table.name.span(), message);
-            }
-            if !names.insert(name) {
-                self.findings.add(table.name.span(), format!("workload `{name}` is defined twice"));
-            }
-            if !is_name(policy, b"-_") {
-                let message = format!("`{policy}` is not a policy's name; write it without path and `.toml`");
-                self.findings.add(table.policy.span(), message);
-            }
-            for (key, list) in [("match", &table.matches), ("except", &table.except)] {
-                if let Some(list) = list {
-                    matching::check(key, list, &mut self.findings);
-                }
-            }
-            self.run_by(table.run_by.as_ref());
-        }
-        tables
-            .iter()
-            .map(|table| Workload {
-                name: table.name.as_ref().clone(),
-                policy: table.policy.as_ref().clone(),
-            })
-            .collect()
-    }
-
-    fn run_by(&mut self, users: Option<&Spanned<Words>>) {
-        let Some(users) = users else { return };
-        if users.as_ref().is_empty() {
-            self.findings.add(users.span(), "`run_by = []` lets nobody; name users, or remove the key");
-        }
-        for user in users.as_ref().iter().filter(|user| !is_name(user.as_ref(), b"-_.$@")) {
-            self.findings.add(user.span(), format!("`{}` is not a user's name", user.as_ref()));
-        }
-    }
-
     fn capture(&mut self, table: CaptureTable, hosts: &[HostName], capture: &mut Capture) {
-        if let Some(mode) = table.mode.as_ref().filter(|mode| *mode.as_ref() == CaptureMode::Targeted) {
-            let message =
-                "`mode = \"targeted\"` is not supported by this version; write \"strict\", or remove it";
-            self.findings.add(mode.span(), message);
-        }
+        capture.mode = match table.mode {
+            Some(CaptureMode::Strict) => Mode::Strict,
+            Some(CaptureMode::Targeted) => Mode::Targeted,
+            None => capture.mode,
+        };
+        capture.sticky_tags = table.sticky_tags.unwrap_or(capture.sticky_tags);
         self.ports(&table, capture);
         capture.cgroup_root = table.cgroup_root.map(|root| {
             let mut path = PathBuf::new();
@@ -320,6 +277,17 @@ impl Reader<'_> {
             let message = format!("port {port} stands in both `tls_ports` and `plain_ports`");
             self.findings.add(span.unwrap_or(0..0), message);
         }
+    }
+
+    fn socket_address(&mut self, word: &Spanned<String>) -> Option<SocketAddr> {
+        let text: &String = word.as_ref();
+        let parsed = text.parse();
+        if parsed.is_err() {
+            let message =
+                format!("`{text}` is not an address with a port; write for example `127.0.0.1:9090`");
+            self.findings.add(word.span(), message);
+        }
+        parsed.ok()
     }
 
     fn forward_proxy(&mut self, word: &Spanned<String>) -> Option<ForwardProxy> {
@@ -384,11 +352,6 @@ impl Reader<'_> {
         }
         *path = word.into_inner();
     }
-}
-
-fn is_name(text: &str, marks: &[u8]) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(is_allowed)
 }
 
 #[cfg(test)]

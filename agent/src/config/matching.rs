@@ -1,5 +1,6 @@
-//! The tables of a workload's `match` and `except`, as far as their form goes.
+//! The tables of a workload's `match` and `except`.
 
+use super::{CgroupPattern, Match};
 use crate::toml_file::Findings;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -38,20 +39,59 @@ struct ContainerTable {
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// Notes what is wrong in a list of tables. An empty table, string or list must never come to fit everything.
-pub(super) fn check(key: &str, tables: &Spanned<Vec<Spanned<MatchTable>>>, findings: &mut Findings<'_>) {
+/// Reads a list of tables, and notes what is wrong. An empty table, string or list must never come to fit everything.
+pub(super) fn read(
+    key: &str,
+    tables: &Spanned<Vec<Spanned<MatchTable>>>,
+    findings: &mut Findings<'_>,
+) -> Vec<Match> {
     if tables.as_ref().is_empty() {
         findings
             .add(tables.span(), format!("`{key} = []` matches nothing; name something, or remove the key"));
     }
+    let mut matches = Vec::new();
     for table in tables.as_ref() {
-        if let Some(message) = table.as_ref().problem() {
-            findings.add(table.span(), message);
+        match table.as_ref().read() {
+            Ok(found) => matches.push(found),
+            Err(message) => findings.add(table.span(), message),
         }
     }
+    matches
 }
 
 impl MatchTable {
+    fn read(&self) -> Result<Match, String> {
+        if let Some(message) = self.problem() {
+            return Err(message);
+        }
+        let not_yet = [
+            ("unit", self.unit.is_some()),
+            ("user_unit", self.user_unit.is_some()),
+            ("group", self.group.is_some()),
+            ("any", self.any.is_some()),
+            ("pod", self.pod.is_some()),
+            ("container", self.container.is_some()),
+        ];
+        if let Some((key, _)) = not_yet.iter().find(|(_, is_given)| *is_given) {
+            return Err(format!(
+                "`{key}` is not supported by this version yet; write `cgroup`, `slice` or `user`"
+            ));
+        }
+        let cgroup = match (&self.cgroup, &self.slice) {
+            (Some(_), Some(_)) => {
+                return Err("`cgroup` and `slice` both name cgroups; write one of them".to_owned());
+            }
+            (Some(text), None) => Some(CgroupPattern::parse(text)),
+            (None, Some(name)) => Some(CgroupPattern::slice(name)),
+            (None, None) => None,
+        };
+        Ok(Match {
+            cgroup: cgroup.transpose().map_err(|error| error.to_string())?,
+            user: self.user.clone(),
+            exe: self.exe.as_ref().map(Into::into),
+        })
+    }
+
     fn problem(&self) -> Option<String> {
         let words = self.words();
         if let Some((key, _)) = words.iter().find(|(_, value)| value.is_empty()) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Limits;
+use crate::config::{CgroupPattern, Limits, Match, Workload};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
@@ -20,16 +20,17 @@ fn every_key_reaches_the_configuration() {
         [[workload]]
         name = "gitlab-runner"
         policy = "ci-builder"
-        match = [{ unit = "gitlab-runner.service", exe = "/usr/bin/runner" }, { cgroup = "/ci.slice/**" }]
+        match = [{ slice = "ci-jobs.slice", exe = "/usr/bin/runner" }, { cgroup = "/ci.slice/**", user = "ci" }]
         except = [{ user = "root" }]
         run_by = ["alice"]
         [[workload]]
         name = "bots"
         policy = "read-only"
-        match = [{ pod = { namespace = "agents", labels = { app = "bot" } } }, { container = { image = "x" } }]
+        match = [{ user = "1000" }]
         [capture]
         cgroup_root = "/c"
-        mode = "strict"
+        mode = "targeted"
+        sticky_tags = false
         tls_ports = [443]
         plain_ports = []
         no_sni = "deny"
@@ -55,13 +56,38 @@ fn every_key_reaches_the_configuration() {
         head_timeout = "3s"
         body_idle_timeout = "4s"
         body_inspect = 2097152
+        [health]
+        listen = "127.0.0.1:9090"
     "#;
-    let workload = |name: &str, policy: &str| Workload { name: name.to_owned(), policy: policy.to_owned() };
+    let cgroup = |text| Some(CgroupPattern::parse(text).unwrap());
+    let matching = |cgroup, user: Option<&str>, exe: Option<&str>| Match {
+        cgroup,
+        user: user.map(str::to_owned),
+        exe: exe.map(Into::into),
+    };
+    let runner = Workload {
+        name: "gitlab-runner".to_owned(),
+        policy: "ci-builder".to_owned(),
+        matches: vec![
+            matching(cgroup("/ci.slice/ci-jobs.slice"), None, Some("/usr/bin/runner")),
+            matching(cgroup("/ci.slice/**"), Some("ci"), None),
+        ],
+        except: vec![matching(None, Some("root"), None)],
+    };
+    let bots = Workload {
+        name: "bots".to_owned(),
+        policy: "read-only".to_owned(),
+        matches: vec![matching(None, Some("1000"), None)],
+        except: vec![],
+    };
     let config = parse_text(text).unwrap();
     assert_eq!(config.policy_dir, Path::new("/p"));
     assert_eq!(config.hosts, Config::default().hosts);
-    assert_eq!(config.workloads, [workload("gitlab-runner", "ci-builder"), workload("bots", "read-only")]);
+    assert_eq!(config.workloads, [runner, bots]);
+    assert_eq!(config.health.listen, Some("127.0.0.1:9090".parse().unwrap()));
     let expected = Capture {
+        mode: Mode::Targeted,
+        sticky_tags: false,
         cgroup_root: Some("/c".into()),
         tls_ports: vec![443],
         plain_ports: vec![],
@@ -102,7 +128,7 @@ fn every_key_reaches_the_configuration() {
 #[test_case("hosts = [\"a.example.com\",\n\"b.example.org\"]", "2: `b.example.org` lies in another domain"; "two domains")]
 #[test_case("policy_dir = \"policies\"", "1: `policies` is not an absolute path"; "relative path")]
 #[test_case("[audit]\npath = \"log\"", "2: `log` is not an absolute path"; "relative log")]
-#[test_case("[capture]\nmode = \"targeted\"", "2: `mode = \"targeted\"` is not supported by this version"; "targeted")]
+#[test_case("[health]\nlisten = \"localhost:1\"", "2: `localhost:1` is not an address with a port"; "health at a name")]
 #[test_case("[capture]\nmode = \"loose\"", "2: unknown variant `loose`"; "unknown mode")]
 #[test_case("[capture]\ntls_ports = [443, 0]", "2: port 0 in `tls_ports`"; "port 0")]
 #[test_case("[capture]\ntls_ports = [70000]", "2: invalid value: integer `70000`"; "port too high")]
@@ -140,6 +166,14 @@ fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
 #[test_case("name = \"a\"\nmatch = [{ pod = {} }]", "`pod` names nothing"; "empty pod")]
 #[test_case("name = \"a\"\nmatch = [{ pod = { labels = {} } }]", "`pod` names nothing"; "empty labels")]
 #[test_case("name = \"a\"\nmatch = [{ cgroup = \"ci.slice\" }]", "must begin with `/`"; "relative cgroup")]
+#[test_case("name = \"a\"\nmatch = [{ cgroup = \"/\" }]", "`/` is every process of the machine"; "root cgroup")]
+#[test_case("name = \"a\"\nmatch = [{ cgroup = \"/a**\" }]", "`**` within a name"; "bad glob")]
+#[test_case("name = \"a\"\nmatch = [{ slice = \"ci\" }]", "`ci` is not a slice's name"; "no slice")]
+#[test_case("name = \"a\"\nmatch = [{ slice = \"ci.slice\", cgroup = \"/x\" }]", "both name cgroups"; "slice and cgroup")]
+#[test_case("name = \"a\"\nmatch = [{ unit = \"x.service\" }]", "`unit` is not supported by this version yet"; "unit")]
+#[test_case("name = \"a\"\nexcept = [{ pod = { name = \"x\" } }]", "`pod` is not supported by this version yet"; "pod")]
+#[test_case("name = \"a\"\nmatch = [{ any = true }]", "`any` is not supported by this version yet"; "any")]
+#[test_case("name = \"a\"\nmatch = [{ user = \"x\" }]\n[[workload]]\npolicy = \"q\"\nname = \"b\"\nmatch = [{ cgroup = \"/b\" }, { user = \"x\" }]", "`a` and `b` match the same"; "twice the same")]
 #[test_case("name = \"a\"\nmatch = [{ comm = \"x\" }]", "unknown key `comm`"; "name that a program chooses")]
 #[test_case("name = \"a\"\nrun_by = []", "`run_by = []` lets nobody"; "run by nobody")]
 fn workloads_that_could_match_too_much_are_refused(keys: &str, expected: &str) {

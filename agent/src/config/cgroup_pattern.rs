@@ -1,0 +1,257 @@
+//! Which cgroups a glob means: `*` and `?` within a name, `**` for any number of names.
+
+use std::{
+    fmt,
+    path::{Component, Path},
+};
+
+/// A glob over paths below the cgroup2 mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPattern {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// Any number of names, also none.
+    AnyNumber,
+    /// One name.
+    Name(String),
+}
+
+/// A text that is no glob over cgroups.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// It does not begin at the mount.
+    #[error("`{0}` must begin with `/`, the cgroup2 mount")]
+    Relative(String),
+    /// It means every process of the machine.
+    #[error("`/` is every process of the machine; write `/**` for all cgroups below it")]
+    Root,
+    /// Two slashes, or one at the end.
+    #[error("`{0}` has an empty name; write single slashes, and none at the end")]
+    EmptyName(String),
+    /// `.` or `..`.
+    #[error("`{0}` leads through `{1}`; write the path without")]
+    Dots(String, String),
+    /// `**` with something else in one name.
+    #[error("`{0}` has `**` within a name; it stands between slashes, for any number of names")]
+    PartOfName(String),
+    /// A slice's name is none.
+    #[error("`{0}` is not a slice's name; write for example `ci.slice`, without `/`, `*` or `?`")]
+    Slice(String),
+}
+
+impl CgroupPattern {
+    /// Parses a glob.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let names = text.strip_prefix('/').ok_or_else(|| InvalidPattern::Relative(text.to_owned()))?;
+        if names.is_empty() {
+            return Err(InvalidPattern::Root);
+        }
+        let mut parts = Vec::new();
+        for name in names.split('/') {
+            parts.push(match name {
+                "" => return Err(InvalidPattern::EmptyName(text.to_owned())),
+                "." | ".." => return Err(InvalidPattern::Dots(text.to_owned(), name.to_owned())),
+                "**" => Part::AnyNumber,
+                _ if name.contains("**") => return Err(InvalidPattern::PartOfName(text.to_owned())),
+                _ => Part::Name(name.to_owned()),
+            });
+        }
+        // What is below is meant, and not the cgroup itself.
+        if parts.last() == Some(&Part::AnyNumber) {
+            parts.push(Part::Name("*".to_owned()));
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+
+    /// The cgroup of a systemd slice: `a-b.slice` lies in `a.slice`.
+    ///
+    /// # Errors
+    /// When this is not the name of a slice below the root slice.
+    pub fn slice(name: &str) -> Result<Self, InvalidPattern> {
+        let invalid = || InvalidPattern::Slice(name.to_owned());
+        let stem = name.strip_suffix(".slice").ok_or_else(invalid)?;
+        let is_name = !stem.contains(['/', '*', '?']) && stem.split('-').all(|part| !part.is_empty());
+        if !is_name {
+            return Err(invalid());
+        }
+        let ends = stem.match_indices('-').map(|(end, _)| end).chain([stem.len()]);
+        let path: String = ends.map(|end| format!("/{}.slice", stem.get(..end).unwrap_or(stem))).collect();
+        Self::parse(&path)
+    }
+
+    /// How many names of the path lead to the outermost cgroup that is meant, if one on the way is.
+    pub fn outermost(&self, path: &Path) -> Option<usize> {
+        let mut states = self.begin();
+        for (index, name) in names(path).enumerate() {
+            states = self.step(&states, &name);
+            if states.last() == Some(&true) {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+
+    /// Whether a cgroup below this path can be meant.
+    pub fn may_mean_below(&self, path: &Path) -> bool {
+        let states = names(path).fold(self.begin(), |states, name| self.step(&states, &name));
+        states.iter().take(self.parts.len()).any(|state| *state)
+    }
+
+    /// For each part, and for the end, whether it may come next.
+    fn begin(&self) -> Vec<bool> {
+        let mut states = vec![false; self.parts.len() + 1];
+        self.enter(&mut states, 0);
+        states
+    }
+
+    fn step(&self, states: &[bool], name: &str) -> Vec<bool> {
+        let mut next = vec![false; states.len()];
+        for (index, part) in
+            self.parts.iter().enumerate().filter(|(index, _)| states.get(*index) == Some(&true))
+        {
+            match part {
+                Part::AnyNumber => self.enter(&mut next, index),
+                Part::Name(glob) if fits(glob, name) => self.enter(&mut next, index + 1),
+                Part::Name(_) => {}
+            }
+        }
+        next
+    }
+
+    fn enter(&self, states: &mut [bool], mut index: usize) {
+        loop {
+            if let Some(state) = states.get_mut(index) {
+                *state = true;
+            }
+            if self.parts.get(index) != Some(&Part::AnyNumber) {
+                return;
+            }
+            index += 1;
+        }
+    }
+}
+
+impl fmt::Display for CgroupPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn names(path: &Path) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_string_lossy()),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => None,
+    })
+}
+
+/// Whether the glob fits all of the name. A `*` that has taken too little takes one character more, which is enough
+/// to try for the last one.
+fn fits(glob: &str, name: &str) -> bool {
+    let (mut glob, mut name) = (glob.chars(), name.chars());
+    let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
+    loop {
+        let before = name.clone();
+        match (glob.next(), name.next()) {
+            (Some('*'), _) => {
+                retry = Some((glob.clone(), before.clone()));
+                name = before;
+            }
+            (Some('?'), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            (None, None) => return true,
+            (Some(_) | None, _) => {
+                let Some((after, mut rest)) = retry.take() else { return false };
+                if rest.next().is_none() {
+                    return false;
+                }
+                (glob, name) = (after.clone(), rest.clone());
+                retry = Some((after, rest));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use test_case::test_case;
+
+    #[test_case("/a/b", "/a/b", Some(2); "exact")]
+    #[test_case("/a/b", "/a/b/c", Some(2); "below")]
+    #[test_case("/a/b", "/a", None; "above")]
+    #[test_case("/a/b", "/a/bc", None; "longer name")]
+    #[test_case("/a/b", "/", None; "root")]
+    #[test_case("/a/*", "/a/b/c", Some(2); "a name")]
+    #[test_case("/a/*", "/a", None; "no name")]
+    #[test_case("/a/**", "/a", None; "everything below is not itself")]
+    #[test_case("/a/**", "/a/b/c", Some(2); "everything below")]
+    #[test_case("/**", "/x", Some(1); "all")]
+    #[test_case("/**", "/", None; "all but the root")]
+    #[test_case("/a/**/j", "/a/j", Some(2); "none between")]
+    #[test_case("/a/**/j", "/a/b/c/j/k", Some(4); "some between")]
+    #[test_case("/a/**/j", "/a/b/c", None; "not there")]
+    #[test_case("/**/**/j", "/x/j", Some(2); "twice any number")]
+    #[test_case("/a/job-?", "/a/job-1", Some(2); "one character")]
+    #[test_case("/a/job-?", "/a/job-12", None; "two characters")]
+    #[test_case("/a/job-?", "/a/job-", None; "no character")]
+    #[test_case("/a/*-*.scope", "/a/x-y-z.scope", Some(2); "stars")]
+    #[test_case("/a/*ab", "/a/aab", Some(2); "star that takes more")]
+    #[test_case("/a/[x]", "/a/[x]", Some(2); "brackets are themselves")]
+    fn the_outermost_cgroup_is_found(pattern: &str, path: &str, expected: Option<usize>) {
+        assert_eq!(CgroupPattern::parse(pattern).unwrap().outermost(Path::new(path)), expected);
+    }
+
+    #[test_case("/a/b", "/", true; "above")]
+    #[test_case("/a/b", "/a", true; "right above")]
+    #[test_case("/a/b", "/a/b", false; "itself")]
+    #[test_case("/a/b", "/c", false; "beside")]
+    #[test_case("/a/*/j", "/a/x", true; "through a star")]
+    #[test_case("/a/**", "/a/x/y", true; "below everything")]
+    #[test_case("/**/j", "/x/y", true; "anywhere")]
+    fn where_a_match_may_appear_is_known(pattern: &str, path: &str, expected: bool) {
+        assert_eq!(CgroupPattern::parse(pattern).unwrap().may_mean_below(Path::new(path)), expected);
+    }
+
+    #[test_case("ci.slice", Some("/ci.slice"); "one")]
+    #[test_case("a-b-c.slice", Some("/a.slice/a-b.slice/a-b-c.slice"); "nested")]
+    #[test_case("-.slice", None; "the root slice")]
+    #[test_case("a--b.slice", None; "empty part")]
+    #[test_case("ci", None; "no slice")]
+    #[test_case("*.slice", None; "glob")]
+    #[test_case("a/b.slice", None; "path")]
+    #[test_case(".slice", None; "no name")]
+    fn a_slice_has_one_place(name: &str, expected: Option<&str>) {
+        let pattern = CgroupPattern::slice(name).ok();
+        assert_eq!(pattern.as_ref().map(ToString::to_string).as_deref(), expected);
+    }
+
+    #[test_case("a"; "relative")]
+    #[test_case(""; "empty")]
+    #[test_case("/"; "root")]
+    #[test_case("/a/"; "slash at the end")]
+    #[test_case("//a"; "two slashes")]
+    #[test_case("/a/../b"; "parent")]
+    #[test_case("/./a"; "here")]
+    #[test_case("/a**"; "part of a name")]
+    #[test_case("/a/***"; "three stars")]
+    fn what_is_no_pattern_is_refused(text: &str) {
+        assert!(CgroupPattern::parse(text).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_without_stars_fits_itself_and_any_pattern_ends(glob in "[ab*?]{0,12}", name in "[ab]{0,24}") {
+            let _ = fits(&glob, &name);
+            prop_assert!(fits(&name, &name));
+            prop_assert!(fits("*", &name));
+        }
+    }
+}
