@@ -5,6 +5,7 @@ pub mod listener;
 pub mod log;
 pub mod maps;
 pub mod netns;
+pub mod own_sockets;
 pub mod program;
 pub(crate) mod readable;
 

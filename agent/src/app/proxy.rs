@@ -5,17 +5,18 @@ use crate::{
     capture::{
         self, Capture, Options,
         listener::{self, Listener, SharedFlows},
+        own_sockets::OwnSockets,
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
-    decide::store::{Handle, PolicyFile, Store},
+    decide::store::{PolicyFile, Store},
     forward::{
         Forwarder,
         ratelimit::Budgets,
         upstream::{Resolve, load_roots},
     },
     host::HostName,
-    identify::Workload,
+    identify::{Workload, Workloads, cgroups::Cgroups},
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     run::Enclosure,
     session::{
@@ -79,6 +80,7 @@ impl Proxy {
         let captured = proxies.learn_first().await;
 
         let (drain, draining) = watch::channel(false);
+        let own_sockets = OwnSockets::default();
         let services = Arc::new(Services {
             catalogue: Catalogue::embedded(),
             forwarder: Forwarder::start(
@@ -86,8 +88,10 @@ impl Proxy {
                 config.limits.body_idle_timeout,
                 load_roots(config.upstream.ca_file.as_deref(), &[])?,
                 resolve,
+                own_sockets.clone(),
             )
             .map_err(Error::Upstream)?,
+            own_sockets,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
             limiter: Limiter::default(),
             budgets: Budgets::default(),
@@ -95,18 +99,15 @@ impl Proxy {
             drain: draining,
         });
         let cgroup = enclosure.cgroup().path().to_owned();
-        let workload = Workload {
-            name: workload.into(),
-            policy: policy.as_str().into(),
-            mount: mount_of(&cgroup),
-            cgroup: cgroup.clone(),
-        };
+        let workload = Workload { name: workload.into(), policy: policy.as_str().into() };
+        let cgroups = Cgroups::new(mount_of(&cgroup), cgroup.clone());
+        let workloads = Arc::new(Workloads::only(workload, Arc::new(cgroups)));
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
         let store = Arc::new(Store::new(policies));
-        let policy = Handle::new(Arc::clone(&store), Arc::clone(&workload.policy));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
-        let gate = Arc::new(Gate::new(workload, policy, names, &config, known, terminator, services));
+        let gate =
+            Arc::new(Gate::new((workloads, Arc::clone(&store)), names, &config, known, terminator, services));
 
         let refusals = Arc::new(Refusals::new(Arc::clone(&gate)));
         let mut proxy = Self {
