@@ -31,7 +31,11 @@ fn build() -> Result<(), String> {
         .current_dir(Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../ebpf"))
         // The stable toolchain builds core for the BPF target only with its unstable flags unlocked.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{arch}\""))
+        // Socket storage is a map whose types the kernel wants to know, which the linker tells in BTF.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("--cfg=bpf_target_arch=\"{arch}\"\x1f-Clink-arg=--btf\x1f-Cdebuginfo=2"),
+        )
         // The outer cargo's choices (clippy's driver above all) are not for the inner one.
         .env_remove("RUSTC")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")

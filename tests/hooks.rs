@@ -11,8 +11,18 @@
 
 #[path = "hooks/bench.rs"]
 mod bench;
+#[path = "hooks/destinations.rs"]
+mod destinations;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/pins.rs"]
+mod pins;
+#[path = "hooks/release.rs"]
+mod release;
+#[path = "hooks/subjects.rs"]
+mod subjects;
+#[path = "hooks/world.rs"]
+mod world;
 
 use bench::{Bench, PROXIES};
 use std::net::SocketAddr;

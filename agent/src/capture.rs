@@ -1,15 +1,23 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
+pub mod attached;
 pub mod event;
+pub mod layout;
 pub mod listener;
 pub mod log;
 pub mod maps;
 pub mod netns;
 pub mod own_sockets;
+pub mod pins;
 pub mod program;
 pub(crate) mod readable;
+pub mod sys;
 
+use attached::Attached;
+use layout::Layout;
 use maps::{Exempt, FlowTable, ForwardProxies, Listeners, Protected, SettingsMap, Sticky, Subjects};
+use pins::{Pins, lock::Lock};
+use program::Need;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
@@ -67,8 +75,14 @@ pub enum Error {
         path: std::path::PathBuf,
         /// The kernel's answer.
         #[source]
-        source: aya::pin::PinError,
+        source: std::io::Error,
     },
+    /// The kernel's structures are not known, which sticky tags read.
+    #[error("sticky tags cannot be had; set capture.sticky_tags = false to do without")]
+    Layout(#[from] layout::Error),
+    /// What earlier agents left cannot be adopted.
+    #[error(transparent)]
+    Pins(#[from] pins::Error),
     /// A map could not be used.
     #[error("cannot use the eBPF map `{name}`")]
     Map {
@@ -97,8 +111,13 @@ pub enum Error {
 pub struct Options<'a> {
     /// The cgroup2 directory to attach at.
     pub cgroup: &'a Path,
-    /// A directory on a bpffs, for the links.
-    pub pins: &'a Path,
+    /// Where maps and links are pinned.
+    pub pins: &'a Pins,
+    /// Whether processes stay subjects wherever they go. Its programs see every process of the machine.
+    pub sticky_tags: bool,
+    /// Whether subjects get no packet sockets. Its program sees every socket of the machine; only where the kernel
+    /// runs BPF LSM programs.
+    pub packet_sockets: bool,
     /// The captured ports.
     pub ports: &'a [u16],
     /// The forward proxies that are known so far.
@@ -129,25 +148,35 @@ pub struct Capture {
     pub events: event::Events,
     /// The programs' log lines.
     pub log: log::Log,
-    _programs: aya::Ebpf,
+    /// The programs at their hooks.
+    pub attached: Attached,
 }
 
 impl Capture {
-    /// Loads and attaches the programs, with no subject and no listener yet.
+    /// Loads and attaches the programs, with no subject and no listener yet, or with those that an earlier agent left in
+    /// shared pins, whose programs are replaced without an instant in which none runs.
     ///
     /// # Errors
-    /// Says which program or map the kernel refused.
+    /// Says which program or map the kernel refused, what of an earlier agent cannot be adopted, or which other agent is
+    /// at work.
     pub fn start(options: &Options<'_>) -> Result<Self, Error> {
-        let mut programs = program::load(options.flows)?;
+        options.pins.prepare()?;
+        let lock = options.pins.base().map(|base| Lock::take(&[base, options.cgroup])).transpose()?;
+        let layout = options.sticky_tags.then(Layout::of_kernel).transpose()?;
+        let (mut programs, declared) = program::load(options.flows, Some(options.pins), layout.as_ref())?;
+        let is_needed = |need| match need {
+            Need::Always => true,
+            Need::StickyTags => options.sticky_tags,
+            Need::PacketSockets => options.packet_sockets,
+        };
+        // Each map stays open until the programs that name it are loaded.
         let mut ports = maps::Ports::take(&mut programs)?;
-        for port in options.ports {
-            ports.add(*port)?;
-        }
+        ports.set(options.ports)?;
         let mut forward_proxies = ForwardProxies::take(&mut programs)?;
         for proxy in options.forward_proxies {
             forward_proxies.add(*proxy)?;
         }
-        let capture = Self {
+        Ok(Self {
             forward_proxies,
             subjects: Subjects::take(&mut programs)?,
             protected: Protected::take(&mut programs)?,
@@ -158,12 +187,15 @@ impl Capture {
             flows: FlowTable::take(&mut programs)?,
             events: event::Events::take(&mut programs)?,
             log: log::Log::take(&mut programs)?,
-            _programs: {
-                program::attach(&mut programs, options.cgroup, options.pins)?;
-                programs
-            },
-        };
-        Ok(capture)
+            attached: Attached::start(
+                &mut programs,
+                &declared,
+                options.cgroup,
+                options.pins,
+                is_needed,
+                lock,
+            )?,
+        })
     }
 }
 

@@ -3,11 +3,12 @@
 pub mod check;
 pub mod doctor;
 pub mod explain;
+pub mod release;
 pub mod run;
 pub mod scopes;
 pub mod suggest;
 
-use crate::{app, decide::trial, toml_file};
+use crate::{app, capture::pins, decide::trial, toml_file};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
@@ -39,6 +40,8 @@ pub enum Command {
     Scopes(ScopesArgs),
     /// Say whether this machine can do it, and if not, why
     Doctor(doctor::DoctorArgs),
+    /// Take away what the daemon enforces, once it has ended
+    Release(release::ReleaseArgs),
 }
 
 /// `tidegate scopes`.
@@ -113,6 +116,9 @@ pub enum Error {
     /// `run` could not run the command.
     #[error(transparent)]
     App(#[from] app::Error),
+    /// `release` could not remove everything, or must not.
+    #[error(transparent)]
+    Pins(#[from] pins::Error),
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -127,7 +133,7 @@ impl Error {
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
             Self::Audit { .. } => 1,
             Self::App(error) => error.exit_status(),
-            Self::Output(_) => 1,
+            Self::Pins(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -148,6 +154,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Suggest(args) => suggest::suggest(&args, out)?,
         Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
         Command::Doctor(args) => return doctor::run(&args, out),
+        Command::Release(args) => return release::run(&args, out),
     }
     out.flush()?;
     Ok(0)
@@ -184,6 +191,7 @@ mod tests {
     #[test_case("explain GET", false; "explain half a request")]
     #[test_case("scopes droplet --json", true; "scopes")]
     #[test_case("doctor --json", true; "doctor")]
+    #[test_case("release --config c --force", true; "release")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

@@ -84,6 +84,12 @@ pub(crate) fn socket_of(ctx: &SkBuffContext) -> *mut bpf_sock {
     unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk }
 }
 
+/// The state of a whole TCP socket, which must not be null.
+pub(crate) fn state(socket: *mut bpf_sock) -> u32 {
+    // SAFETY: the verifier knows the socket to be one; the field is read as the u32 that it demands.
+    unsafe { field(&raw const (*socket).state) }
+}
+
 /// The IPv4 address of the socket's own end.
 pub(crate) fn local_v4(ctx: &SockOpsContext) -> [u8; 16] {
     // SAFETY: the kernel passes a valid context; the field is read as the u32 that the verifier demands.

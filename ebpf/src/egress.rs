@@ -19,6 +19,9 @@ const IPPROTO_DCCP: u8 = 33;
 const IPPROTO_SCTP: u8 = 132;
 const IPPROTO_UDPLITE: u8 = 136;
 
+/// The kernel's state of a socket that waits for connections.
+const TCP_LISTEN: u32 = 10;
+
 const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_ROUTING: u8 = 43;
 const IPV6_FRAGMENT: u8 = 44;
@@ -57,13 +60,19 @@ pub(crate) fn egress(ctx: &SkBuffContext) -> Result<(), Refused> {
     let Some(subject) = subject::of_packet(ctx, socket) else {
         return Ok(());
     };
-    if (kind == Kind::Stream && socket::is_accepted(socket)) || socket::is_exempt(ctx.as_ptr()) {
+    if (kind == Kind::Stream && answers(socket)) || socket::is_exempt(ctx.as_ptr()) {
         return Ok(());
     }
     // A packet can leave long after its process spoke, so that nobody is named here.
     let flow = flow::anonymous(target.address, target.port, &subject);
     event::refused(ctx, &flow, refusal, u32::from(heading.protocol));
     Err(Refused)
+}
+
+/// Whether the packet belongs to a connection that the other end opened. The first answer, with SYN and ACK, comes
+/// from the listening socket itself.
+fn answers(socket: *mut bpf_sock) -> bool {
+    address::state(socket) == TCP_LISTEN || socket::is_accepted(socket)
 }
 
 fn heading(ctx: &SkBuffContext) -> Option<Heading> {

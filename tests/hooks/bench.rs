@@ -5,10 +5,11 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use std::{
-    cell::RefCell,
+    cell::{RefCell, RefMut},
+    io::{Read, Write},
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -17,21 +18,29 @@ use tidegate::capture::{
     Capture, Captured, Options,
     event::Refused,
     listener::{self, Listener, SharedFlows},
-    maps::ForwardProxies,
+    maps::{Exempt, ForwardProxies, Protected, SettingsMap, Subjects},
+    pins::Pins,
 };
 use tidegate_tests::cgroup::Cgroup;
+use tokio::io::AsyncReadExt;
 
 /// The forward proxies that every bench captures.
 pub(crate) const PROXIES: [&str; 2] = ["192.0.2.8:3128", "[2001:db8::8]:3128"];
 
 pub(crate) struct Bench {
     capture: RefCell<Parts>,
+    lists: RefCell<Lists>,
     forward_proxies: ForwardProxies,
     listeners: Vec<Listener>,
     flows: SharedFlows,
     runtime: tokio::runtime::Runtime,
-    cgroup: Cgroup,
-    pins: tempfile::TempDir,
+    place: Place,
+}
+
+/// A network namespace in which every address is local, a cgroup, and a bpffs; for the calling thread and its children.
+pub(crate) struct Place {
+    pub(crate) cgroup: Cgroup,
+    pub(crate) bpffs: tempfile::TempDir,
 }
 
 /// What stays of the capture once its flow table is shared.
@@ -39,37 +48,51 @@ struct Parts {
     events: tidegate::capture::event::Events,
 }
 
+/// The lists that the kernel side goes by.
+pub(crate) struct Lists {
+    pub(crate) subjects: Subjects,
+    pub(crate) protected: Protected,
+    pub(crate) exempt: Exempt,
+    pub(crate) settings: SettingsMap,
+}
+
 pub(crate) struct Program(Child);
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        let bench = Self::start(1024, true);
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
+        bench
+    }
+
+    /// With nobody as a subject yet.
+    pub(crate) fn without_subjects() -> Self {
         Self::start(1024, true)
     }
 
     pub(crate) fn with_flows(flows: u32) -> Self {
-        Self::start(flows, true)
+        let bench = Self::start(flows, true);
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
+        bench
     }
 
     pub(crate) fn without_listeners() -> Self {
-        Self::start(1024, false)
+        let bench = Self::start(1024, false);
+        bench.lists().subjects.add(bench.cgroup()).unwrap();
+        bench
     }
 
     fn start(flows: u32, publish: bool) -> Self {
-        // Only this thread and its children live in the new namespaces.
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-        let pins = tempfile::tempdir().unwrap();
-        shell(&format!(
-            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
-             && ip route add local default dev lo && ip -6 route add local default dev lo",
-            pins.path().display()
-        ));
-        let cgroup = own_cgroup();
+        let place = Place::new();
+        let cgroup = &place.cgroup;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         let forward_proxies = proxies();
         let options = Options {
             cgroup: cgroup.path(),
-            pins: pins.path(),
+            pins: &Pins::Private(place.bpffs.path().to_owned()),
+            sticky_tags: false,
+            packet_sockets: false,
             ports: &[443],
             forward_proxies: &forward_proxies,
             flows,
@@ -82,18 +105,21 @@ impl Bench {
                 capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
             }
         }
-        capture.subjects.add(cgroup.path()).unwrap();
         drop(_entered);
-        let Capture { events, flows, forward_proxies, .. } = capture;
+        let Capture { events, flows, forward_proxies, subjects, protected, exempt, settings, .. } = capture;
         Self {
             capture: RefCell::new(Parts { events }),
+            lists: RefCell::new(Lists { subjects, protected, exempt, settings }),
             forward_proxies,
             listeners,
             flows: SharedFlows::new(flows),
             runtime,
-            cgroup,
-            pins,
+            place,
         }
+    }
+
+    pub(crate) fn lists(&self) -> RefMut<'_, Lists> {
+        self.lists.borrow_mut()
     }
 
     pub(crate) fn forward_proxies(&mut self) -> &mut ForwardProxies {
@@ -101,7 +127,7 @@ impl Bench {
     }
 
     pub(crate) fn cgroup(&self) -> &Path {
-        self.cgroup.path()
+        self.place.cgroup.path()
     }
 
     pub(crate) fn cgroup_id(&self) -> u64 {
@@ -110,7 +136,7 @@ impl Bench {
 
     /// Takes one hook away.
     pub(crate) fn detach(&self, hook: &str) {
-        std::fs::remove_file(self.pins.path().join(hook)).unwrap();
+        std::fs::remove_file(self.place.bpffs.path().join(hook)).unwrap();
     }
 
     pub(crate) fn listener_port(&self) -> u16 {
@@ -122,9 +148,20 @@ impl Bench {
     }
 
     pub(crate) fn in_cgroup(&self, cgroup: &Path, command: &[&str]) -> Program {
-        let procs: PathBuf = cgroup.join("cgroup.procs");
-        let mut join = Command::new("sh");
-        join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(procs).args(command);
+        in_cgroup(cgroup, command)
+    }
+
+    /// A subject to talk with, line by line.
+    pub(crate) fn talking(&self, command: &[&str]) -> Program {
+        let mut join = joining(self.cgroup());
+        join.args(command).stdin(Stdio::piped());
+        spawn(join)
+    }
+
+    /// A subject with this standard input.
+    pub(crate) fn with_input(&self, input: OwnedFd, command: &[&str]) -> Program {
+        let mut join = joining(self.cgroup());
+        join.args(command).stdin(input);
         spawn(join)
     }
 
@@ -155,6 +192,21 @@ impl Bench {
 
     pub(crate) fn accept_on(&self, server: &tokio::net::TcpListener) {
         self.within(server.accept()).unwrap();
+    }
+
+    pub(crate) fn accepted(&self, server: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+        self.within(server.accept()).unwrap().0
+    }
+
+    /// The next bytes of a connection, if they come soon.
+    pub(crate) fn received(&self, connection: &mut tokio::net::TcpStream) -> Option<Vec<u8>> {
+        let mut bytes = [0; 64];
+        let read = async {
+            let read = connection.read(&mut bytes);
+            tokio::time::timeout(Duration::from_millis(500), read).await.ok().map(Result::unwrap)
+        };
+        let length = self.runtime.block_on(read)?;
+        Some(bytes[..length].to_vec())
     }
 
     pub(crate) fn refused(&self) -> Refused {
@@ -192,12 +244,26 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Place {
+    pub(crate) fn new() -> Self {
+        // Only this thread and its children live in the new namespaces.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let bpffs = tempfile::tempdir().unwrap();
+        shell(&format!(
+            "mount --make-rprivate / && mount -t bpf bpf {} && ip link set lo up \
+             && ip route add local default dev lo && ip -6 route add local default dev lo",
+            bpffs.path().display()
+        ));
+        Self { cgroup: own_cgroup(), bpffs }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         // What something is mounted on cannot be removed, and its removal follows.
-        let unmounted = umount2(self.pins.path(), MntFlags::MNT_DETACH);
+        let unmounted = umount2(self.bpffs.path(), MntFlags::MNT_DETACH);
         if let Err(errno) = unmounted {
-            eprintln!("{} stays: {errno}", self.pins.path().display());
+            eprintln!("{} stays: {errno}", self.bpffs.path().display());
         }
         // The test's processes have been waited for, or die here; their cgroups go with them.
         let kill = std::fs::write(self.cgroup.path().join("cgroup.kill"), "1");
@@ -218,6 +284,20 @@ impl Program {
         self.0.id()
     }
 
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        let mut byte = [0];
+        let output = self.0.stdout.as_mut().unwrap();
+        while output.read(&mut byte).unwrap() == 1 && byte != [b'\n'] {
+            line.push(char::from(byte[0]));
+        }
+        line
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
     pub(crate) fn output(self) -> String {
         self.output_of(0)
     }
@@ -232,6 +312,20 @@ impl Program {
 
 fn proxies() -> Vec<SocketAddr> {
     PROXIES.iter().map(|proxy| proxy.parse().unwrap()).collect()
+}
+
+/// Enters the cgroup before it becomes what its arguments say.
+fn joining(cgroup: &Path) -> Command {
+    let mut join = Command::new("sh");
+    join.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(cgroup.join("cgroup.procs"));
+    join
+}
+
+/// A command in a cgroup.
+pub(crate) fn in_cgroup(cgroup: &Path, command: &[&str]) -> Program {
+    let mut join = joining(cgroup);
+    join.args(command);
+    spawn(join)
 }
 
 fn spawn(mut command: Command) -> Program {

@@ -6,6 +6,7 @@ use crate::{
         self, Capture, Options,
         listener::{self, Listener, SharedFlows},
         own_sockets::OwnSockets,
+        pins::Pins,
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
@@ -120,7 +121,9 @@ impl Proxy {
         };
         let options = Options {
             cgroup: &cgroup,
-            pins: &enclosure.pins(),
+            pins: &Pins::Private(enclosure.pins()),
+            sticky_tags: false,
+            packet_sockets: false,
             ports: &ports(&config),
             forward_proxies: &captured,
             flows: capture::DEFAULT_FLOWS,

@@ -229,8 +229,17 @@ impl Ports {
         hash(programs, maps::CAPTURED_PORTS).map(Self)
     }
 
-    pub(super) fn add(&mut self, port: u16) -> Result<(), Error> {
-        self.0.insert(u32::from(port), 1, 0).map_err(used(maps::CAPTURED_PORTS))
+    /// Captures these ports and no others; a port that stays is captured throughout.
+    pub(super) fn set(&mut self, ports: &[u16]) -> Result<(), Error> {
+        for port in ports {
+            self.0.insert(u32::from(*port), 1, 0).map_err(used(maps::CAPTURED_PORTS))?;
+        }
+        let captured: Result<Vec<u32>, MapError> = self.0.keys().collect();
+        let captured = captured.map_err(used(maps::CAPTURED_PORTS))?;
+        for port in captured.iter().filter(|port| !ports.iter().any(|kept| u32::from(*kept) == **port)) {
+            self.0.remove(port).map_err(used(maps::CAPTURED_PORTS))?;
+        }
+        Ok(())
     }
 }
 

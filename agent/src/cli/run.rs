@@ -75,7 +75,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, toml_file::Error> {
 }
 
 /// The configuration that is named, or the installed one, or the default where none is installed.
-fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf), Error> {
+pub(super) fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf), Error> {
     let path = named.cloned().unwrap_or_else(|| file::DEFAULT_PATH.into());
     match file::load(&path) {
         Err(toml_file::Error::Open { source, .. })

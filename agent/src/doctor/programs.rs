@@ -3,7 +3,7 @@
 use super::{Check, told};
 use crate::capture::{
     self,
-    program::{self, Answer},
+    program::{self, Answer, Size},
 };
 use aya::programs::ProgramError;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -52,7 +52,7 @@ fn programs(answers: Result<Vec<Answer>, capture::Error>) -> Vec<Check> {
         Ok(answers) => {
             let maps = Check::ok(MAPS, "hash tables and ring buffers made");
             let programs = answers.into_iter().map(|(program, answer)| match answer {
-                Ok(()) => Check::ok(name(program), "loads"),
+                Ok(size) => Check::ok(name(program), loads(size)),
                 Err(error) => failed(name(program), &error),
             });
             std::iter::once(maps).chain(programs).collect()
@@ -61,12 +61,18 @@ fn programs(answers: Result<Vec<Answer>, capture::Error>) -> Vec<Check> {
             let advice = "run as root with CAP_SYS_ADMIN on Linux 5.14 or later with CONFIG_BPF_SYSCALL";
             let maps = Check::failed(MAPS, refused_maps(&error), advice);
             // Every name is there in any case, for those who look for one.
-            let programs = program::PROGRAMS.iter().map(|program| {
-                Check::failed(name(program), "not tried without maps", format!("see `{MAPS}`"))
+            let programs = program::HOOKS.iter().map(|hook| {
+                Check::failed(name(hook.name), "not tried without maps", format!("see `{MAPS}`"))
             });
             std::iter::once(maps).chain(programs).collect()
         }
     }
+}
+
+fn loads(size: Size) -> String {
+    let verified = size.verified_instructions.map(|count| format!("{count} instructions verified"));
+    let translated = size.translated_bytes.map(|bytes| format!("{bytes} bytes translated"));
+    std::iter::once("loads".to_owned()).chain(verified).chain(translated).collect::<Vec<_>>().join(", ")
 }
 
 /// The message itself sends to the doctor; here its cause is what counts.
@@ -145,14 +151,26 @@ processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
         );
     }
 
+    #[test_case(Some(812), Some(6504), "loads, 812 instructions verified, 6504 bytes translated"; "all known")]
+    #[test_case(None, Some(6504), "loads, 6504 bytes translated"; "before linux 5.16")]
+    #[test_case(None, None, "loads"; "nothing known")]
+    fn a_program_that_loads_is_told_with_its_size(
+        verified_instructions: Option<u32>,
+        translated_bytes: Option<u32>,
+        seen: &str,
+    ) {
+        assert_eq!(loads(Size { verified_instructions, translated_bytes }), seen);
+    }
+
     #[test]
     fn all_programs_are_named_whether_or_not_they_were_tried() {
-        let loaded: Vec<Answer> = program::PROGRAMS.iter().map(|name| (*name, Result::Ok(()))).collect();
+        let size = Size { verified_instructions: Some(1), translated_bytes: None };
+        let loaded: Vec<Answer> = program::HOOKS.iter().map(|hook| (hook.name, Result::Ok(size))).collect();
         let loaded = programs(Result::Ok(loaded));
         let untried = programs(Err(capture::Error::Missing { kind: "map", name: "FLOWS" }));
         let names = |checks: &[Check]| checks.iter().map(|check| check.name.clone()).collect::<BTreeSet<_>>();
         assert_eq!(names(&loaded), names(&untried));
-        assert_eq!(loaded.len(), program::PROGRAMS.len() + 1);
+        assert_eq!(loaded.len(), program::HOOKS.len() + 1);
         assert!(loaded.iter().all(|check| check.status == Ok));
         assert!(untried.iter().all(|check| check.status == Failed));
     }

@@ -7,6 +7,10 @@
 #[cfg(feature = "user")]
 mod user;
 
+/// What the maps are called, hold and mean: raised by every change after which programs and agents of before and after
+/// would misunderstand each other through one map.
+pub const LAYOUT: u32 = 1;
+
 /// Names of the maps, for the user side.
 pub mod maps {
     /// `u64` cgroup id → [`super::SUBJECT`], [`super::PARENT`] and [`super::KNOWN`]: what counts in and below it.
@@ -40,9 +44,6 @@ pub mod maps {
     /// One `u64` for each processor: how many events the ring had no room for.
     pub const LOST: &str = "LOST";
 }
-
-/// The version of all that is pinned. It changes with every type, key or meaning that the maps hold.
-pub const LAYOUT: u32 = 1;
 
 /// The socket called connect on the listener itself, so nothing was redirected.
 pub const FLOW_DIRECT: u32 = 1;
