@@ -1,5 +1,6 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
+pub mod connections;
 pub mod event;
 pub mod layout;
 pub mod listener;
@@ -8,6 +9,7 @@ pub mod maps;
 pub mod netns;
 pub mod program;
 pub(crate) mod readable;
+mod sock_diag;
 
 use maps::{Exempt, FlowTable, ForwardProxies, Listeners, Protected, SettingsMap, Sticky, Subjects};
 use std::{
