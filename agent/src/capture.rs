@@ -1,5 +1,6 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
+pub mod address;
 pub mod connections;
 pub mod event;
 pub mod layout;

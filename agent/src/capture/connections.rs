@@ -5,7 +5,10 @@
 
 mod holders;
 
-use super::sock_diag::{Diag, Socket, TCP, UDP, UDP_LITE};
+use super::{
+    address::plain,
+    sock_diag::{Diag, Socket, TCP, UDP, UDP_LITE},
+};
 use holders::Holders;
 use rustix::{
     io::Errno,
@@ -20,7 +23,6 @@ use std::{
     path::Path,
     thread,
 };
-use tidegate_ebpf_common::without_nat64;
 
 /// A dump can miss a socket while others come and go, so dumps are repeated until one finds nothing to end.
 const ROUNDS: usize = 4;
@@ -205,14 +207,6 @@ impl Report {
         let known = self.is_unsupported();
         let is_new = |problem: &Problem| !(known && matches!(problem, Problem::Unsupported));
         self.problems.extend(other.problems.into_iter().filter(is_new));
-    }
-}
-
-/// The one form of an address: IPv4, however it is wrapped.
-fn plain(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::from(without_nat64(ip.octets())).to_canonical(),
-        ip @ IpAddr::V4(_) => ip,
     }
 }
 
