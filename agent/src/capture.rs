@@ -1,6 +1,7 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
 pub mod address;
+pub mod canary;
 pub mod connections;
 pub mod event;
 pub mod layout;

@@ -16,7 +16,8 @@ pub async fn mirror(addresses: Arc<ProtectedAddresses>, mut kernel: Protected) {
         let now = Arc::clone(&wanted.borrow_and_update());
         let is_done = apply(&mut kernel, &now);
         let change = wanted.changed();
-        let is_over = if is_done { change.await.is_err() } else { matches!(timeout(RETRY, change).await, Ok(Err(_))) };
+        let is_over =
+            if is_done { change.await.is_err() } else { matches!(timeout(RETRY, change).await, Ok(Err(_))) };
         if is_over {
             return;
         }
