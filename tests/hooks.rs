@@ -11,6 +11,8 @@
 
 #[path = "hooks/bench.rs"]
 mod bench;
+#[path = "hooks/canary.rs"]
+mod canary;
 #[path = "hooks/destinations.rs"]
 mod destinations;
 #[path = "hooks/evasion.rs"]

@@ -1,6 +1,9 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
 pub mod attached;
+pub mod address;
+pub mod canary;
+pub mod connections;
 pub mod event;
 pub mod layout;
 pub mod listener;
@@ -12,6 +15,7 @@ pub mod pins;
 pub mod program;
 pub(crate) mod readable;
 pub mod sys;
+mod sock_diag;
 
 use attached::Attached;
 use layout::Layout;

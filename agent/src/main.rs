@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 use tidegate::{
+    capture::canary::probe,
     cli::{self, Cli},
     run::{child, reaper},
 };
@@ -45,13 +46,14 @@ fn filter() -> Targets {
     wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN))
 }
 
-/// The processes that `run` makes of this program: the one that becomes the command, and the reaper.
+/// The processes that the agent makes of this program: the one that becomes the command, the reaper, the canary.
 fn internal(arguments: &[OsString]) -> Option<ExitCode> {
     match arguments {
         [name, directory, dashes, command @ ..] if name == child::SUBCOMMAND && dashes == "--" => {
             Some(child::main(Path::new(directory), command))
         }
         [name, directory] if name == reaper::SUBCOMMAND => Some(reaper::main(Path::new(directory))),
+        [name, cgroup] if name == probe::SUBCOMMAND => Some(probe::main(Path::new(cgroup))),
         _ => None,
     }
 }

@@ -237,7 +237,22 @@ impl Bench {
         })
     }
 
-    fn within<T>(&self, future: impl Future<Output = T>) -> T {
+    /// The next connection that has a flow, if there is one soon.
+    pub(crate) fn accept_within(&self, limit: Duration) -> Option<Captured> {
+        let [v4, v6] = &self.listeners[..] else { panic!("two listeners") };
+        let accepted = self.runtime.block_on(async {
+            let either = async {
+                tokio::select! {
+                    accepted = v4.accept(&self.flows) => accepted.unwrap(),
+                    accepted = v6.accept(&self.flows) => accepted.unwrap(),
+                }
+            };
+            tokio::time::timeout(limit, either).await
+        });
+        accepted.ok()?.ok()
+    }
+
+    pub(crate) fn within<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(10), future).await.expect("within 10 s")
         })

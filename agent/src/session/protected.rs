@@ -1,14 +1,22 @@
 //! The addresses that protected hosts resolve to, from the agent's own resolution alone.
 
+mod file;
+mod known;
+pub mod mirror;
+
 use super::route::Place;
-use crate::{forward::upstream::Resolve, host::HostName};
+use crate::{capture::address::plain, forward::upstream::Resolve, host::HostName};
 use ipnet::IpNet;
+use known::Known;
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
+    error::Error as StdError,
     net::IpAddr,
-    sync::{PoisonError, RwLock},
-    time::Duration,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, SystemTime},
 };
+use tokio::sync::watch;
 
 /// How often names are resolved again. Addresses that a name once had are kept: connections outlive answers.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -16,24 +24,44 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// How long the start waits for the first answers.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// Known addresses, growing as names move.
+/// How many rounds may pass before the times of unchanged addresses are written again: an hour.
+const ROUNDS_UNSAVED: u32 = 60;
+
+/// Known addresses, growing as names move; one is forgotten a week after it was last resolved to or connected to.
 pub struct ProtectedAddresses {
     hosts: Vec<HostName>,
     edge: Vec<IpNet>,
     resolve: Resolve,
-    known: RwLock<HashSet<IpAddr>>,
+    file: Option<PathBuf>,
+    known: RwLock<Known>,
+    whole: watch::Sender<Arc<BTreeSet<IpAddr>>>,
 }
 
 impl ProtectedAddresses {
     /// Of these hosts, behind a CDN with these ranges; none is known yet.
     pub fn new(hosts: Vec<HostName>, edge: Vec<IpNet>, resolve: Resolve) -> Self {
-        Self { hosts, edge, resolve, known: RwLock::default() }
+        Self { hosts, edge, resolve, file: None, known: RwLock::default(), whole: watch::Sender::default() }
     }
 
-    /// What is known of an address.
+    /// Begins with what this file holds, and keeps what is known in it. A file that cannot be used is replaced.
+    #[must_use]
+    pub fn kept_in(mut self, file: PathBuf) -> Self {
+        match file::load(&file) {
+            Ok(kept) => self.known = RwLock::new(Known::restore(kept, &self.hosts)),
+            Err(error) => {
+                let error = &error as &dyn StdError;
+                tracing::warn!(file = %file.display(), error, "the protected addresses are learned anew");
+            }
+        }
+        self.file = Some(file);
+        self.publish();
+        self
+    }
+
+    /// What is known of an address that a connection leads to.
     pub fn place(&self, address: IpAddr) -> Place {
-        let address = address.to_canonical();
-        let protected = self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&address);
+        let address = plain(address);
+        let protected = self.read().connected(address, now());
         Place { protected, edge: self.edge.iter().any(|range| range.contains(&address)) }
     }
 
@@ -51,35 +79,115 @@ impl ProtectedAddresses {
         }
     }
 
+    /// The addresses of which no port but the captured ones may be reached: for the kernel's list, as it changes.
+    /// What is this machine's own (`127.0.0.1`, from a name in `/etc/hosts`) is not among them.
+    pub fn whole(&self) -> watch::Receiver<Arc<BTreeSet<IpAddr>>> {
+        self.whole.subscribe()
+    }
+
+    /// All addresses that are known now.
+    pub fn all(&self) -> BTreeSet<IpAddr> {
+        self.read().all()
+    }
+
     /// Resolves every name once, before the first connection is judged.
     pub async fn learn_first(&self) {
         if tokio::time::timeout(FIRST, self.learn()).await.is_err() {
             tracing::warn!(
                 seconds = FIRST.as_secs(),
-                "protected hosts are not resolved yet: their addresses count as any other of the CDN's"
+                "protected hosts are not resolved yet: addresses that are not known from before count as any other \
+                 of the CDN's"
             );
         }
     }
 
     /// Resolves again, for as long as the agent runs.
     pub async fn keep_learning(&self) {
+        let mut rounds_unsaved = 0;
         loop {
             tokio::time::sleep(REFRESH).await;
-            self.learn().await;
-        }
-    }
-
-    async fn learn(&self) {
-        for host in &self.hosts {
-            match (self.resolve)(host.clone()).await {
-                Ok(addresses) => {
-                    let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                    known.extend(addresses.iter().map(IpAddr::to_canonical));
-                }
-                Err(error) => tracing::warn!(%host, %error, "cannot resolve a protected host"),
+            rounds_unsaved += 1;
+            if self.learn().await {
+                rounds_unsaved = 0;
+            } else if rounds_unsaved >= ROUNDS_UNSAVED {
+                rounds_unsaved = 0;
+                self.save().await;
             }
         }
     }
+
+    /// Answers whether the file was brought up to date.
+    async fn learn(&self) -> bool {
+        let mut all_resolved = true;
+        let mut changed = false;
+        for host in &self.hosts {
+            match (self.resolve)(host.clone()).await {
+                Ok(addresses) => {
+                    let new = self.write().see(host, &addresses, now());
+                    new.iter().for_each(|address| tell_new(host, *address));
+                    changed |= !new.is_empty();
+                }
+                Err(error) => {
+                    all_resolved = false;
+                    tracing::warn!(%host, %error, "cannot resolve a protected host");
+                }
+            }
+        }
+        // While a name does not resolve, nobody knows which of its addresses are still its own.
+        if all_resolved {
+            let gone = self.write().expire(now());
+            gone.iter().for_each(|address| tracing::info!(%address, "an address is no longer protected"));
+            changed |= !gone.is_empty();
+        }
+        if changed {
+            self.publish();
+            self.save().await;
+        }
+        changed
+    }
+
+    fn publish(&self) {
+        let whole = Arc::new(self.read().whole());
+        self.whole.send_if_modified(|published| {
+            let changed = *published != whole;
+            *published = whole;
+            changed
+        });
+    }
+
+    async fn save(&self) {
+        let Some(file) = self.file.clone() else { return };
+        let kept = self.read().keep();
+        let saved =
+            tokio::task::spawn_blocking(move || file::save(&file, kept).map_err(|error| (file, error)));
+        if let Ok(Err((file, error))) = saved.await {
+            tracing::error!(file = %file.display(), %error, "cannot keep the protected addresses for the next start");
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell_new(host: &HostName, address: IpAddr) {
+    if known::is_a_hosts_own(address) {
+        tracing::info!(%host, %address, "an address is protected");
+    } else {
+        tracing::warn!(
+            %host, %address,
+            "this protected host resolves to this machine itself, where only captured ports are protected; \
+             see /etc/hosts and the resolver"
+        );
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl std::fmt::Debug for ProtectedAddresses {
@@ -89,41 +197,4 @@ impl std::fmt::Debug for ProtectedAddresses {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    };
-
-    #[tokio::test]
-    async fn addresses_are_kept_when_a_name_moves_or_fails() {
-        let answers = Arc::new(AtomicU8::new(0));
-        let resolve: Resolve = Arc::new(move |_| {
-            let turn = answers.fetch_add(1, Relaxed);
-            Box::pin(async move {
-                match turn {
-                    0 | 1 => Ok(vec![IpAddr::from([192, 0, 2, 1 + turn])]),
-                    _ => Err(std::io::Error::other("no answer")),
-                }
-            })
-        });
-        let host = HostName::parse("api.digitalocean.com").unwrap();
-        let addresses =
-            ProtectedAddresses::new(vec![host.clone()], vec!["198.51.100.0/24".parse().unwrap()], resolve);
-        for _ in 0..3 {
-            addresses.learn().await;
-        }
-        // A name that leads nowhere from here.
-        assert_eq!(addresses.place_of(&host).await, Place { protected: false, edge: true });
-        for (address, protected, edge) in [
-            ("192.0.2.1", true, false),
-            ("::ffff:192.0.2.2", true, false),
-            ("192.0.2.3", false, false),
-            ("198.51.100.9", false, true),
-            ("::ffff:198.51.100.9", false, true),
-        ] {
-            assert_eq!(addresses.place(address.parse().unwrap()), Place { protected, edge }, "{address}");
-        }
-    }
-}
+mod tests;
