@@ -1,7 +1,7 @@
 //! Stage 1: connections of subjects, taken from the kernel with what they originally asked for.
 
-pub mod attached;
 pub mod address;
+pub mod attached;
 pub mod canary;
 pub mod connections;
 pub mod event;
@@ -14,8 +14,8 @@ pub mod own_sockets;
 pub mod pins;
 pub mod program;
 pub(crate) mod readable;
-pub mod sys;
 mod sock_diag;
+pub mod sys;
 
 use attached::Attached;
 use layout::Layout;

@@ -3,6 +3,7 @@
 pub mod cgroups;
 pub mod process;
 pub mod table;
+pub mod tagging;
 pub mod workloads;
 
 pub use workloads::Workloads;

@@ -92,6 +92,14 @@ impl Process {
         kill(pid, signal).with_context(|| format!("sending {signal} to {pid}"))
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits until its standard output holds this text.
     ///
     /// # Errors
