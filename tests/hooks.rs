@@ -17,6 +17,10 @@ mod canary;
 mod destinations;
 #[path = "hooks/evasion.rs"]
 mod evasion;
+#[path = "hooks/killed.rs"]
+mod killed;
+#[path = "hooks/packets.rs"]
+mod packets;
 #[path = "hooks/pins.rs"]
 mod pins;
 #[path = "hooks/release.rs"]

@@ -15,6 +15,7 @@ pub mod pins;
 pub mod program;
 pub(crate) mod readable;
 mod sock_diag;
+pub mod standing;
 pub mod sys;
 
 use attached::Attached;

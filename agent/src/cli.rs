@@ -7,9 +7,10 @@ pub mod explain;
 pub mod release;
 pub mod run;
 pub mod scopes;
+pub mod status;
 pub mod suggest;
 
-use crate::{app, capture::pins, decide::trial, toml_file};
+use crate::{app, capture::pins, decide::trial, health::control, toml_file};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
@@ -41,6 +42,8 @@ pub enum Command {
     Suggest(suggest::SuggestArgs),
     /// Search the catalogue of operations and scopes
     Scopes(ScopesArgs),
+    /// Say what the daemon captures, and whether it is well
+    Status(status::StatusArgs),
     /// Say whether this machine can do it, and if not, why
     Doctor(doctor::DoctorArgs),
     /// Take away what the daemon enforces, once it has ended
@@ -125,6 +128,9 @@ pub enum Error {
     /// `daemon` could not begin.
     #[error(transparent)]
     Daemon(app::Error),
+    /// The daemon cannot be asked.
+    #[error(transparent)]
+    Control(#[from] control::Error),
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -137,7 +143,7 @@ impl Error {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
-            Self::Audit { .. } => 1,
+            Self::Audit { .. } | Self::Control(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
             Self::Daemon(_) => 1,
             Self::App(error) => error.exit_status(),
@@ -162,6 +168,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Explain(args) => explain::explain(&args, out)?,
         Command::Suggest(args) => suggest::suggest(&args, out)?,
         Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
+        Command::Status(args) => return status::run(&args, out),
         Command::Doctor(args) => return doctor::run(&args, out),
         Command::Release(args) => return release::run(&args, out),
     }
@@ -203,6 +210,7 @@ mod tests {
     #[test_case("scopes droplet --json", true; "scopes")]
     #[test_case("doctor --json", true; "doctor")]
     #[test_case("release --config c --force", true; "release")]
+    #[test_case("status --json --socket s", true; "status")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

@@ -29,4 +29,5 @@ pub mod session;
 pub mod app;
 pub mod cli;
 pub mod doctor;
+pub mod health;
 pub mod run;

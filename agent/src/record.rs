@@ -4,6 +4,7 @@ pub mod fingerprint;
 mod line;
 pub mod redact;
 pub mod sink;
+pub mod unfinished;
 mod token;
 
 use crate::{decide::Effect, identify::Subject, reason::Reason};

@@ -210,7 +210,7 @@ impl<'s> Daemon<'s> {
         self.lock().states.clear();
         let mut running = self.begin()?;
         let ready = wait_until("READY=1 of the daemon", LIMIT, || {
-            Ok(running.process.has_ended()? || self.has_told("READY=1"))
+            Ok(running.process.ended()?.is_some() || self.has_told("READY=1"))
         });
         ready.with_context(|| running.process.stderr().unwrap_or_default())?;
         anyhow::ensure!(self.has_told("READY=1"), "the daemon ended: {}", running.process.stderr()?);

@@ -92,12 +92,12 @@ impl Process {
         kill(pid, signal).with_context(|| format!("sending {signal} to {pid}"))
     }
 
-    /// Whether it has ended.
+    /// How it ended, where it has.
     ///
     /// # Errors
-    /// When that cannot be told.
-    pub fn has_ended(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits until its standard output holds this text.

@@ -155,3 +155,30 @@ fn each_network_namespace_is_tried_by_itself() {
     drop(elsewhere.stdin.take());
     elsewhere.wait().unwrap();
 }
+
+#[test]
+fn a_subject_that_is_not_listed_is_noticed() {
+    use tidegate::capture::standing::compare;
+    let bench = Bench::without_subjects();
+    let [one, other] = ["one", "other"].map(|name| {
+        let cgroup = bench.cgroup().join(name);
+        std::fs::create_dir(&cgroup).unwrap();
+        cgroup
+    });
+    let gone = bench.cgroup().join("gone");
+    let wanted = [one.clone(), other.clone(), gone];
+    bench.lists().subjects.add(&one).unwrap();
+    bench.lists().subjects.add_user(4711).unwrap();
+    let told =
+        |users: &[u32]| compare(&wanted, users, &bench.lists().subjects).map_err(|error| error.to_string());
+    assert!(told(&[4711]).unwrap_err().contains(&format!(
+        "1 of 4 subjects are not listed with the kernel, first the cgroup `{}`",
+        other.display()
+    )));
+    // To be looked through is not to be a subject.
+    bench.lists().subjects.watch(&other).unwrap();
+    assert!(told(&[4711]).is_err());
+    bench.lists().subjects.add(&other).unwrap();
+    told(&[4711]).unwrap();
+    assert!(told(&[4711, 4712]).unwrap_err().ends_with("first the user 4712"));
+}

@@ -2,6 +2,7 @@
 
 use crate::world::{FLOWS, SERVER, World, running, wait_until};
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -84,6 +85,26 @@ print("attempts" if attempts > 100 else "too few")
 }
 
 #[test]
+fn a_takeover_changes_the_programs_of_the_links_that_are_there() {
+    let world = World::new();
+    let links = || {
+        let names = fs::read_dir(world.pin("links")).unwrap().map(|entry| entry.unwrap().path());
+        let links = names.map(|path| (path.clone(), Link::open(&path).unwrap().info().unwrap()));
+        links.collect::<BTreeMap<_, _>>()
+    };
+    drop(world.first());
+    let before = links();
+    let next = world.adopt();
+    let after = links();
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (path, link) in before {
+        assert_eq!(after[&path].id, link.id, "{}", path.display());
+        assert_ne!(after[&path].program_id, link.program_id, "{}", path.display());
+    }
+    next.attached.verify().unwrap();
+}
+
+#[test]
 fn a_flow_and_an_event_wait_for_the_next_agent() {
     let world = World::new();
     let agent = world.first();
@@ -118,7 +139,7 @@ fn maps_of_another_shape_are_refused_and_nothing_changes() {
 #[test_case(&["links/connect4"]; "a link")]
 #[test_case(&["links/connect4", "links/connect6", "links/egress", "links/release"]; "some links")]
 #[test_case(&["links"]; "all links")]
-#[test_case(&["maps/SUBJECT_CGROUPS"]; "the map of subjects")]
+#[test_case(&["maps/CGROUPS"]; "the map of subjects")]
 #[test_case(&["maps"]; "all maps")]
 #[test_case(&["maps", "links/connect4", "links/create"]; "maps and some links")]
 fn half_made_pins_are_completed(gone: &[&str]) {
@@ -166,6 +187,8 @@ fn unpin(pin: &Path) {
 }
 
 fn cover_with_a_link(pin: &Path) {
+    // What is only unpinned is detached a little later.
+    detach(pin);
     fs::rename(pin.with_file_name("egress"), pin).unwrap();
 }
 
@@ -175,8 +198,8 @@ fn cover_with_a_map(pin: &Path) {
 
 #[test_case("links/connect4", detach, "connect4", &Problem::Runs(0); "a detached link")]
 #[test_case("links/egress", detach, "egress", &Problem::Runs(0); "the detached backstop")]
-#[test_case("maps/SUBJECT_CGROUPS", unpin, "SUBJECT_CGROUPS", &Problem::NoPin; "an unpinned map")]
-#[test_case("maps/SUBJECT_CGROUPS", cover_with_a_map, "SUBJECT_CGROUPS", &Problem::OtherPin; "a map under another")]
+#[test_case("maps/CGROUPS", unpin, "CGROUPS", &Problem::NoPin; "an unpinned map")]
+#[test_case("maps/CGROUPS", cover_with_a_map, "CGROUPS", &Problem::OtherPin; "a map under another")]
 #[test_case("links/connect6", cover_with_a_link, "connect6", &Problem::Runs(0); "a link under another")]
 #[test_case("links/connect6", cover_with_a_link, "egress", &Problem::NoPin; "a link in place of another")]
 fn what_is_taken_away_is_named_and_restored(pin: &str, take_away: fn(&Path), name: &str, problem: &Problem) {
@@ -211,6 +234,22 @@ fn a_link_without_a_pin_is_named_and_restored() {
     drop(held);
     wait_until(|| agent.capture.attached.verify().unwrap_err().to_string() == "`connect4` is not attached");
     assert_eq!(agent.capture.attached.repair().unwrap().len(), 1);
+    agent.capture.attached.verify().unwrap();
+}
+
+#[test]
+fn a_pin_of_another_link_is_named_while_the_own_link_still_holds() {
+    let world = World::new();
+    let agent = world.first();
+    let held = Link::open(&world.pin("links/connect6")).unwrap();
+    fs::rename(world.pin("links/getpeername4"), world.pin("links/connect6")).unwrap();
+    let missing = agent.capture.attached.verify().unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "the pin of `getpeername4` is gone; the pin of `connect6` is not the agent's"
+    );
+    held.detach().unwrap();
+    agent.capture.attached.repair().unwrap();
     agent.capture.attached.verify().unwrap();
 }
 

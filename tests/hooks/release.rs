@@ -106,7 +106,7 @@ fn release_opens_the_gate_in_one_step() {
         removed.iter().filter_map(|path| path.file_name().and_then(|name| name.to_str())).collect();
     let at = |name: &str| order.iter().position(|removed| *removed == name).unwrap();
     assert!(at("connect6") < at("egress") && at("connect4") < at("egress") && at("egress") < at("release"));
-    assert!(at("release") < at("SUBJECT_CGROUPS"));
+    assert!(at("release") < at("CGROUPS"));
 }
 
 #[test]

@@ -4,10 +4,7 @@ use super::{
     CONNECT, V4,
     bench::{Bench, Program},
 };
-use std::{
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::PathBuf,
-};
+use std::{os::unix::fs::MetadataExt, path::PathBuf};
 use tidegate::reason::Reason;
 use tidegate_ebpf_common::NO_UID;
 
@@ -166,7 +163,7 @@ fn a_socket_of_the_agents_own_is_never_judged() {
     .unwrap();
     bench.lists().exempt.add(&socket).unwrap();
     let script = "import socket\ns = socket.socket(fileno=0)\ns.connect(('192.0.2.7', 443))\ns.send(b'own')\nprint('peer', *s.getpeername())";
-    let program = bench.with_input(OwnedFd::from(socket), &["python3", "-c", script]);
+    let program = bench.with_input(socket, &["python3", "-c", script]);
     let mut connection = bench.accepted(&server);
     assert_eq!(bench.received(&mut connection).as_deref(), Some(&b"own"[..]));
     assert_eq!(program.output(), REDIRECTED);

@@ -68,17 +68,7 @@ impl World {
 
     pub(crate) fn start_with(&self, pins: &Pins, cgroup: &Path, flows: u32) -> Result<Capture, Error> {
         let _entered = self.runtime.enter();
-        let forward_proxies = [];
-        let options = Options {
-            cgroup,
-            pins,
-            sticky_tags: false,
-            packet_sockets: false,
-            ports: &[443],
-            forward_proxies: &forward_proxies,
-            flows,
-        };
-        Capture::start(&options)
+        start(pins, cgroup, flows)
     }
 
     pub(crate) fn adopt(&self) -> Capture {
@@ -87,13 +77,8 @@ impl World {
 
     /// An agent that listens, without any word on who is a subject.
     pub(crate) fn successor(&self) -> Agent {
-        let mut capture = self.adopt();
         let _entered = self.runtime.enter();
-        let listeners = listener::bind(&[443]).unwrap();
-        for listener in &listeners {
-            capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
-        }
-        Agent { capture, listeners }
+        Agent::listening(self.bpffs(), self.cgroup())
     }
 
     pub(crate) fn first(&self) -> Agent {
@@ -138,6 +123,32 @@ impl World {
     }
 }
 
+impl Agent {
+    /// Within a runtime.
+    pub(crate) fn listening(bpffs: &Path, cgroup: &Path) -> Self {
+        let mut capture = start(&Pins::on(bpffs), cgroup, FLOWS).unwrap();
+        let listeners = listener::bind(&[443]).unwrap();
+        for listener in &listeners {
+            capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
+        }
+        Self { capture, listeners }
+    }
+}
+
+fn start(pins: &Pins, cgroup: &Path, flows: u32) -> Result<Capture, Error> {
+    let ports = [443];
+    let options = Options {
+        cgroup,
+        pins,
+        sticky_tags: false,
+        packet_sockets: false,
+        ports: &ports,
+        forward_proxies: &[],
+        flows,
+    };
+    Capture::start(&options)
+}
+
 /// The programs at each hook of the cgroup.
 pub(crate) fn running(cgroup: &Path) -> Vec<Vec<u32>> {
     let directory = fs::File::open(cgroup).unwrap();
@@ -149,11 +160,11 @@ pub(crate) fn running(cgroup: &Path) -> Vec<Vec<u32>> {
 }
 
 pub(crate) fn wait_until(condition: impl Fn() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..2000 {
         if condition() {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("not within 2 s");
+    panic!("not within 20 s");
 }

@@ -35,7 +35,7 @@ pub(super) fn named(holder: Option<&Holder>) -> String {
 /// The locks of a running agent, released when dropped or when its process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _directories: Vec<File>,
+    directories: Vec<File>,
 }
 
 impl Lock {
@@ -44,8 +44,20 @@ impl Lock {
     /// # Errors
     /// [`Error::Held`] where another process has locked one of them.
     pub fn take(directories: &[&Path]) -> Result<Self, Error> {
-        let locked: Result<Vec<File>, Error> = directories.iter().map(|directory| lock(directory)).collect();
-        Ok(Self { _directories: locked? })
+        let mut taken = Self { directories: Vec::new() };
+        for directory in directories {
+            taken.directories.push(lock(directory)?);
+        }
+        Ok(taken)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child between fork and exec has the descriptors too, and closing them here would not unlock them there.
+        for directory in &self.directories {
+            let _ = flock(directory, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -114,10 +126,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
         let first = Lock::take(&[directory.path()]).unwrap();
+        let inherited = first.directories[0].try_clone().unwrap();
         let error = Lock::take(&[other.path(), directory.path()]).unwrap_err();
         assert!(error.to_string().contains(&format!("process {} (", std::process::id())), "{error}");
         Lock::take(&[other.path()]).unwrap();
         drop(first);
         Lock::take(&[directory.path()]).unwrap();
+        drop(inherited);
     }
 }

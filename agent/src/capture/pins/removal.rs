@@ -63,8 +63,7 @@ fn remove_layout(layout: &Path, removed: &mut Vec<PathBuf>) -> Result<(), Error>
 /// Removes every entry that is not `kept`, the links in the reverse of the order in which they were attached. What
 /// redirects goes first: the connects that are then no longer redirected are still dropped by the backstop, and the flows
 /// of those before are still found and forgotten. The gate opens in one step, when the backstop goes, and a removal that
-/// ends before has opened nothing. (Those that only refuse other ways, as raw sockets, follow: by then there is nothing
-/// left to go round.)
+/// ends before has opened nothing. What only refuses ways round, and what tells who is a subject, follows.
 fn remove_entries(directory: &Path, kept: &[&str], removed: &mut Vec<PathBuf>) -> Result<(), Error> {
     let mut entries = names(directory)?;
     entries.sort_by_key(|name| std::cmp::Reverse(program::order(name)));
