@@ -269,6 +269,12 @@ impl Listeners {
         hash(programs, maps::LISTENERS).map(Self)
     }
 
+    /// The port that is published for a namespace and family, by an agent before this one.
+    pub fn port(&self, netns_cookie: u64, v6: bool) -> Option<u16> {
+        let key = ListenerKey { netns_cookie, family: if v6 { 6 } else { 4 }, reserved: 0 };
+        self.0.get(&key, 0).ok().and_then(|port| u16::try_from(port).ok())
+    }
+
     /// Publishes a listener of a namespace.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ impl Outcome {
         let protocol = protocol(Version::HTTP_11);
         let facts =
             RequestFacts { method, path, query, protocol, token_type: "none", ..RequestFacts::default() };
-        Self::new(connection, &connection.policy.current(), facts)
+        Self::new(connection, &connection.policies.current(), facts)
     }
 
     fn new(
@@ -157,7 +157,22 @@ impl Outcome {
         }
     }
 
-    /// What the policy says of it.
+    /// That one of several policies alone is why it stops.
+    pub(super) fn ruled_by(&mut self, policy: &str) {
+        policy.clone_into(&mut self.record.subject.policy);
+    }
+
+    /// What the policies say of it, that do not stop it.
+    pub(super) fn agreed(&mut self, decisions: &[Decision]) {
+        let Some(first) = decisions.first() else { return };
+        self.decided(first);
+        if decisions.len() > 1 {
+            let rules: Vec<String> = decisions.iter().map(|decision| decision.rule.to_string()).collect();
+            self.record.rule = Some(rules.join("+"));
+        }
+    }
+
+    /// What a policy says of it.
     pub(super) fn decided(&mut self, decision: &Decision) {
         let words = |scopes: &[crate::classify::Scope]| scopes.iter().map(ToString::to_string).collect();
         if let Some(request) = &mut self.record.request {

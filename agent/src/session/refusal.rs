@@ -176,6 +176,7 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::NotThroughProxy
         | Reason::ListenerPort
         | Reason::NoFlow
+        | Reason::Unidentified
         | Reason::RefusalFlood
         | Reason::OtherHost
         | Reason::PassthroughHost

@@ -63,7 +63,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     // The server's own marks (a pending upgrade) mean nothing to the upstream's connection.
     head.extensions.clear();
     // Whatever is loaded meanwhile, the request ends under what it began with.
-    let governing = context.connection.policy.current();
+    let governing = context.connection.policies.current();
     let mut outcome = match Outcome::of_request(&context.connection, &governing, &head) {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -72,7 +72,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
         }
     };
     let watch = context.watch.as_deref();
-    let judge = Judge::new(&context.connection, &governing.policy, &head, body, watch, &mut outcome);
+    let judge = Judge::new(&context.connection, &governing.parties, &head, body, watch, &mut outcome);
     let passage = match judge.judge().await {
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
@@ -87,8 +87,8 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
 }
 
 /// What never left counts for no limit.
-fn give_back(connection: &Connection, taken: Option<Taken>) {
-    if let Some(taken) = taken {
+fn give_back(connection: &Connection, taken: Vec<Taken>) {
+    for taken in taken {
         connection.services.limiter.give_back(taken);
     }
 }
