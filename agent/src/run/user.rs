@@ -54,6 +54,16 @@ impl User {
         Ok(user.with_groups(groups))
     }
 
+    /// Its number.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The groups it belongs to, its first one too.
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
     /// The home directory.
     pub fn home(&self) -> &Path {
         &self.home
