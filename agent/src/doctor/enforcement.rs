@@ -5,11 +5,14 @@ use crate::{
     capture::{connections, layout::Layout, pins},
     config,
 };
-use rustix::{fs::statfs, io::Errno};
+use rustix::{
+    fs::{FsWord, statfs},
+    io::Errno,
+};
 use std::{io, path::Path};
 
 /// What statfs tells of a bpffs.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: FsWord = 0xcafe_4a11;
 
 /// The list of security modules in force.
 const LSM_LIST: &str = "/sys/kernel/security/lsm";
@@ -90,10 +93,7 @@ fn earlier_connections(result: io::Result<()>) -> Check {
 }
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {
-    let facts = statfs(path)?;
-    #[expect(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
-    let kind = facts.f_type as i64;
-    Ok(kind == BPF_FS_MAGIC)
+    Ok(statfs(path)?.f_type == BPF_FS_MAGIC)
 }
 
 /// Where the daemon's programs and lists outlive it.
