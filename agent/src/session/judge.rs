@@ -152,7 +152,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The body, where the decision depends on it.
-    async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
+    async fn document(&mut self, classified: &Classified<'_, '_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
         let parties = self.parties;
         if !self.has_body() || !parties.iter().any(|party| decide::depends_on_body(&party.policy, operation))
@@ -182,7 +182,7 @@ impl<'a> Judge<'a> {
     /// What every policy says, in the order of the parties, if none of them stops the request.
     fn decide(
         &mut self,
-        classified: &Classified<'_>,
+        classified: &Classified<'_, '_>,
         document: Option<&Value>,
     ) -> Result<Vec<Decision>, Stop> {
         let parties = self.parties;
@@ -206,11 +206,11 @@ impl<'a> Judge<'a> {
     fn ask<D>(
         &mut self,
         party: &Party,
-        classified: &Classified<'_>,
+        classified: &Classified<'_, '_>,
         known: Known<'_>,
         engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
-        let query = classified.query.as_deref();
+        let query = classified.query;
         let (body, whole) = match known {
             Known::Head => (None, false),
             Known::All(body) => (body, true),
@@ -251,18 +251,25 @@ impl<'a> Judge<'a> {
     }
 
     /// Stops the request where the decision is a refusal.
-    fn rule(&mut self, party: &Party, classified: &Classified<'_>, decision: &Decision) -> Result<(), Stop> {
+    fn rule(
+        &mut self,
+        party: &Party,
+        classified: &Classified<'_, '_>,
+        decision: &Decision,
+    ) -> Result<(), Stop> {
         self.outcome.decided(decision);
         if decision.effect == Effect::Allow || decision.dry_run {
             return Ok(());
         }
         let policy = &party.policy;
         self.outcome.ruled_by(&policy.name);
+        let instead = decision.instead(policy);
         let denied = Denied {
             workload: &party.workload,
             policy: &policy.name,
             contact: policy.contact.as_deref(),
             decision,
+            instead: instead.as_deref(),
             method: &self.head.method,
             path: classified.path.as_str(),
             operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
@@ -275,7 +282,7 @@ impl<'a> Judge<'a> {
     ///
     /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
     /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
-    fn withheld(&self, classified: &Classified<'static>, decisions: &[Decision]) -> Vec<&'static Filter> {
+    fn withheld(&self, classified: &Classified<'static, '_>, decisions: &[Decision]) -> Vec<&'static Filter> {
         let Some(route) = &classified.route else { return Vec::new() };
         let enforced =
             self.parties.iter().zip(decisions).filter(|(party, _)| party.policy.mode == Mode::Enforce);
@@ -376,8 +383,8 @@ fn too_large_stop(reason: Reason, limit: usize) -> Stop {
 }
 
 /// What is asked of the upstream: the path and query that were judged.
-fn target(classified: &Classified<'_>) -> Result<PathAndQuery, Stop> {
-    let target = match &classified.query {
+fn target(classified: &Classified<'_, '_>) -> Result<PathAndQuery, Stop> {
+    let target = match classified.query {
         Some(query) => format!("{}?{query}", classified.path.as_str()),
         None => classified.path.as_str().to_owned(),
     };

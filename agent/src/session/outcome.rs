@@ -135,7 +135,7 @@ impl Outcome {
     }
 
     /// What the catalogue says of the request.
-    pub(super) fn classified(&mut self, classified: &Classified<'_>) {
+    pub(super) fn classified(&mut self, classified: &Classified<'_, '_>) {
         if let Some(request) = &mut self.record.request {
             request.path = classified.path.as_str().to_owned();
             request.operation = classified.route.as_ref().map(|route| route.operation.name.clone());
@@ -144,8 +144,8 @@ impl Outcome {
 
     /// Which resources it names. Of a body's content nothing goes into a record but ids; a kind that it also
     /// names in words is left out, so that what is recorded of a kind is all of it.
-    pub(super) fn names(&mut self, named: &[Named<'_>]) {
-        let in_words = |named: &&Named<'_>| match named.place {
+    pub(super) fn names(&mut self, named: &[Named<'_, '_>]) {
+        let in_words = |named: &&Named<'_, '_>| match named.place {
             // What is to be a new thing's name is a word, also where it looks like an id.
             Where::At(place @ Place::Body(_)) => place.is_name() || !is_id(&named.value),
             Where::At(Place::Query(_)) | Where::Path(_) => false,
@@ -167,7 +167,7 @@ impl Outcome {
         let Some(first) = decisions.first() else { return };
         self.decided(first);
         if decisions.len() > 1 {
-            let rules: Vec<&str> = decisions.iter().map(|decision| decision.rule.as_str()).collect();
+            let rules: Vec<String> = decisions.iter().map(|decision| decision.rule.to_string()).collect();
             self.record.rule = Some(rules.join("+"));
         }
     }
@@ -179,7 +179,7 @@ impl Outcome {
             request.required = words(&decision.required);
             request.missing = words(&decision.missing);
         }
-        self.record.rule = Some(decision.rule.clone());
+        self.record.rule = Some(decision.rule.to_string());
         self.allowed(decision.effect, decision.reason);
     }
 

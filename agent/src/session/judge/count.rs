@@ -17,7 +17,7 @@ impl Judge<'_> {
     /// Counts the request for every workload, or stops it where a limit has no room, and counts it for none.
     pub(super) fn count(
         &mut self,
-        classified: &Classified<'_>,
+        classified: &Classified<'_, '_>,
         decisions: &[Decision],
     ) -> Result<Verdict, Stop> {
         let is_denied = decisions.iter().any(|decision| decision.effect == Effect::Deny);
@@ -67,7 +67,7 @@ impl Judge<'_> {
         Ok(over)
     }
 
-    fn used_up(&self, party: &Party, classified: &Classified<'_>, full: Full) -> Stop {
+    fn used_up(&self, party: &Party, classified: &Classified<'_, '_>, full: Full) -> Stop {
         let policy = &party.policy;
         let retry = Retry::new(full.rate, full.wait, SystemTime::now());
         let message = policy.limits.get(full.index).map(|limit: &Limit| {
