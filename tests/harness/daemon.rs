@@ -55,6 +55,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 /// What the daemon told and gave.
 #[derive(Debug, Default)]
 struct Kept {
+    keeps: bool,
     states: Vec<String>,
     descriptors: Vec<(String, OwnedFd)>,
 }
@@ -71,7 +72,6 @@ pub struct Daemon<'s> {
     audit: PathBuf,
     notify: PathBuf,
     kept: Arc<Mutex<Kept>>,
-    keeps: bool,
 }
 
 /// A daemon at work.
@@ -103,7 +103,7 @@ impl<'s> Daemon<'s> {
         writeln!(capture, "cgroup_root = {root:?}\nsticky_tags = false")?;
         let rest = format!("[upstream]\nca_file = {ca_file:?}\n[audit]\npath = {audit:?}\n");
         let workloads = String::new();
-        Ok(Self { scene, capture, rest, workloads, config, policies, audit, notify, kept, keeps: false })
+        Ok(Self { scene, capture, rest, workloads, config, policies, audit, notify, kept })
     }
 
     /// With this policy.
@@ -146,6 +146,13 @@ impl<'s> Daemon<'s> {
         Ok(self)
     }
 
+    /// Without the workloads so far.
+    #[must_use]
+    pub fn without_workloads(mut self) -> Self {
+        self.workloads.clear();
+        self
+    }
+
     /// With one more line of `[capture]`.
     #[must_use]
     pub fn capture(mut self, line: &str) -> Self {
@@ -164,8 +171,8 @@ impl<'s> Daemon<'s> {
 
     /// With a service manager that passes to the next daemon what the one before gave it.
     #[must_use]
-    pub fn keeping(mut self) -> Self {
-        self.keeps = true;
+    pub fn keeping(self) -> Self {
+        self.lock().keeps = true;
         self
     }
 
@@ -182,7 +189,7 @@ impl<'s> Daemon<'s> {
         let tidegate = programs::built("tidegate")?;
         let line =
             [tidegate.as_os_str(), OsStr::new("daemon"), OsStr::new("--config"), self.config.as_os_str()];
-        let mut command = if self.keeps {
+        let mut command = if self.lock().keeps {
             let pass = self.scene.directory().join("pass");
             self.pass_once(&pass)?;
             let wrapped = [OsStr::new("python3"), OsStr::new("-c"), OsStr::new(PASS), pass.as_os_str()];
@@ -300,7 +307,9 @@ fn keep(socket: &UnixDatagram, kept: &Mutex<Kept>) -> Result<()> {
     let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored").to_owned();
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message
+            && kept.keeps
+        {
             kept.descriptors.extend(descriptors.map(|descriptor| (name.clone(), descriptor)));
         }
     }

@@ -174,7 +174,7 @@ fn a_subject_that_is_not_listed_is_noticed() {
     let gone = bench.cgroup().join("gone");
     let wanted = [one.clone(), other.clone(), gone];
     bench.lists().subjects.add(&one).unwrap();
-    bench.lists().subjects.add_user(4711).unwrap();
+    bench.lists().subjects.add_users(&(4711..=4711)).unwrap();
     let told =
         |users: &[u32]| compare(&wanted, users, &bench.lists().subjects).map_err(|error| error.to_string());
     assert!(told(&[4711]).unwrap_err().contains(&format!(

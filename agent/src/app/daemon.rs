@@ -41,7 +41,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     thread,
 };
-use subjects::{Matching, Users};
+use subjects::Matching;
 use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
 use tokio::{
     runtime::Runtime,
@@ -195,7 +195,7 @@ fn capture(
 
     let (tagged, news) = mpsc::unbounded_channel();
     let users = matching.users();
-    Users::enter(&users, &mut capture.subjects)?;
+    subjects::enter_users(&users, &mut capture.subjects)?;
     matching.follow_programs(&mut capture.sticky)?;
     let kernel =
         Kernel { subjects: capture.subjects, sticky: config.capture.sticky_tags.then_some(capture.sticky) };

@@ -15,7 +15,7 @@ use crate::{
     },
     run::subordinate,
 };
-use std::{collections::BTreeSet, fs, ops::RangeInclusive, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{fs, ops::RangeInclusive, os::unix::fs::MetadataExt, path::PathBuf};
 use tidegate_ebpf_common::Executable;
 
 /// As many programs are told apart by the kernel side; further ones are told by what `/proc` says at a connect.
@@ -119,22 +119,18 @@ fn check_reach(workload: &str, matches: &[Match], cgroups: &Cgroups) -> Result<(
     Ok(())
 }
 
-/// Users in the kernel's list.
-pub(super) struct Users;
-
-impl Users {
-    /// Makes these users subjects and no others. Whoever stays one is one throughout.
-    pub(super) fn enter(
-        users: &[RangeInclusive<u32>],
-        subjects: &mut Subjects,
-    ) -> Result<(), capture::Error> {
-        let wanted: BTreeSet<u32> = users.iter().cloned().flatten().collect();
-        for uid in &wanted {
-            subjects.add_user(*uid)?;
-        }
-        for uid in subjects.users()?.into_iter().filter(|uid| !wanted.contains(uid)) {
-            subjects.forget_user(uid)?;
-        }
-        Ok(())
+/// Makes these users subjects and no others. Whoever stays one is one throughout.
+pub(super) fn enter_users(
+    users: &[RangeInclusive<u32>],
+    subjects: &mut Subjects,
+) -> Result<(), capture::Error> {
+    let before = subjects.users()?;
+    for range in users {
+        subjects.add_users(range)?;
     }
+    // A listed range that lies in none of these is an earlier agent's.
+    let is_wanted = |listed: &RangeInclusive<u32>| {
+        users.iter().any(|range| range.contains(listed.start()) && range.contains(listed.end()))
+    };
+    before.iter().filter(|listed| !is_wanted(listed)).try_for_each(|listed| subjects.forget_users(listed))
 }
