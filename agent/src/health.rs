@@ -173,13 +173,9 @@ impl Health {
     }
 
     /// Checks a part once, on a thread that may block, and notes the result.
-    pub async fn check<E: std::error::Error>(
-        &self,
-        part: Part,
-        check: impl FnOnce() -> Result<(), E> + Send + 'static,
-    ) -> bool
+    pub async fn check<E>(&self, part: Part, check: impl FnOnce() -> Result<(), E> + Send + 'static) -> bool
     where
-        E: Send + 'static,
+        E: std::error::Error + Send + 'static,
     {
         let result = match tokio::task::spawn_blocking(check).await {
             Ok(result) => result.map_err(|error| told(&error)),

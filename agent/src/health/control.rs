@@ -182,11 +182,16 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     match ask(path, &Request::Status {}) {
         Ok(Answer::Status(status)) => Ok(*status),
         Ok(Answer::Error { message }) => Err(Error::Refused(message)),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoDaemon(path.to_owned()),
-            io::ErrorKind::PermissionDenied => Error::Forbidden { path: path.to_owned(), source: error },
-            _ => Error::Broken { path: path.to_owned(), source: error },
-        }),
+        Err(error) => {
+            let (kind, path) = (error.kind(), path.to_owned());
+            Err(if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                Error::NoDaemon(path)
+            } else if kind == io::ErrorKind::PermissionDenied {
+                Error::Forbidden { path, source: error }
+            } else {
+                Error::Broken { path, source: error }
+            })
+        }
     }
 }
 
