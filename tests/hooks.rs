@@ -23,6 +23,8 @@ mod killed;
 mod packets;
 #[path = "hooks/pins.rs"]
 mod pins;
+#[path = "hooks/protection.rs"]
+mod protection;
 #[path = "hooks/release.rs"]
 mod release;
 #[path = "hooks/subjects.rs"]

@@ -154,6 +154,8 @@ reasons! {
     // record
     /// The audit log cannot be written.
     AuditUnavailable = "audit_unavailable",
+    /// The agent was killed while reads were on their way, and their records are lost.
+    RecordsLost = "records_lost",
 }
 
 impl std::fmt::Display for Reason {

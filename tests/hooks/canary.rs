@@ -82,6 +82,12 @@ fn a_canary_that_lands_on_the_gate_proves_it() {
     assert!(!cage.canary.is_own(&cage.bench.accept().flow));
     program.output();
     assert_eq!(cage.probe().unwrap(), 3, "below another subject");
+    // The next agent takes the cgroup as it is, and who releases removes it.
+    assert_eq!(Canary::new(cage.bench.cgroup()).unwrap().cgroup(), cage.canary.cgroup());
+    for _ in 0..2 {
+        Canary::remove(cage.bench.cgroup()).unwrap();
+        assert!(!cage.canary.cgroup().exists());
+    }
 }
 
 #[test_case(&["connect4"], "a TCP connection to 127."; "ipv4 connects")]

@@ -168,6 +168,12 @@ fn capture(
     proxy.own_sockets.exempt(capture.exempt);
     // From here on no other daemon is at work.
     places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
+    let unfinished = Path::new(RUN_DIR).join("unfinished");
+    proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
+        action: "count unfinished reads in",
+        path: unfinished,
+        source,
+    })?;
     let targeted = config.capture.mode == Mode::Targeted;
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
     flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };

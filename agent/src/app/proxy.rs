@@ -163,6 +163,17 @@ impl Proxy {
         })
     }
 
+    /// Keeps in the file at `path` how many reads have no record yet, and records what an earlier agent left there.
+    /// No other agent may be at work.
+    pub(super) fn count_unfinished(&self, path: &Path) -> std::io::Result<()> {
+        let left = self.gate.recorder().keep_unfinished_in(path)?;
+        if left > 0 {
+            tracing::warn!(count = left, "an earlier agent was killed before it recorded some reads");
+            self.gate.lost(left);
+        }
+        Ok(())
+    }
+
     /// The certificate that the workload must trust, PEM.
     pub(super) fn trust_anchor(&self) -> &str {
         &self.trust_anchor

@@ -77,6 +77,11 @@ impl User {
         Ok(find(&getent(&["passwd", "--", &uid.to_string()])?))
     }
 
+    /// The groups it belongs to, its first one too.
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
     /// The home directory.
     pub fn home(&self) -> &Path {
         &self.home

@@ -6,7 +6,7 @@ mod quotas;
 mod untouched;
 
 use super::{
-    Connection, Services,
+    Connection, Recorder, Services,
     protected::ProtectedAddresses,
     proxies::ProxyAddresses,
     refusal,
@@ -106,6 +106,11 @@ impl Gate {
             terminator,
             services,
         }
+    }
+
+    /// The way to the audit log.
+    pub fn recorder(&self) -> &Recorder {
+        &self.services.recorder
     }
 
     /// Takes a connection through; returns when it has ended and is recorded.

@@ -14,7 +14,7 @@ use crate::{
     reason::Reason,
     record::{
         self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
-        fingerprint::RandomUnavailable,
+        fingerprint::RandomUnavailable, unfinished::Begun,
     },
 };
 use http::{HeaderValue, StatusCode, Version, header, request};
@@ -33,6 +33,8 @@ pub(super) struct Outcome {
     /// What is to be said if nothing more happens; none when the request is complete.
     pending: Option<Reason>,
     written: bool,
+    /// Given back after the record is written, since fields drop after this value has.
+    begun: Option<Begun>,
 }
 
 impl Outcome {
@@ -111,6 +113,7 @@ impl Outcome {
             progress: None,
             pending: Some(Reason::ClientGone),
             written: false,
+            begun: None,
         })
     }
 
@@ -127,6 +130,11 @@ impl Outcome {
     /// The token's fingerprint, where there is a token.
     pub(super) fn token_fingerprint(&self) -> Option<&str> {
         self.record.request.as_ref()?.token_fingerprint.as_deref()
+    }
+
+    /// It goes out as a read, whose record comes only behind it.
+    pub(super) fn begin_read(&mut self) {
+        self.begun = self.connection.services.recorder.begin_read();
     }
 
     /// What was decided; a denial until then.

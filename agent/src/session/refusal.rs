@@ -178,6 +178,7 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::NoFlow
         | Reason::Unidentified
         | Reason::RefusalFlood
+        | Reason::RecordsLost
         | Reason::OtherHost
         | Reason::PassthroughHost
         | Reason::NotTls

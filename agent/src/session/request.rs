@@ -77,7 +77,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
     };
-    match record_intent(&context.connection, &head.method, &outcome).await {
+    match record_intent(&context.connection, &head.method, &mut outcome).await {
         Ok(()) => forward(&context, passage, head, outcome, active).await,
         Err(stop) => {
             give_back(&context.connection, passage.taken);
@@ -93,11 +93,11 @@ fn give_back(connection: &Connection, taken: Vec<Taken>) {
     }
 }
 
-/// A write is in the log before its first byte goes out.
-async fn record_intent(connection: &Connection, method: &Method, outcome: &Outcome) -> Result<(), Stop> {
+/// A write is in the log before its first byte goes out; a read is counted.
+async fn record_intent(connection: &Connection, method: &Method, outcome: &mut Outcome) -> Result<(), Stop> {
     let recorder = &connection.services.recorder;
     let recorded = if *method == Method::GET || *method == Method::HEAD {
-        recorder.check()
+        recorder.check().inspect(|()| outcome.begin_read())
     } else {
         recorder.intent(&outcome.intent()).await
     };

@@ -79,6 +79,17 @@ impl Gate {
         self.write(record);
     }
 
+    /// Records that an earlier agent was killed while this many reads had no record yet.
+    pub fn lost(&self, count: u64) {
+        let ending = Ending {
+            count,
+            effect: Effect::Allow,
+            verdict: Verdict::Forwarded,
+            ..Ending::closed(Reason::RecordsLost)
+        };
+        self.write(self.line(SystemTime::now(), Instant::now(), ending));
+    }
+
     pub(super) fn record(&self, passage: &Passage, ending: Ending) {
         let mut record = self.line(passage.accepted, passage.accepted_at, ending);
         if let Some(record) = &mut record {
