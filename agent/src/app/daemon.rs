@@ -177,9 +177,10 @@ fn capture(
     let targeted = config.capture.mode == Mode::Targeted;
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
     flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };
-    let all = proxy.addresses.all();
-    mirror::apply(&mut capture.protected, &all);
-    proxy.spawn(mirror::mirror(Arc::clone(&proxy.addresses), capture.protected));
+    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    mirror::apply(&mut capture.protected, &protected);
+    let (addresses, mut kernel) = (Arc::clone(&proxy.addresses), capture.protected);
+    proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
     let listeners = listeners(&ports, proxy, &capture.listeners, manager)?;
@@ -195,7 +196,7 @@ fn capture(
     let destinations = Destinations {
         ports: ports.iter().copied().collect(),
         targeted,
-        protected: all.into_iter().collect(),
+        protected: protected.iter().copied().collect(),
         forward_proxies: proxy.captured.iter().copied().collect(),
     };
     let told: Vec<status::Listener> = listeners.iter().map(told).collect();
