@@ -1,6 +1,7 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
 mod command;
+mod counts;
 pub mod daemon;
 mod handover;
 mod proxy;

@@ -1,6 +1,6 @@
 //! The proxy: the gate, and the tasks that serve it. What is captured for it, and how, is its owner's.
 
-use super::{Error, refusals::Refusals, reload::Reloader};
+use super::{Error, counts::Counts, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
         self,
@@ -84,6 +84,10 @@ pub(super) struct Proxy {
     pub(super) captured: Vec<SocketAddr>,
     /// How the agent connects itself.
     pub(super) own_sockets: OwnSockets,
+    /// What has happened so far.
+    pub(super) counts: Arc<Counts>,
+    /// The audit log.
+    pub(super) sink: Arc<Sink>,
     gate: Arc<Gate>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -125,7 +129,7 @@ impl Proxy {
             catalogue: Catalogue::embedded(),
             own_sockets: own_sockets.clone(),
             forwarder: forwarder.map_err(Error::Upstream)?,
-            recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            recorder: Recorder::new(Arc::clone(&sink), fingerprinter, &config.audit),
             limiter: Limiter::default(),
             budgets: Budgets::default(),
             limits: config.limits.clone(),
@@ -137,6 +141,7 @@ impl Proxy {
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
         let governed = (workloads, Arc::clone(&store));
         let gate = Arc::new(Gate::new(governed, names, &config, known, terminator, services));
+        let counts = Arc::default();
         let mut tasks = JoinSet::new();
         let learning = Arc::clone(&addresses);
         tasks.spawn(async move { learning.keep_learning().await });
@@ -150,7 +155,9 @@ impl Proxy {
             drain,
             tasks,
             sessions: Vec::new(),
-            refusals: Arc::new(Refusals::new(Arc::clone(&gate))),
+            refusals: Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&counts))),
+            counts,
+            sink,
             reports: JoinSet::new(),
             gate,
         })
@@ -187,6 +194,7 @@ impl Proxy {
                 gate: Arc::clone(&self.gate),
                 refusals: Arc::clone(&self.refusals),
                 canary: canary.clone(),
+                counts: Arc::clone(&self.counts),
             };
             self.sessions.push(tokio::spawn(server.accept(listener, self.drain.subscribe())));
         }
@@ -219,6 +227,7 @@ struct Server {
     gate: Arc<Gate>,
     refusals: Arc<Refusals>,
     canary: Option<Arc<Canary>>,
+    counts: Arc<Counts>,
 }
 
 impl Server {
@@ -238,8 +247,11 @@ impl Server {
                         sessions.spawn(async move { canary.answer(captured).await });
                     }
                     Some(_) | None => {
-                        let gate = Arc::clone(&self.gate);
-                        sessions.spawn(async move { gate.pass(captured).await });
+                        let (gate, open) = (Arc::clone(&self.gate), self.counts.opened());
+                        sessions.spawn(async move {
+                            gate.pass(captured).await;
+                            drop(open);
+                        });
                     }
                 },
                 Ok(Err(no_flow)) => self.refusals.no_flow(no_flow.peer),

@@ -119,6 +119,11 @@ impl Attached {
         Ok(attached)
     }
 
+    /// The programs, by name, with the kernel's numbers for them.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.hooks.iter().map(|held| (held.hook.name, held.program_id))
+    }
+
     /// Whether every program is still attached and pinned, and every map pinned, as at the start.
     ///
     /// # Errors
