@@ -62,7 +62,7 @@ fn bind_one(ip: IpAddr, avoid: &[u16]) -> Result<Listener, Error> {
         match listen(address) {
             Ok(socket) => {
                 let netns_cookie = netns::cookie(&socket).map_err(|source| Error::Io {
-                    action: "read the network namespace's cookie (Linux 5.14 and later tell it)".to_owned(),
+                    action: "learn the network namespace's cookie".to_owned(),
                     source,
                 })?;
                 return Ok(Listener { socket, address, netns_cookie });

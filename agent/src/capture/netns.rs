@@ -1,6 +1,8 @@
 //! What the agent must know of a network namespace.
 
-use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
+pub mod learn;
+
+use nix::{errno::Errno, getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -20,12 +22,15 @@ sockopt_impl!(
 const GLOBAL_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 const GLOBAL_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
-/// The cookie of the namespace that the socket belongs to.
+/// The cookie of the namespace that the socket belongs to, which must be the calling thread's.
 ///
 /// # Errors
-/// `ENOPROTOOPT` before Linux 5.14.
+/// Before Linux 5.14, when it cannot be learnt by a program either.
 pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
-    getsockopt(socket, NetnsCookie).map_err(io::Error::from)
+    match getsockopt(socket, NetnsCookie) {
+        Err(Errno::ENOPROTOOPT) => learn::cookie(),
+        answer => answer.map_err(io::Error::from),
+    }
 }
 
 /// Whether the calling thread's namespace has a global route of the family: a UDP connect sends nothing and
