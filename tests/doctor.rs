@@ -114,6 +114,10 @@ fn root_can_load_every_program_and_leaves_nothing() -> Result<()> {
         ("cgroup_creation", "made and removed one"),
         ("bpffs", "mounted one"),
         ("bpf_maps", "ring buffers"),
+        ("program_connect4", "IPv4 connections are redirected"),
+        ("sticky_tags", "stays one"),
+        ("earlier_connections", "the kernel ends"),
+        ("pins", "outlives the daemon"),
         ("route_ipv4", "leads out"),
         ("route_ipv6", "leads out"),
         ("listener_port", "[::1]:1023"),
@@ -126,6 +130,44 @@ fn root_can_load_every_program_and_leaves_nothing() -> Result<()> {
     assert_eq!(bench.world.cgroup().children()?, cgroups);
     // The doctor's own two outputs are all that is new: no audit log above all.
     assert_eq!(entries(bench.world.directory())?, files + 2);
+    bench.world.close()
+}
+
+#[test]
+fn what_a_workload_could_ask_past_its_policy_is_told() -> Result<()> {
+    let bench = Bench::new()?;
+    // In the world's own /run. A plain file does: it is judged by its mode.
+    let script = "mkdir -p /run/podman && touch /run/docker.sock /run/podman/podman.sock
+        chmod 666 /run/docker.sock && chmod 600 /run/podman/podman.sock && exec \"$0\" \"$@\"";
+    let config = bench.world.write(
+        "deputies.toml",
+        r#"
+        audit.path = "-"
+        [[workload]]
+        name = "root-of-a-cgroup"
+        policy = "p"
+        match = [{ cgroup = "/ci.slice" }]
+        [[workload]]
+        name = "a-user"
+        policy = "p"
+        match = [{ user = "nobody" }]
+        [[workload]]
+        name = "run-alone"
+        policy = "p"
+        "#,
+    )?;
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644))?;
+    let report = Report::of(&bench.run(bench.command(&["sh", "-ec", script], &config).arg("--json"))?)?;
+    report.assert(
+        "deputies_root-of-a-cgroup",
+        "warning",
+        "Docker (/run/docker.sock), Podman (/run/podman/podman.sock)",
+    );
+    report.assert("deputies_a-user", "warning", "it could ask Docker (/run/docker.sock) to act");
+    let checks = report.0["checks"].as_array().into_iter().flatten();
+    let named =
+        checks.filter(|check| check["name"].as_str().is_some_and(|name| name.starts_with("deputies_")));
+    assert_eq!(named.count(), 2, "{:#}", report.0);
     bench.world.close()
 }
 

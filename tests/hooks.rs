@@ -25,6 +25,8 @@ mod learn;
 mod packets;
 #[path = "hooks/pins.rs"]
 mod pins;
+#[path = "hooks/protection.rs"]
+mod protection;
 #[path = "hooks/release.rs"]
 mod release;
 #[path = "hooks/subjects.rs"]

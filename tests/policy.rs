@@ -130,7 +130,7 @@ fn exactly_the_scopes_of_an_operation_allow_it() {
             let words: Vec<&str> = set.iter().map(|scope| scope.as_str()).collect();
             let decision = ask(&allowing(words.iter().copied()), operation);
             assert_eq!(decision.reason, Reason::ScopesAllowed, "{} {set:?}", operation.name);
-            assert_eq!((decision.effect, &decision.required), (Effect::Allow, &set), "{}", operation.name);
+            assert_eq!((decision.effect, &*decision.required), (Effect::Allow, &*set), "{}", operation.name);
             for missing in &words {
                 let fewer = words.iter().copied().filter(|word| word != missing);
                 let decision = ask(&allowing(fewer), operation);

@@ -68,7 +68,7 @@ fn answer(
 ) -> Decision {
     let classified = classify(Catalogue::embedded(), method, uri, headers).expect("a canonical request");
     let route = classified.route.as_ref().expect("a known operation");
-    let query = classified.query.as_deref();
+    let query = classified.query;
     let request = Request {
         path: classified.path.as_str(),
         query,

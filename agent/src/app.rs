@@ -1,5 +1,8 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
+mod command;
+pub mod daemon;
+mod handover;
 mod proxy;
 mod refusals;
 mod reload;
@@ -13,7 +16,6 @@ use crate::{
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
 };
-use proxy::Proxy;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{consts::SIGXFSZ, flag};
 use std::{
@@ -74,6 +76,38 @@ pub enum Error {
     /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
+    /// Namespaces, cgroups and BPF need root.
+    #[error("`tidegate daemon` needs root")]
+    NotRoot,
+    /// There is no cgroup2 tree to capture in.
+    #[error(transparent)]
+    Cgroup(#[from] run::cgroup::Error),
+    /// A workload could never be enforced.
+    #[error(
+        "workload `{workload}` matches `{pattern}`, which lies outside of `capture.cgroup_root` ({}), where nothing is \
+         captured", root.display()
+    )]
+    OutOfReach {
+        /// The workload.
+        workload: String,
+        /// The pattern.
+        pattern: String,
+        /// The cgroup root.
+        root: PathBuf,
+    },
+    /// No workload says how it is matched.
+    #[error("no `[[workload]]` of the configuration has `match`, so there is nothing to enforce")]
+    NoWorkloads,
+    /// A directory or file of the agent's own cannot be made.
+    #[error("cannot {action} `{}`", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A thread, signal handler or runtime cannot be had.
     #[error("cannot {action}")]
     System {
@@ -116,7 +150,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
-    let proxy = runtime.block_on(Proxy::start(&enclosure, job, policy_files, hangup))?;
+    let proxy = runtime.block_on(command::start(&enclosure, job, policy_files, hangup))?;
     let order = Order {
         command,
         user,

@@ -10,6 +10,7 @@ pub mod listener;
 pub mod log;
 pub mod maps;
 pub mod netns;
+pub mod own_sockets;
 pub mod pins;
 pub mod program;
 pub(crate) mod readable;

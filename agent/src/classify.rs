@@ -37,13 +37,13 @@ use http::{
 
 /// What a request head says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classified<'a> {
+pub struct Classified<'a, 'r> {
     /// The path, to be forwarded as it is.
-    pub path: CanonicalPath,
+    pub path: CanonicalPath<'r>,
     /// What stands behind `?`, to be forwarded as it is.
-    pub query: Option<String>,
+    pub query: Option<&'r str>,
     /// The operation and its parameters; none where the catalogue has no such operation.
-    pub route: Option<Route<'a>>,
+    pub route: Option<Route<'a, 'r>>,
 }
 
 /// Why a request head cannot be classified safely.
@@ -132,21 +132,21 @@ const MAX_SHOWN_CHARS: usize = 64;
 ///
 /// # Errors
 /// When the head could be understood in two ways, or asks for what the API does not have.
-pub fn classify<'a>(
+pub fn classify<'a, 'r>(
     catalogue: &'a Catalogue,
     method: &Method,
-    uri: &Uri,
+    uri: &'r Uri,
     headers: &HeaderMap,
-) -> Result<Classified<'a>, Error> {
+) -> Result<Classified<'a, 'r>, Error> {
     if !METHODS.contains(method) {
         return Err(Error::Method(method.to_string()));
     }
     check_headers(headers)?;
     let path = CanonicalPath::parse(uri.path())?;
-    let query = uri.query().map(str::to_owned);
-    let route = catalogue.route(None, method, &path);
-    query::check(query.as_deref().unwrap_or(""), route.as_ref().map(|route| route.operation))?;
-    check_other_readings(catalogue, method, &path, route.as_ref())?;
+    let query = uri.query();
+    let route = catalogue.route(None, method, path);
+    query::check(query.unwrap_or_default(), route.as_ref().map(|route| route.operation))?;
+    check_other_readings(catalogue, method, path, route.as_ref())?;
     Ok(Classified { path, query, route })
 }
 
@@ -202,12 +202,12 @@ pub fn is_form(method: &Method, headers: &HeaderMap) -> Result<bool, Error> {
 fn check_other_readings(
     catalogue: &Catalogue,
     method: &Method,
-    path: &CanonicalPath,
-    route: Option<&Route<'_>>,
+    path: CanonicalPath<'_>,
+    route: Option<&Route<'_, '_>>,
 ) -> Result<(), Error> {
     if let Some(decoded) = path.with_slashes_decoded() {
         let alternatives = route.ok_or(Error::EscapedSlash)?.operation.alternatives();
-        let other = catalogue.route(None, method, &decoded);
+        let other = catalogue.route(None, method, CanonicalPath::as_read(&decoded));
         if other.is_some_and(|other| other.operation.alternatives() != alternatives) {
             return Err(Error::EscapedSlash);
         }

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and how failure is told.
 
 pub mod check;
+pub mod daemon;
 pub mod doctor;
 pub mod explain;
 pub mod release;
@@ -29,6 +30,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Hold the workloads of the configuration to their policies, until told to end
+    Daemon(daemon::DaemonArgs),
     /// Run a command whose requests to the API are decided by a policy
     Run(run::RunArgs),
     /// Validate configuration and policies, and run the policies' case tables
@@ -122,6 +125,9 @@ pub enum Error {
     /// `release` could not remove everything, or must not.
     #[error(transparent)]
     Pins(#[from] pins::Error),
+    /// `daemon` could not begin.
+    #[error(transparent)]
+    Daemon(app::Error),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -138,6 +144,8 @@ impl Error {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
             Self::Audit { .. } | Self::Control(_) => 1,
+            Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
+            Self::Daemon(_) => 1,
             Self::App(error) => error.exit_status(),
             Self::Pins(_) | Self::Output(_) => 1,
         }
@@ -154,6 +162,7 @@ fn names(workloads: &[String]) -> String {
 /// When the command failed; [`Error::status`] says with which exit status.
 pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
     match cli.command {
+        Command::Daemon(args) => return daemon::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Check(args) => check::check(&args, out)?,
         Command::Explain(args) => explain::explain(&args, out)?,
@@ -191,6 +200,8 @@ mod tests {
     #[test_case("run curl -s --policy x", true; "options after the command are the command's")]
     #[test_case("run --policy p --user u --audit a --config c -- true -x", true; "all of run")]
     #[test_case("run --policy p --workload w -- true", false; "policy and workload")]
+    #[test_case("daemon --config c", true; "daemon")]
+    #[test_case("daemon c", false; "daemon with a file")]
     #[test_case("run", false; "run nothing")]
     #[test_case("check", true; "check the installed")]
     #[test_case("check a b --json", true; "check some")]

@@ -19,7 +19,7 @@ pub mod suggest;
 pub mod trial;
 pub mod when;
 
-pub use decision::{Decision, Effect};
+pub use decision::{Decision, Effect, Entry};
 pub use policy::Policy;
 pub use request::{Caller, Request};
 

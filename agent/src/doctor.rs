@@ -1,10 +1,13 @@
-//! `tidegate doctor`: tries, one by one and without leaving anything, what `tidegate run` needs of the machine.
+//! `tidegate doctor`: tries, one by one and without leaving anything, what `tidegate run` and the daemon need of the
+//! machine, and tells what will be enforced.
 //!
 //! Each module reads or tries something, and judges what it saw by a pure function. Nothing is concluded from
 //! a version number that can be tried instead, since distributions port features back.
 
 mod cgroups;
 mod configuration;
+mod deputies;
+mod enforcement;
 mod kernel;
 mod network;
 mod privileges;
@@ -67,8 +70,10 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
     checks.extend(surroundings::examine());
     checks.extend(cgroups::examine(config.capture.cgroup_root.as_deref()));
     checks.extend(programs::examine());
+    checks.extend(enforcement::examine(&config.capture));
     checks.extend(network::examine(&config.capture));
     checks.extend(trust::examine(&config.upstream));
+    checks.extend(deputies::examine(&config.workloads));
     checks.push(configuration);
     checks.push(configuration::audit(&config.audit));
     checks

@@ -17,7 +17,7 @@ pub use body::{Answer, Outgoing};
 pub use upstream::Offer;
 pub use via::Via;
 
-use crate::{config, host::HostName, reason::Reason};
+use crate::{capture::own_sockets::OwnSockets, config, host::HostName, reason::Reason};
 use body::Progress;
 use http::{Request, Response, StatusCode, uri::PathAndQuery};
 use hyper::body::{Body as _, Incoming};
@@ -178,8 +178,9 @@ impl Forwarder {
         body_idle_timeout: Duration,
         roots: rustls::RootCertStore,
         resolve: upstream::Resolve,
+        own_sockets: OwnSockets,
     ) -> Result<Self, rustls::Error> {
-        let dialer = upstream::Dialer::new(settings, roots, resolve)?;
+        let dialer = upstream::Dialer::new(settings, roots, resolve, own_sockets)?;
         let response_timeout = settings.response_timeout;
         let memory = filter::Memory::new(filter::MAX_TOTAL_BYTES);
         Ok(Self { pool: Pool::start(dialer), memory, response_timeout, body_idle_timeout })

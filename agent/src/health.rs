@@ -173,14 +173,11 @@ impl Health {
     }
 
     /// Checks a part once, on a thread that may block, and notes the result.
-    pub async fn check<E: std::error::Error>(
+    pub async fn check<E: std::error::Error + Send + 'static>(
         &self,
         part: Part,
         check: impl FnOnce() -> Result<(), E> + Send + 'static,
-    ) -> bool
-    where
-        E: Send + 'static,
-    {
+    ) -> bool {
         let result = match tokio::task::spawn_blocking(check).await {
             Ok(result) => result.map_err(|error| told(&error)),
             Err(_) => Err("the check itself failed".to_owned()),

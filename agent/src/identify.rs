@@ -1,27 +1,75 @@
 //! Stage 2: whose connection is it?
 
+pub mod cgroups;
 pub mod process;
+pub mod table;
+pub mod tagging;
+pub mod workloads;
+
+pub use workloads::Workloads;
 
 use serde::Serialize;
-use std::{path::PathBuf, sync::Arc};
-use tidegate_ebpf_common::Flow;
+use std::sync::Arc;
 
-/// The authenticated name of a workload, and the facts for its records.
+/// A named thing that a policy governs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The name of its policy.
+    pub policy: Arc<str>,
+}
+
+/// Whose a connection is.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// At least one workload's.
+    Workloads(Principal),
+    /// No workload's, and that is certain.
+    Nobody(Subject),
+    /// Nobody can tell any more: what would tell it is gone.
+    Unknown(Subject),
+}
+
+/// The workloads of a connection, and the facts for its records.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// The workload's name.
-    pub workload: Arc<str>,
+    /// The workload's name; of several, all names with `+` between them.
+    pub name: Arc<str>,
+    /// The workloads: one, or several of which every policy must allow. Never empty.
+    pub workloads: Arc<[Workload]>,
     /// The facts that go into every record of its connections.
     pub subject: Subject,
+}
+
+impl Principal {
+    /// Of these workloads, whose names `subject` need not have.
+    pub fn new(workloads: Arc<[Workload]>, subject: Subject) -> Self {
+        let name = joined(workloads.iter().map(|workload| &*workload.name));
+        let policy = joined(workloads.iter().map(|workload| &*workload.policy));
+        let subject = Subject { workload: name.clone(), policy, ..subject };
+        Self { name: name.into(), workloads, subject }
+    }
+}
+
+/// Names in their order, each once.
+fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut known: Vec<&str> = Vec::new();
+    for name in names {
+        if !known.contains(&name) {
+            known.push(name);
+        }
+    }
+    known.join("+")
 }
 
 /// Who made the connection. Process facts are what /proc said at accept, as far as it still could.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Subject {
-    /// The workload's name; empty only where nobody knows whose connection it was.
+    /// The workload's name, of several all names with `+` between them; empty where it is nobody's.
     #[serde(rename = "tidegate.workload")]
     pub workload: String,
-    /// The policy's name.
+    /// The policy's name, in the same way; of a refusal by one of several policies, that one's.
     #[serde(rename = "tidegate.policy")]
     pub policy: String,
     /// The digest of the policies that a request was decided under; absent where no policy was asked.
@@ -42,25 +90,4 @@ pub struct Subject {
     /// Its user id.
     #[serde(rename = "process.user.id", skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-}
-
-/// A workload that is one cgroup and everything below it. The kernel side captures nobody else's connects.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    /// Its name.
-    pub name: Arc<str>,
-    /// The name of the policy that governs it.
-    pub policy: Arc<str>,
-    /// Its cgroup's directory.
-    pub cgroup: PathBuf,
-    /// The cgroup2 mount that the directory lies in.
-    pub mount: PathBuf,
-}
-
-impl Workload {
-    /// The principal of a flow.
-    pub fn identify(&self, flow: &Flow) -> Principal {
-        let subject = process::facts(flow, &self.name, &self.policy, &self.mount, &self.cgroup);
-        Principal { workload: Arc::clone(&self.name), subject }
-    }
 }

@@ -10,6 +10,7 @@
 //! [`session`] alone knows them all.
 
 pub mod config;
+pub mod few;
 pub mod host;
 pub mod reason;
 pub mod toml_file;

@@ -9,7 +9,7 @@ use std::{
 };
 use tidegate::{
     capture::canary::probe,
-    cli::{self, Cli},
+    cli::{self, Cli, Command},
     run::{child, reaper},
 };
 use tracing_subscriber::{
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(io::stderr);
-    tracing_subscriber::registry().with(log.with_filter(filter())).init();
+    tracing_subscriber::registry().with(log.with_filter(filter(&cli))).init();
     match cli::dispatch(cli, &mut io::stdout().lock()) {
         Ok(status) => ExitCode::from(status),
         // Whoever read the output has seen enough of it, as `head` does, and wants no message about that.
@@ -41,9 +41,10 @@ fn main() -> ExitCode {
 }
 
 /// What the log shows: `TIDEGATE_LOG` is a level, or a list of `module=level`.
-fn filter() -> Targets {
+fn filter(cli: &Cli) -> Targets {
     let wanted = std::env::var("TIDEGATE_LOG").ok().and_then(|text| text.parse().ok());
-    wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN))
+    let usual = if matches!(cli.command, Command::Daemon(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    wanted.unwrap_or_else(|| Targets::new().with_default(usual))
 }
 
 /// The processes that the agent makes of this program: the one that becomes the command, the reaper, the canary.

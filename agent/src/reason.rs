@@ -38,6 +38,8 @@ reasons! {
     ListenerPort = "listener_port",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
+    /// It cannot be told any more whose connection it is: its process and cgroup are gone.
+    Unidentified = "unidentified",
     /// Refusals came faster than they can be recorded one by one.
     RefusalFlood = "refusal_flood",
     /// The workload has as many connections open as its limit allows.
@@ -152,6 +154,8 @@ reasons! {
     // record
     /// The audit log cannot be written.
     AuditUnavailable = "audit_unavailable",
+    /// The agent was killed while reads were on their way, and their records are lost.
+    RecordsLost = "records_lost",
 }
 
 impl std::fmt::Display for Reason {

@@ -22,6 +22,7 @@ mod namespace;
 mod privileges;
 pub mod reaper;
 pub mod signals;
+pub mod subordinate;
 pub mod sweep;
 mod trust;
 pub mod user;

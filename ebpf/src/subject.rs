@@ -12,7 +12,7 @@ use aya_ebpf::{
         },
     },
     macros::map,
-    maps::HashMap,
+    maps::{HashMap, LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
 use tidegate_ebpf_common::{KNOWN, NO_UID, Origin, PARENT, SUBJECT};
@@ -23,7 +23,7 @@ use tidegate_ebpf_common::{KNOWN, NO_UID, Origin, PARENT, SUBJECT};
 static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 #[map]
-static SUBJECT_UIDS: HashMap<u32, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+static SUBJECT_UIDS: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// The user side refuses to list a cgroup below this depth, so that no ancestor is missed.
 const MAX_DEPTH: i32 = 32;
@@ -101,7 +101,8 @@ pub(crate) fn is_listed(cgroup_id: u64) -> bool {
 }
 
 fn by_uid(uid: u32) -> u32 {
-    if SUBJECT_UIDS.get_ptr(uid).is_some() { uid } else { NO_UID }
+    let key = Key::new(u32::BITS, uid.to_be_bytes());
+    if SUBJECT_UIDS.get(key).is_some() { uid } else { NO_UID }
 }
 
 fn standing(cgroup_id: u64) -> u32 {

@@ -14,4 +14,5 @@ pub mod programs;
 pub mod agent;
 pub mod audit;
 pub mod client;
+pub mod daemon;
 pub mod scene;

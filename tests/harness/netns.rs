@@ -2,8 +2,8 @@
 //! with the test, however it ends.
 //!
 //! In a world every address is local (routes of type `local` on `lo`), so nothing leaves the machine and a
-//! stand-in can have any address. Names come from the world's own `/etc/hosts`; `/run` and `/sys/fs/bpf` are
-//! the world's own too.
+//! stand-in can have any address. Names come from the world's own `/etc/hosts`; `/run`, `/var/lib` and
+//! `/sys/fs/bpf` are the world's own too.
 
 pub mod addresses;
 
@@ -33,7 +33,7 @@ if [ -e /etc/nsswitch.conf ]; then
 fi
 mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
-if [ -d /var/lib/tidegate ]; then mount -t tmpfs tmpfs /var/lib/tidegate; fi
+mount -t tmpfs tmpfs /var/lib
 ip link set lo up
 ip address add 198.18.0.1/32 dev lo
 ip route add local default dev lo src 198.18.0.1

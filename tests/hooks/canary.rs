@@ -82,6 +82,12 @@ fn a_canary_that_lands_on_the_gate_proves_it() {
     assert!(!cage.canary.is_own(&cage.bench.accept().flow));
     program.output();
     assert_eq!(cage.probe().unwrap(), 3, "below another subject");
+    // The next agent takes the cgroup as it is, and who releases removes it.
+    assert_eq!(Canary::new(cage.bench.cgroup()).unwrap().cgroup(), cage.canary.cgroup());
+    for _ in 0..2 {
+        Canary::remove(cage.bench.cgroup()).unwrap();
+        assert!(!cage.canary.cgroup().exists());
+    }
 }
 
 #[test_case(&["connect4"], "a TCP connection to 127."; "ipv4 connects")]
@@ -168,7 +174,7 @@ fn a_subject_that_is_not_listed_is_noticed() {
     let gone = bench.cgroup().join("gone");
     let wanted = [one.clone(), other.clone(), gone];
     bench.lists().subjects.add(&one).unwrap();
-    bench.lists().subjects.add_user(4711).unwrap();
+    bench.lists().subjects.add_users(&(4711..=4711)).unwrap();
     let told =
         |users: &[u32]| compare(&wanted, users, &bench.lists().subjects).map_err(|error| error.to_string());
     assert!(told(&[4711]).unwrap_err().contains(&format!(

@@ -32,13 +32,13 @@ fn connect_in(bench: &Bench, cgroup: &std::path::Path) -> String {
 #[test]
 fn a_users_processes_are_subjects_wherever_they_are() {
     let bench = Bench::without_subjects();
-    bench.lists().subjects.add_user(4242).unwrap();
+    bench.lists().subjects.add_users(&(4242..=4242)).unwrap();
     let program = connect_as(&bench, 4242);
     let captured = bench.accept();
     assert_eq!((captured.flow.origin.uid, captured.flow.origin.cgroup_id), (4242, 0));
     assert_eq!(program.output(), REDIRECTED);
     assert_eq!(connect_as(&bench, 4243).output(), NOT_TOUCHED);
-    bench.lists().subjects.forget_user(4242).unwrap();
+    bench.lists().subjects.forget_users(&(4242..=4242)).unwrap();
     assert_eq!(connect_as(&bench, 4242).output(), NOT_TOUCHED);
 }
 

@@ -10,7 +10,7 @@ use tidegate::{
         pointer::Step,
     },
     decide::{
-        Effect, Policy,
+        Effect, Entry, Policy,
         trial::{Imagined, Trial, try_request},
     },
     reason::Reason,
@@ -133,7 +133,7 @@ fn every_condition_asks_for_its_scopes_and_for_them_alone() {
             let denied = with.under(&allowing(fewer.iter().copied())).decision;
             assert_eq!((denied.effect, denied.reason), (Effect::Deny, Reason::MissingScope), "{what}");
             assert_eq!(denied.missing.into_iter().collect::<BTreeSet<_>>(), due, "{what}");
-            assert!(!denied.dry_run && denied.rule == "default", "{what}");
+            assert!(!denied.dry_run && denied.rule == Entry::Default, "{what}");
             let allowed = with.under(&allowing(&all)).decision;
             assert_eq!((allowed.effect, allowed.reason), (Effect::Allow, Reason::ScopesAllowed), "{what}");
             let words: Vec<&str> = due.iter().map(Scope::as_str).collect();

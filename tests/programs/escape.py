@@ -155,7 +155,6 @@ def io_uring(polling):
 
 def fast_open(deferred):
     stream = socket.socket()
-    stream.settimeout(PATIENCE)
     pause()
     if deferred:
         stream.setsockopt(socket.IPPROTO_TCP, 30, 1)
@@ -163,6 +162,7 @@ def fast_open(deferred):
         stream.send(REQUEST)
     else:
         stream.sendto(REQUEST, 0x20000000, (API, 80))
+    stream.settimeout(PATIENCE)
     answer = read_all(stream)
     return "silent" if answer is None else verdict(answer)
 
@@ -291,7 +291,8 @@ def be_friend():
         meeting = listening.accept()[0]
         word, descriptors, _, _ = socket.recv_fds(meeting, 4, 1)
         if word == b"give":
-            socket.send_fds(meeting, [b"x"], [socket.socket().fileno()])
+            made = socket.socket()
+            socket.send_fds(meeting, [b"x"], [made.fileno()])
             continue
         try:
             given = socket.socket(fileno=descriptors[0])
@@ -421,6 +422,8 @@ def become(who):
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
+        # Without this its own files in /proc are root's.
+        libc.prctl(4, 1, 0, 0, 0)
     elif who == "root":
         # SYS_MODULE, SYS_RAWIO, NET_ADMIN, SYS_PTRACE, SYS_ADMIN, PERFMON, BPF.
         for capability in (12, 16, 17, 19, 21, 38, 39):

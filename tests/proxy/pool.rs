@@ -43,7 +43,7 @@ async fn a_connection_that_was_prepared_carries_the_first_request(speaks: Speaks
 async fn workloads_and_namespaces_never_share_a_connection(speaks: Speaks) {
     let world = World::start(Setting { speaks, ..Setting::default() }).await;
     let others = [
-        world.connection(|connection| connection.principal.workload = "other".into()),
+        world.connection(|connection| connection.principal.name = "other".into()),
         world.connection(|connection| connection.netns_cookie = 2),
     ];
     assert_eq!(ask(world.connection.clone()).await, 200);

@@ -21,12 +21,13 @@ use std::{
 };
 use tempfile::TempDir;
 use tidegate::{
+    capture::own_sockets::OwnSockets,
     classify::Catalogue,
     config::{Config, OnAuditFailure},
     decide::store::{Handle, PolicySet, Store},
     forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
-    identify::{Principal, Subject},
+    identify::{Principal, Subject, Workload},
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     session::{
         Connection, Recorder, Services, Treatment,
@@ -129,11 +130,18 @@ impl World {
         let roots = upstream::load_roots(Some(&ca_file), &[]).unwrap();
         let own: IpAddr = setting.upstream_ip.parse().unwrap();
         let resolve: upstream::Resolve = Arc::new(move |_| Box::pin(async move { Ok(vec![own]) }));
-        let forwarder =
-            Forwarder::start(&config.upstream, config.limits.body_idle_timeout, roots, resolve).unwrap();
+        let forwarder = Forwarder::start(
+            &config.upstream,
+            config.limits.body_idle_timeout,
+            roots,
+            resolve,
+            OwnSockets::default(),
+        )
+        .unwrap();
         let (drain, draining) = watch::channel(false);
         let services = Services {
             catalogue: Catalogue::embedded(),
+            own_sockets: OwnSockets::default(),
             forwarder,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
             limiter: Limiter::default(),
@@ -142,12 +150,10 @@ impl World {
             drain: draining,
         };
         let store = Arc::new(Store::new(policies(setting.policy)));
+        let workloads: Arc<[Workload]> = Arc::new([Workload { name: "run".into(), policy: "test".into() }]);
         let connection = Connection {
-            principal: Principal {
-                workload: "run".into(),
-                subject: Subject { workload: "run".into(), policy: "test".into(), ..Subject::default() },
-            },
-            policy: Handle::new(Arc::clone(&store), "test".into()),
+            principal: Principal::new(Arc::clone(&workloads), Subject::default()),
+            policies: Handle::new(Arc::clone(&store), workloads),
             destination: SocketAddr::new("127.0.0.1".parse().unwrap(), upstream.address.port()),
             via: None,
             host: HostName::parse(HOST).unwrap(),
@@ -165,7 +171,7 @@ impl World {
         let old = &self.connection;
         let mut connection = Connection {
             principal: old.principal.clone(),
-            policy: old.policy.clone(),
+            policies: old.policies.clone(),
             destination: old.destination,
             via: old.via.clone(),
             host: old.host.clone(),

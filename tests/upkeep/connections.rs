@@ -34,6 +34,8 @@ for to in sys.argv[1:]:
         server.bind((host, int(port)))
         server.listen()
         s = socket.socket(family)
+        # Not the address that it connects to, or both ends would lead to it.
+        s.bind(("203.0.113.9" if family == socket.AF_INET else "::ffff:203.0.113.9" if "." in host else "2001:db8::99", 0))
         s.connect((host, int(port)))
         held.append((s, server.accept()[0]))
 print("up", *[struct.unpack("Q", c[0].getsockopt(socket.SOL_SOCKET, 57, 8))[0] for c in held], flush=True)

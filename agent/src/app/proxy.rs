@@ -1,24 +1,27 @@
-//! The proxy of one workload: capture, gate, and the tasks that serve them.
+//! The proxy: the gate, and the tasks that serve it. What is captured for it, and how, is its owner's.
 
-use super::{Error, Job, refusals::Refusals, reload::Reloader};
+use super::{Error, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
-        self, Capture, Options,
-        listener::{self, Listener, SharedFlows},
-        pins::Pins,
+        self,
+        canary::Canary,
+        event::Events,
+        listener::{Listener, SharedFlows},
+        log::Log,
+        maps::FlowTable,
+        own_sockets::OwnSockets,
     },
     classify::Catalogue,
     config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
-    decide::store::{Handle, PolicyFile, Store},
+    decide::store::{PolicyFile, PolicySet, Store},
     forward::{
         Forwarder,
         ratelimit::Budgets,
         upstream::{Resolve, load_roots},
     },
     host::HostName,
-    identify::Workload,
+    identify::Workloads,
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
-    run::Enclosure,
     session::{
         Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
         proxies::ProxyAddresses, route::Names,
@@ -28,6 +31,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     future::Future,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -45,9 +49,42 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long accept rests when the process has no descriptor to give.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// What a proxy is made of.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) workloads: Arc<Workloads>,
+    pub(super) policies: PolicySet,
+    /// The policies' files.
+    pub(super) files: Arc<[PolicyFile]>,
+    /// Notified when they are to be read again.
+    pub(super) hangup: Arc<Notify>,
+    /// Where the protected addresses are kept for the next start.
+    pub(super) addresses: Option<PathBuf>,
+}
+
+/// What of the kernel side the proxy serves.
+pub(super) struct Taken {
+    pub(super) flows: FlowTable,
+    pub(super) events: Events,
+    pub(super) log: Log,
+    pub(super) forward_proxies: capture::maps::ForwardProxies,
+    pub(super) listeners: Vec<Listener>,
+    /// The agent's own subject, whose connections are no workload's.
+    pub(super) canary: Option<Arc<Canary>>,
+}
+
 /// A running proxy.
 pub(super) struct Proxy {
     trust_anchor: String,
+    /// The addresses of protected hosts.
+    pub(super) addresses: Arc<ProtectedAddresses>,
+    /// The forward proxies.
+    pub(super) proxies: Arc<ProxyAddresses>,
+    /// Their addresses, as far as they were known at the start.
+    pub(super) captured: Vec<SocketAddr>,
+    /// How the agent connects itself.
+    pub(super) own_sockets: OwnSockets,
+    gate: Arc<Gate>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
     sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
@@ -56,81 +93,78 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
-    pub(super) async fn start(
-        enclosure: &Enclosure,
-        job: Job,
-        files: Arc<[PolicyFile]>,
-        hangup: Arc<Notify>,
-    ) -> Result<Self, Error> {
-        let Job { config, workload, policy, policies, .. } = job;
+    /// Builds the gate and all behind it; nothing comes to it yet.
+    pub(super) async fn build(plan: Plan) -> Result<Self, Error> {
+        let Plan { config, workloads, policies, files, hangup, addresses: kept } = plan;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
         let authority = Arc::new(Authority::ephemeral(names.domains())?);
         let resolve = system_resolver();
-        let addresses = Arc::new(ProtectedAddresses::new(
-            config.hosts.clone(),
-            config.capture.edge_prefixes.clone(),
-            Arc::clone(&resolve),
-        ));
+        let prefixes = config.capture.edge_prefixes.clone();
+        let addresses = ProtectedAddresses::new(config.hosts.clone(), prefixes, Arc::clone(&resolve));
+        let addresses = Arc::new(match kept {
+            Some(file) => addresses.kept_in(file),
+            None => addresses,
+        });
         addresses.learn_first().await;
         let proxies = forward_proxies(&config.capture.forward_proxies);
         let proxies = Arc::new(ProxyAddresses::new(proxies, Arc::clone(&resolve)));
         let captured = proxies.learn_first().await;
 
         let (drain, draining) = watch::channel(false);
+        let own_sockets = OwnSockets::default();
+        let forwarder = Forwarder::start(
+            &config.upstream,
+            config.limits.body_idle_timeout,
+            load_roots(config.upstream.ca_file.as_deref(), &[])?,
+            resolve,
+            own_sockets.clone(),
+        );
         let services = Arc::new(Services {
             catalogue: Catalogue::embedded(),
-            forwarder: Forwarder::start(
-                &config.upstream,
-                config.limits.body_idle_timeout,
-                load_roots(config.upstream.ca_file.as_deref(), &[])?,
-                resolve,
-            )
-            .map_err(Error::Upstream)?,
+            own_sockets: own_sockets.clone(),
+            forwarder: forwarder.map_err(Error::Upstream)?,
             recorder: Recorder::new(sink, fingerprinter, &config.audit),
             limiter: Limiter::default(),
             budgets: Budgets::default(),
             limits: config.limits.clone(),
             drain: draining,
         });
-        let cgroup = enclosure.cgroup().path().to_owned();
-        let workload = Workload {
-            name: workload.into(),
-            policy: policy.as_str().into(),
-            mount: mount_of(&cgroup),
-            cgroup: cgroup.clone(),
-        };
         let trust_anchor = authority.trust_anchor_pem().to_owned();
         let terminator = Terminator::new(authority)?;
         let store = Arc::new(Store::new(policies));
-        let policy = Handle::new(Arc::clone(&store), Arc::clone(&workload.policy));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
-        let gate = Arc::new(Gate::new(workload, policy, names, &config, known, terminator, services));
-
-        let refusals = Arc::new(Refusals::new(Arc::clone(&gate)));
-        let mut proxy = Self {
+        let governed = (workloads, Arc::clone(&store));
+        let gate = Arc::new(Gate::new(governed, names, &config, known, terminator, services));
+        let mut tasks = JoinSet::new();
+        let learning = Arc::clone(&addresses);
+        tasks.spawn(async move { learning.keep_learning().await });
+        tasks.spawn(Reloader { store, files, hangup }.keep_loading());
+        Ok(Self {
             trust_anchor,
+            addresses,
+            proxies,
+            captured,
+            own_sockets,
             drain,
-            tasks: JoinSet::new(),
+            tasks,
             sessions: Vec::new(),
-            refusals,
+            refusals: Arc::new(Refusals::new(Arc::clone(&gate))),
             reports: JoinSet::new(),
-        };
-        let options = Options {
-            cgroup: &cgroup,
-            pins: &Pins::Private(enclosure.pins()),
-            sticky_tags: false,
-            packet_sockets: false,
-            ports: &ports(&config),
-            forward_proxies: &captured,
-            flows: capture::DEFAULT_FLOWS,
-        };
-        proxy.capture(&options, proxies, &gate)?;
-        proxy.tasks.spawn(async move { addresses.keep_learning().await });
-        proxy.tasks.spawn(Reloader { store, files, hangup }.keep_loading());
-        Ok(proxy)
+            gate,
+        })
+    }
+
+    /// Keeps in the file at `path` how many reads have no record yet, and records what an earlier agent left there.
+    /// No other agent may be at work.
+    pub(super) fn count_unfinished(&self, path: &Path) -> std::io::Result<()> {
+        let left = self.gate.recorder().keep_unfinished_in(path)?;
+        if left > 0 {
+            tracing::warn!(count = left, "an earlier agent was killed before it recorded some reads");
+            self.gate.lost(left);
+        }
+        Ok(())
     }
 
     /// The certificate that the workload must trust, PEM.
@@ -138,37 +172,29 @@ impl Proxy {
         &self.trust_anchor
     }
 
-    fn capture(
-        &mut self,
-        options: &Options<'_>,
-        proxies: Arc<ProxyAddresses>,
-        gate: &Arc<Gate>,
-    ) -> Result<(), capture::Error> {
-        let mut capture = Capture::start(options)?;
-        let listeners = listener::bind(&[options.ports, proxies.ports()].concat())?;
-        if listeners.is_empty() {
-            tracing::warn!(
-                "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \
-                 command to a captured port is refused, to this machine too"
-            );
-        }
-        for listener in &listeners {
-            capture.listeners.publish(listener.netns_cookie, listener.address)?;
-        }
-        capture.subjects.add(options.cgroup)?;
-
-        let Capture { flows, events, log, forward_proxies, .. } = capture;
+    /// Begins to serve what the kernel side sends to these listeners.
+    pub(super) fn serve(&mut self, taken: Taken) {
+        let Taken { flows, events, log, forward_proxies, listeners, canary } = taken;
         let flows = SharedFlows::new(flows);
         self.tasks.spawn(logged("the kernel side's log", log.copy()));
-        self.reports.spawn(Arc::clone(&self.refusals).report(events, self.drain.subscribe()));
+        let reports = Arc::clone(&self.refusals).report(events, canary.clone(), self.drain.subscribe());
+        self.reports.spawn(reports);
         self.tasks.spawn(flows.clone().sweep());
-        self.tasks.spawn(keep_capturing(proxies, forward_proxies));
+        self.tasks.spawn(keep_capturing(Arc::clone(&self.proxies), forward_proxies));
         for listener in listeners {
-            let (drain, gate) = (self.drain.subscribe(), Arc::clone(gate));
-            let refusals = Arc::clone(&self.refusals);
-            self.sessions.push(tokio::spawn(serve(listener, flows.clone(), gate, refusals, drain)));
+            let server = Server {
+                flows: flows.clone(),
+                gate: Arc::clone(&self.gate),
+                refusals: Arc::clone(&self.refusals),
+                canary: canary.clone(),
+            };
+            self.sessions.push(tokio::spawn(server.accept(listener, self.drain.subscribe())));
         }
-        Ok(())
+    }
+
+    /// Runs as long as the proxy does.
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Lets connections end, and ends those that do not; each is recorded either way.
@@ -187,30 +213,40 @@ impl Proxy {
     }
 }
 
-/// Accepts until the drain; answers the connections that are then still open.
-async fn serve(
-    listener: Listener,
+/// What accepted connections are given to.
+struct Server {
     flows: SharedFlows,
     gate: Arc<Gate>,
     refusals: Arc<Refusals>,
-    mut drain: watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let mut sessions = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept(&flows) => accepted,
-            Some(_ended) = sessions.join_next() => continue,
-            _ = drain.wait_for(|draining| *draining) => return sessions,
-        };
-        match accepted {
-            Ok(Ok(captured)) => {
-                let gate = Arc::clone(&gate);
-                sessions.spawn(async move { gate.pass(captured).await });
-            }
-            Ok(Err(no_flow)) => refusals.no_flow(no_flow.peer),
-            Err(error) => {
-                tracing::error!(%error, "cannot accept; connections wait");
-                sleep(ACCEPT_REST).await;
+    canary: Option<Arc<Canary>>,
+}
+
+impl Server {
+    /// Accepts until the drain; answers the connections that are then still open.
+    async fn accept(self, listener: Listener, mut drain: watch::Receiver<bool>) -> JoinSet<()> {
+        let mut sessions = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept(&self.flows) => accepted,
+                Some(_ended) = sessions.join_next() => continue,
+                _ = drain.wait_for(|draining| *draining) => return sessions,
+            };
+            match accepted {
+                Ok(Ok(captured)) => match &self.canary {
+                    Some(canary) if canary.is_own(&captured.flow) => {
+                        let canary = Arc::clone(canary);
+                        sessions.spawn(async move { canary.answer(captured).await });
+                    }
+                    Some(_) | None => {
+                        let gate = Arc::clone(&self.gate);
+                        sessions.spawn(async move { gate.pass(captured).await });
+                    }
+                },
+                Ok(Err(no_flow)) => self.refusals.no_flow(no_flow.peer),
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept; connections wait");
+                    sleep(ACCEPT_REST).await;
+                }
             }
         }
     }
@@ -234,7 +270,8 @@ async fn logged(what: &'static str, task: impl Future<Output = std::io::Result<(
     }
 }
 
-fn ports(config: &Config) -> Vec<u16> {
+/// The captured ports, each once.
+pub(super) fn ports(config: &Config) -> Vec<u16> {
     let ports = config.capture.tls_ports.iter().chain(&config.capture.plain_ports).copied();
     ports.collect::<BTreeSet<u16>>().into_iter().collect()
 }
@@ -264,7 +301,7 @@ fn system_resolver() -> Resolve {
 }
 
 /// The mount that a cgroup's directory lies in: the highest directory above it on the same device.
-fn mount_of(cgroup: &Path) -> PathBuf {
+pub(super) fn mount_of(cgroup: &Path) -> PathBuf {
     let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
     let own = device(cgroup);
     cgroup.ancestors().take_while(|path| device(path) == own).last().unwrap_or(cgroup).to_owned()

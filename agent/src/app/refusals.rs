@@ -2,7 +2,10 @@
 //! fast as it can call the kernel, and must fill neither the audit log nor the memory with them.
 
 use crate::{
-    capture::event::{Events, Refused},
+    capture::{
+        canary::Canary,
+        event::{Events, Refused},
+    },
     reason::Reason,
     session::gate::Gate,
 };
@@ -53,7 +56,17 @@ impl Refusals {
     }
 
     /// Records what the kernel side refuses, until the drain.
-    pub(super) async fn report(self: Arc<Self>, mut events: Events, mut drain: watch::Receiver<bool>) {
+    pub(super) async fn report(
+        self: Arc<Self>,
+        mut events: Events,
+        canary: Option<Arc<Canary>>,
+        mut drain: watch::Receiver<bool>,
+    ) {
+        let refused = |refused: Refused| {
+            if !canary.as_ref().is_some_and(|canary| canary.is_own(&refused.flow)) {
+                self.refused(&refused);
+            }
+        };
         let mut windows = interval(WINDOW);
         windows.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -64,14 +77,14 @@ impl Refusals {
                     continue;
                 }
                 _ = drain.wait_for(|draining| *draining) => break,
-                read = events.next(|refused| self.refused(&refused)) => read,
+                read = events.next(&refused) => read,
             };
             if let Err(error) = read {
                 tracing::error!(%error, "the kernel side's refusals cannot be read any more");
                 break;
             }
         }
-        events.drain(|refused| self.refused(&refused));
+        events.drain(&refused);
         self.turn(events.lost());
     }
 

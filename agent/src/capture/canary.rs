@@ -127,6 +127,17 @@ impl Canary {
         Ok(Self { cgroup, cgroup_id, program, word: Mutex::default(), turn: Mutex::default() })
     }
 
+    /// Removes the cgroup of a canary below `root`, for when nothing is to be proven any more; none is fine.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(root: &Path) -> io::Result<()> {
+        match fs::remove_dir(root.join(CGROUP)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The cgroup to make a subject.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup

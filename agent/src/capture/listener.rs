@@ -1,10 +1,12 @@
 //! The agent's listeners in one network namespace, and the join of what they accept with its flow.
 
 use super::{Captured, Error, FLOW_LIFETIME, destination, maps::FlowTable, netns};
+use rustix::net::{ipproto, sockopt};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -34,16 +36,25 @@ pub struct NoFlow {
 }
 
 /// Binds a listener for each family that the calling thread's namespace has a global route of. A family
-/// without one gets none, so that its connects fail at once and clients fall back to the other.
+/// without one gets none, so that its connects fail at once and clients fall back to the other. A family that
+/// `existing` listens for needs no other. `port_before` says which port a namespace had (by its cookie) for a family.
 ///
 /// # Errors
 /// When no port below 1024 is free, or the kernel does not tell the namespace's cookie.
-pub fn bind(avoid: &[u16]) -> Result<Vec<Listener>, Error> {
+pub fn bind(
+    avoid: &[u16],
+    existing: &[Listener],
+    port_before: impl Fn(u64, bool) -> Option<u16>,
+) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
     for (v6, loopback) in [(false, IpAddr::V4(Ipv4Addr::LOCALHOST)), (true, IpAddr::V6(Ipv6Addr::LOCALHOST))]
     {
+        if existing.iter().any(|listener| listener.address.is_ipv6() == v6) {
+            continue;
+        }
         if netns::has_global_route(v6) {
-            listeners.push(bind_one(loopback, avoid)?);
+            let before = own_cookie()?;
+            listeners.push(bind_one(loopback, avoid, port_before(before, v6))?);
         } else {
             tracing::info!(family = if v6 { 6 } else { 4 }, "no global route: connects of this family fail");
         }
@@ -51,20 +62,18 @@ pub fn bind(avoid: &[u16]) -> Result<Vec<Listener>, Error> {
     Ok(listeners)
 }
 
-fn bind_one(ip: IpAddr, avoid: &[u16]) -> Result<Listener, Error> {
+fn bind_one(ip: IpAddr, avoid: &[u16], before: Option<u16>) -> Result<Listener, Error> {
     let failed = |source| Error::Io {
         action: format!("listen on {ip} with a port of {} to {}", PORTS.start(), PORTS.end()),
         source,
     };
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in PORTS.rev().filter(|port| !avoid.contains(port)) {
+    let before = before.filter(|port| PORTS.contains(port));
+    for port in before.into_iter().chain(PORTS.rev()).filter(|port| !avoid.contains(port)) {
         let address = SocketAddr::new(ip, port);
         match listen(address) {
             Ok(socket) => {
-                let netns_cookie = netns::cookie(&socket).map_err(|source| Error::Io {
-                    action: "learn the network namespace's cookie".to_owned(),
-                    source,
-                })?;
+                let netns_cookie = netns::cookie(&socket).map_err(no_cookie)?;
                 return Ok(Listener { socket, address, netns_cookie });
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
@@ -72,6 +81,20 @@ fn bind_one(ip: IpAddr, avoid: &[u16]) -> Result<Listener, Error> {
         }
     }
     Err(failed(last))
+}
+
+/// The cookie of the calling thread's namespace.
+fn own_cookie() -> Result<u64, Error> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    let socket = socket.map_err(|source| Error::Io { action: "open a socket".to_owned(), source })?;
+    netns::cookie(&socket).map_err(no_cookie)
+}
+
+fn no_cookie(source: io::Error) -> Error {
+    Error::Io {
+        action: "learn the network namespace's cookie".to_owned(),
+        source,
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -83,6 +106,37 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
+    /// A listener that an earlier agent has handed over, if it is one that [`bind`] could have made in the calling
+    /// thread's namespace.
+    ///
+    /// # Errors
+    /// Says what else it is.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
+        let other = |what: &str| io::Error::other(format!("the socket {what}"));
+        if !sockopt::socket_acceptconn(&descriptor)? {
+            return Err(other("does not listen"));
+        }
+        if sockopt::socket_protocol(&descriptor)? != Some(ipproto::TCP) {
+            return Err(other("is not of TCP"));
+        }
+        let socket = std::net::TcpListener::from(descriptor);
+        let address = socket.local_addr()?;
+        if !address.ip().is_loopback() || !PORTS.contains(&address.port()) {
+            return Err(other("has another address than the agent's"));
+        }
+        let netns_cookie = netns::cookie(&socket)?;
+        if own_cookie().map_err(io::Error::other)? != netns_cookie {
+            return Err(other("is of another network namespace"));
+        }
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: TcpListener::from_std(socket)?, address, netns_cookie })
+    }
+
+    /// Its descriptor, to be handed over.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Accepts one connection and takes its flow out of the table.
     ///
     /// # Errors

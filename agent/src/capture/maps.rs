@@ -3,11 +3,15 @@
 use super::{Error, FLOW_LIFETIME};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{
+        Array, HashMap, Map, MapData, MapError,
+        lpm_trie::{Key, LpmTrie},
+    },
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     os::fd::AsFd,
     path::Path,
 };
@@ -21,7 +25,7 @@ type Hash<K, V> = HashMap<MapData, K, V>;
 /// Who is a subject: by cgroup, and by user.
 pub struct Subjects {
     cgroups: Hash<u64, u32>,
-    users: Hash<u32, u32>,
+    users: LpmTrie<MapData, [u8; 4], u32>,
 }
 
 /// A cgroup deeper than this could have more ancestors than the kernel side looks at.
@@ -30,7 +34,8 @@ const MAX_DEPTH: usize = 32;
 impl Subjects {
     pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
         let cgroups = hash(programs, maps::CGROUPS)?;
-        Ok(Self { cgroups, users: hash(programs, maps::SUBJECT_UIDS)? })
+        let users = LpmTrie::try_from(take(programs, maps::SUBJECT_UIDS)?);
+        Ok(Self { cgroups, users: users.map_err(used(maps::SUBJECT_UIDS))? })
     }
 
     /// Makes every process in and below the cgroup a subject, from its next call on; answers the cgroup's id.
@@ -73,28 +78,45 @@ impl Subjects {
         self.cgroups.iter().collect::<Result<_, _>>().map_err(used(maps::CGROUPS))
     }
 
-    /// Makes the user's processes subjects, wherever they are.
+    /// Makes the users' processes subjects, wherever they are.
     ///
     /// # Errors
     /// When the table is full.
-    pub fn add_user(&mut self, uid: u32) -> Result<(), Error> {
-        self.users.insert(uid, 1, 0).map_err(used(maps::SUBJECT_UIDS))
+    pub fn add_users(&mut self, users: &RangeInclusive<u32>) -> Result<(), Error> {
+        for (first, bits) in prefixes(users) {
+            let key = Key::new(bits, first.to_be_bytes());
+            self.users.insert(&key, 1, 0).map_err(used(maps::SUBJECT_UIDS))?;
+        }
+        Ok(())
     }
 
-    /// From now on the user's processes are subjects only by their cgroups.
+    /// From now on the users' processes are subjects only by their cgroups. The range must be one that was added, or
+    /// that [`Subjects::users`] has told.
     ///
     /// # Errors
     /// When the kernel refuses; one that was not listed is none.
-    pub fn forget_user(&mut self, uid: u32) -> Result<(), Error> {
-        absent_is_fine(self.users.remove(&uid)).map_err(used(maps::SUBJECT_UIDS))
+    pub fn forget_users(&mut self, users: &RangeInclusive<u32>) -> Result<(), Error> {
+        for (first, bits) in prefixes(users) {
+            let key = Key::new(bits, first.to_be_bytes());
+            absent_is_fine(self.users.remove(&key)).map_err(used(maps::SUBJECT_UIDS))?;
+        }
+        Ok(())
     }
 
     /// The users whose processes are subjects.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn users(&self) -> Result<Vec<u32>, Error> {
-        self.users.keys().collect::<Result<_, _>>().map_err(used(maps::SUBJECT_UIDS))
+    pub fn users(&self) -> Result<Vec<RangeInclusive<u32>>, Error> {
+        let range = |key: Key<[u8; 4]>| {
+            let first = u32::from_be_bytes(key.data());
+            first..=first | u32::MAX.checked_shr(key.prefix_len()).unwrap_or(0)
+        };
+        self.users
+            .keys()
+            .map(|key| key.map(range))
+            .collect::<Result<_, _>>()
+            .map_err(used(maps::SUBJECT_UIDS))
     }
 
     fn stand(&mut self, cgroup: &Path, standing: u32) -> Result<u64, Error> {
@@ -269,6 +291,12 @@ impl Listeners {
         hash(programs, maps::LISTENERS).map(Self)
     }
 
+    /// The port that is published for a namespace and family, by an agent before this one.
+    pub fn port(&self, netns_cookie: u64, v6: bool) -> Option<u16> {
+        let key = ListenerKey { netns_cookie, family: if v6 { 6 } else { 4 }, reserved: 0 };
+        self.0.get(&key, 0).ok().and_then(|port| u16::try_from(port).ok())
+    }
+
     /// Publishes a listener of a namespace.
     ///
     /// # Errors
@@ -321,6 +349,20 @@ impl FlowTable {
     }
 }
 
+/// The fewest prefixes, as first number and bits, that make up a range.
+fn prefixes(range: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
+    let (mut first, last) = (u64::from(*range.start()), u64::from(*range.end()));
+    let mut found = Vec::new();
+    while first <= last {
+        // As large as its first number allows, and no larger than what is left.
+        let aligned = first.trailing_zeros().min(u32::BITS);
+        let size = aligned.min((last - first + 1).ilog2());
+        found.push((first as u32, u32::BITS - size));
+        first += 1 << size;
+    }
+    found
+}
+
 /// An address as both sides write it.
 fn shared_form(ip: IpAddr) -> [u8; 16] {
     match ip.to_canonical() {
@@ -346,4 +388,33 @@ pub(super) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, Error
 
 pub(super) fn used(name: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use test_case::test_case;
+
+    #[test_case(7..=7, &[(7, 32)]; "one")]
+    #[test_case(6..=13, &[(6, 31), (8, 30), (12, 31)]; "unaligned")]
+    #[test_case(0..=u32::MAX, &[(0, 0)]; "all")]
+    #[test_case(u32::MAX..=u32::MAX, &[(u32::MAX, 32)]; "the last")]
+    fn a_range_is_few_prefixes(range: RangeInclusive<u32>, expected: &[(u32, u32)]) {
+        assert_eq!(prefixes(&range), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn prefixes_are_the_range_and_nothing_else(first: u32, length in 0_u32..70_000, near in -2_i64..70_002) {
+            let range = first..=first.saturating_add(length);
+            let number = i64::from(first) + near;
+            let Ok(number) = u32::try_from(number) else { return Ok(()) };
+            let is_in = prefixes(&range).into_iter().any(|(start, bits)| {
+                let differs = number ^ start;
+                bits == 0 || differs.checked_shr(u32::BITS - bits).unwrap_or(0) == 0
+            });
+            prop_assert_eq!(is_in, range.contains(&number));
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub fn compare(cgroups: &[PathBuf], users: &[u32], subjects: &Subjects) -> Resul
             missing.push(format!("the cgroup `{}`", path.display()));
         }
     }
-    let unlisted = users.iter().filter(|uid| !listed_users.contains(uid));
+    let unlisted = users.iter().filter(|uid| !listed_users.iter().any(|range| range.contains(uid)));
     missing.extend(unlisted.map(|uid| format!("the user {uid}")));
     let number = missing.len();
     match missing.into_iter().next() {

@@ -125,14 +125,19 @@ impl Catalogue {
     ///
     /// Where two templates fit, the one with a literal at the first place where they differ wins, as long as
     /// it has the method.
-    pub fn route(&self, host: Option<&str>, method: &Method, path: &CanonicalPath) -> Option<Route<'_>> {
-        let index = self.router.find(host, method, path)?;
-        Route::new(self.operations.get(index)?, path)
+    pub fn route<'r>(
+        &self,
+        host: Option<&str>,
+        method: &Method,
+        path: CanonicalPath<'r>,
+    ) -> Option<Route<'_, 'r>> {
+        let found = self.router.find(host, method, path)?;
+        Route::new(self.operations.get(found.index)?, &found.values)
     }
 
     /// The operation that a careless server may take the request for: one that ignores case or a file name
     /// extension.
-    pub(super) fn route_carelessly(&self, method: &Method, path: &CanonicalPath) -> Option<&Operation> {
+    pub(super) fn route_carelessly(&self, method: &Method, path: CanonicalPath<'_>) -> Option<&Operation> {
         self.operations.get(self.router.find_carelessly(method, path)?)
     }
 

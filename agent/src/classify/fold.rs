@@ -14,6 +14,18 @@ pub(super) fn folds_to(name: &str, folded: &str) -> bool {
     characters(name).eq(folded.chars())
 }
 
+/// Whether a name folds to what one of lower-case letters, digits and `_` folds to.
+pub(super) fn is_like_plain(name: &str, plain: &str) -> bool {
+    let bare = plain.trim_start_matches('_');
+    // A letter at the beginning stays there, and mostly tells two names apart.
+    let tells =
+        |(first, other): (u8, u8)| first.is_ascii_alphanumeric() && first.to_ascii_lowercase() != other;
+    if name.bytes().zip(bare.bytes()).next().is_some_and(tells) {
+        return false;
+    }
+    characters(name).eq(bare.chars().filter(|character| *character != '_'))
+}
+
 fn characters(name: &str) -> impl Iterator<Item = char> {
     let kept = name.chars().filter(|c| !matches!(c, '_' | '-') && !c.is_whitespace() && !is_invisible(*c));
     // Upper case first: `ſ` has no lower case, yet is a lower-case `S`.
@@ -57,6 +69,16 @@ mod tests {
     fn names_that_some_reader_takes_for_one_fold_to_one(name: &str, given: &str) {
         assert_eq!(folded(name), folded(given));
         assert!(is_other_spelling(given, name));
+    }
+
+    #[test]
+    fn a_plain_name_is_compared_as_any_other() {
+        let names = ["tag_name", "TagName", "-tagname", "tag", "tags", "_tag_", "", "_", "ſ", "s", "7", "x"];
+        for name in names {
+            for plain in ["tag_name", "tagname", "_tag", "tag", "__", "", "s", "7", "x_"] {
+                assert_eq!(is_like_plain(name, plain), folded(name) == folded(plain), "{name} {plain}");
+            }
+        }
     }
 
     #[test_case("tags", "tag"; "plural")]

@@ -6,6 +6,7 @@ mod tests;
 mod whole;
 
 use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, fold, pointer::Spot, query};
+use crate::few::Few;
 use http::Method;
 use serde_json::Value;
 use std::{borrow::Cow, fmt};
@@ -17,13 +18,16 @@ pub use whole::{ALL, Whole};
 
 /// The catalogue's answer for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs<'a> {
+pub struct Needs<'a, 'r> {
     /// Scopes that the request needs because of its query or body, each once, with the first condition that
     /// was true.
     pub extras: Vec<Extra<'a>>,
     /// The resources that it names in its path, query and body, in that order.
-    pub resources: Vec<Named<'a>>,
+    pub resources: Resources<'a, 'r>,
 }
+
+/// The resources that a request names.
+pub type Resources<'a, 'r> = Few<Named<'a, 'r>>;
 
 /// A scope that the query or body makes necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +40,16 @@ pub struct Extra<'a> {
 
 /// A resource that a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named<'a> {
+pub struct Named<'a, 'r> {
     /// What it is: a kind of the catalogue's `[resources]`.
     pub kind: Cow<'a, str>,
     /// Its id, name or slug as the request has it, escapes decoded.
-    pub value: String,
+    pub value: Cow<'r, str>,
     /// Where it stands.
     pub place: Where<'a>,
 }
 
-impl fmt::Display for Named<'_> {
+impl fmt::Display for Named<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.kind, self.value)
     }
@@ -117,13 +121,17 @@ pub enum UnknownVariant {
 /// As much of a value as a message repeats.
 const MAX_SHOWN_CHARS: usize = 40;
 
-impl<'a> Needs<'a> {
+impl<'a, 'r> Needs<'a, 'r> {
     /// What a request needs by its path, query and body. The body is none where it was not read because nothing
     /// depends on it, or where there is none.
     ///
     /// # Errors
     /// When the catalogue does not know what the request does.
-    pub fn of(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Result<Self, UnknownVariant> {
+    pub fn of(
+        route: &Route<'a, 'r>,
+        query: Option<&'r str>,
+        body: Option<&'r Value>,
+    ) -> Result<Self, UnknownVariant> {
         let request = Request { route, query: pairs(query), body };
         for variants in &route.operation.variants {
             request.check(variants)?;
@@ -132,15 +140,25 @@ impl<'a> Needs<'a> {
     }
 
     /// As [`Self::of`] for an action that the catalogue does not know: what it needs as far as that can be told.
-    pub fn of_unknown_action(route: &Route<'a>, query: Option<&str>, body: Option<&Value>) -> Self {
+    pub fn of_unknown_action(route: &Route<'a, 'r>, query: Option<&'r str>, body: Option<&'r Value>) -> Self {
         let request = Request { route, query: pairs(query), body };
         request.needs(|_| true)
     }
 
     /// What a request needs by its path and query alone, whatever its body will turn out to say.
-    pub fn of_head(route: &Route<'a>, query: Option<&str>) -> Self {
+    pub fn of_head(route: &Route<'a, 'r>, query: Option<&'r str>) -> Self {
         let request = Request { route, query: pairs(query), body: None };
         request.needs(|place| matches!(place, Place::Query(_)))
+    }
+
+    /// The same, for longer than the request.
+    pub fn into_owned(self) -> Needs<'a, 'static> {
+        let resources = self.resources.into_iter().map(|Named { kind, value, place }| Named {
+            kind,
+            value: Cow::Owned(value.into_owned()),
+            place,
+        });
+        Needs { extras: self.extras, resources: resources.collect() }
     }
 }
 
@@ -181,31 +199,33 @@ impl Operation {
 pub(super) fn check_names(operation: &Operation, body: &Value) -> Result<(), String> {
     operation.variants.iter().try_for_each(|variants| variants.check_spelling(body))?;
     for target in &operation.targets {
-        for (value, word) in values(target, body) {
-            match resource::named(target, &value, word) {
-                Ok(_) | Err(NoResource::Other) => {}
-                Err(problem) => {
-                    return Err(format!("has a value in its {} that {problem}", target.place));
-                }
-            }
+        let mut problem = None;
+        resource::visit(target, body, &mut |value, word| match resource::named(target, value, word) {
+            Ok(_) | Err(NoResource::Other) => {}
+            Err(found) => problem = problem.or(Some(found)),
+        });
+        if let Some(problem) = problem {
+            return Err(format!("has a value in its {} that {problem}", target.place));
         }
     }
     Ok(())
 }
 
-fn pairs(query: Option<&str>) -> Vec<(String, String)> {
+type Pairs<'r> = Few<(Cow<'r, str>, Cow<'r, str>)>;
+
+fn pairs(query: Option<&str>) -> Pairs<'_> {
     query::pairs(query.unwrap_or_default()).map(|pair| (pair.name(), pair.value())).collect()
 }
 
 /// One request of a known operation, its query decoded.
-struct Request<'r, 'a> {
-    route: &'r Route<'a>,
-    query: Vec<(String, String)>,
+struct Request<'q, 'a, 'r> {
+    route: &'q Route<'a, 'r>,
+    query: Pairs<'r>,
     body: Option<&'r Value>,
 }
 
-impl<'a> Request<'_, 'a> {
-    fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a> {
+impl<'a, 'r> Request<'_, 'a, 'r> {
+    fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a, 'r> {
         let operation = self.route.operation;
         let common = |scope: &Scope| {
             let mut sets = operation.scopes.iter();
@@ -229,10 +249,9 @@ impl<'a> Request<'_, 'a> {
         needs.resources.extend(self.in_query());
         if let Some(body) = self.body {
             for target in &operation.targets {
-                let named = values(target, body).into_iter();
-                needs
-                    .resources
-                    .extend(named.filter_map(|(value, word)| resource::named(target, &value, word).ok()));
+                resource::visit(target, body, &mut |value, word| {
+                    needs.resources.extend(resource::named(target, value, word).ok());
+                });
             }
         }
         needs.resources.extend(operation.wholes.iter().filter_map(|whole| whole.named(self.body?)));
@@ -259,11 +278,11 @@ impl<'a> Request<'_, 'a> {
         *method == Method::PUT || *method == Method::PATCH
     }
 
-    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.query.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    fn values(&self, name: &str) -> impl Iterator<Item = &Cow<'r, str>> {
+        self.query.iter().filter(move |(given, _)| given == name).map(|(_, value)| value)
     }
 
-    fn spots(&self, pointer: &Pointer) -> Vec<Spot<'_>> {
+    fn spots(&self, pointer: &Pointer) -> Vec<Spot<'r>> {
         self.body.map(|body| pointer.spots(body)).unwrap_or_default()
     }
 
@@ -300,17 +319,19 @@ impl<'a> Request<'_, 'a> {
     }
 
     /// A request for all that carry a tag is about the tag alone: what else the query says does not narrow it.
-    fn in_query(&self) -> Vec<Named<'a>> {
-        let named = self.route.operation.targets.iter().flat_map(|target| {
-            let values = match &target.place {
-                Place::Query(name) => self.values(name).filter(|value| !value.is_empty()).collect(),
-                Place::Body(_) => Vec::new(),
-            };
-            values.into_iter().filter_map(|value| resource::named(target, value, None).ok())
-        });
-        let mut named: Vec<Named<'a>> = named.collect();
+    fn in_query(&self) -> Resources<'a, 'r> {
+        let mut named = Resources::new();
+        if self.query.is_empty() {
+            return named;
+        }
+        for target in &self.route.operation.targets {
+            if let Place::Query(name) = &target.place {
+                let values = self.values(name).filter(|value| !value.is_empty());
+                named.extend(values.filter_map(|value| resource::named(target, value.clone(), None).ok()));
+            }
+        }
         if named.iter().any(|named| named.kind == resource::TAG) {
-            named.retain(|named| named.kind == resource::TAG);
+            named = named.into_iter().filter(|named| named.kind == resource::TAG).collect();
         }
         named
     }
@@ -342,24 +363,6 @@ impl Variants {
         }
         Ok(())
     }
-}
-
-/// The values at a target in the body, each with the word beside it that tells its kind.
-fn values<'v>(target: &Target, body: &'v Value) -> Vec<(Cow<'v, str>, Option<&'v str>)> {
-    let Place::Body(pointer) = &target.place else { return Vec::new() };
-    let beside = match &target.naming {
-        Naming::Beside(sibling) => pointer.parent().map(|(holder, field)| (sibling, holder, field)),
-        Naming::Kind(_) | Naming::Urn => None,
-    };
-    let Some((sibling, holder, field)) = beside else {
-        let values = pointer.select(body).into_iter();
-        return values.filter_map(|value| Some((resource::text(value)?, None))).collect();
-    };
-    let holders = holder.select(body).into_iter();
-    let values = holders.filter_map(|holder| {
-        Some((resource::text(holder.get(field)?)?, holder.get(&**sibling).and_then(Value::as_str)))
-    });
-    values.collect()
 }
 
 fn shortened(text: &str) -> String {

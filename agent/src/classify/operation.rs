@@ -4,6 +4,7 @@ use super::{
     Condition, Filter, Pointer, Scope,
     needs::{Target, Variants, Whole},
 };
+use crate::few::Few;
 use http::Method;
 use serde::Deserialize;
 
@@ -43,6 +44,12 @@ pub struct Operation {
     /// What it destroys, if anything (`destroy`, `detach` …).
     pub destructive: Option<String>,
 }
+
+/// Scopes that together suffice.
+pub type Set<'a> = Few<&'a Scope>;
+
+/// Sets of which any one suffices.
+pub type Sets<'a> = Few<Set<'a>>;
 
 /// A placeholder of a path template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,17 +92,23 @@ impl Operation {
     }
 
     /// As [`Self::alternatives`], without copies.
-    pub fn sets(&self) -> Vec<Vec<&Scope>> {
-        let mut sets: Vec<Vec<&Scope>> =
-            self.scopes.iter().map(|set| set.iter().chain(&self.hardened).collect()).collect();
+    pub fn sets(&self) -> Sets<'_> {
+        let mut sets: Sets<'_> = self.scopes.iter().map(|set| self.with_hardened(set)).collect();
         if sets.is_empty() && !self.hardened.is_empty() {
-            sets.push(self.hardened.iter().collect());
-        }
-        for set in &mut sets {
-            set.sort();
-            set.dedup();
+            sets.push(self.with_hardened(&[]));
         }
         sets
+    }
+
+    fn with_hardened<'a>(&'a self, own: &'a [Scope]) -> Set<'a> {
+        let mut set = Set::new();
+        for scope in own.iter().chain(&self.hardened) {
+            if !set.contains(&scope) {
+                set.push(scope);
+            }
+        }
+        set.sort();
+        set
     }
 }
 

@@ -4,11 +4,11 @@
 //! byte for byte. One thing is normalised: a single `/` at the end, which client libraries add (python-digitalocean
 //! asks for `/v2/account/`) and the API ignores, is left off, so that the upstream sees the path that was judged.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, iter};
 
-/// A path in canonical form, without query.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CanonicalPath(Box<str>);
+/// A path in canonical form, without query: a part of the one that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CanonicalPath<'r>(&'r str);
 
 /// Why a path is not canonical.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Error {
     Escape(String),
 }
 
-impl CanonicalPath {
+impl<'r> CanonicalPath<'r> {
     /// Parses the path of a request as it came, without the query.
     ///
     /// Accepted are `/`, and paths of non-empty segments of RFC 3986's `pchar` without `;`, with or without one
@@ -44,53 +44,79 @@ impl CanonicalPath {
     ///
     /// # Errors
     /// Says what is not canonical.
-    pub fn parse(raw_path: &str) -> Result<Self, Error> {
+    pub fn parse(raw_path: &'r str) -> Result<Self, Error> {
         let rest = raw_path.strip_prefix('/').ok_or(Error::NotAbsolute)?;
         if rest.is_empty() {
-            return Ok(Self(raw_path.into()));
+            return Ok(Self(raw_path));
         }
         let path = raw_path.strip_suffix('/').unwrap_or(raw_path);
-        for segment in path.split('/').skip(1) {
-            check_segment(segment)?;
-        }
-        Ok(Self(path.into()))
+        let path = Self(path);
+        cut_at_slashes(path.behind_root()).try_for_each(check_segment)?;
+        Ok(path)
     }
 
     /// Exactly the bytes that go to the upstream.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(self) -> &'r str {
+        self.0
     }
 
     /// The segments, still escaped. The path `/` has none.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').skip(1).filter(|segment| !segment.is_empty())
+    pub fn segments(self) -> impl Iterator<Item = &'r str> {
+        cut_at_slashes(self.behind_root()).filter(|segment| !segment.is_empty())
     }
 
     /// What follows the slash that it begins with.
-    pub(super) fn behind_root(&self) -> &str {
-        self.0.strip_prefix('/').unwrap_or(&self.0)
+    pub(super) fn behind_root(self) -> &'r str {
+        self.0.strip_prefix('/').unwrap_or(self.0)
     }
 
     /// The path as a reader would see it that decodes before it looks for slashes, if that is another one.
-    pub(super) fn with_slashes_decoded(&self) -> Option<Self> {
-        holds_slash(&self.0).then(|| Self(self.0.replace("%2F", "/").replace("%2f", "/").into()))
+    pub(super) fn with_slashes_decoded(self) -> Option<String> {
+        holds_slash(self.0).then(|| self.0.replace("%2F", "/").replace("%2f", "/"))
+    }
+
+    /// A path as another reader sees it, which need not be canonical.
+    pub(super) fn as_read(path: &'r str) -> Self {
+        Self(path)
     }
 }
 
-impl fmt::Display for CanonicalPath {
+/// The first segment of a text, and what follows its slash, if it has one. Segments are too short for a search by
+/// words of several bytes to pay.
+pub(super) fn cut(text: &str) -> (&str, Option<&str>) {
+    let slash = text.bytes().position(|byte| byte == b'/').and_then(|slash| text.split_at_checked(slash));
+    match slash {
+        Some((segment, rest)) => (segment, rest.get(1..)),
+        None => (text, None),
+    }
+}
+
+fn cut_at_slashes(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let (segment, tail) = cut(rest?);
+        rest = tail;
+        Some(segment)
+    })
+}
+
+impl fmt::Display for CanonicalPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.0)
     }
 }
 
 /// Whether a segment holds an escaped slash.
 pub(super) fn holds_slash(segment: &str) -> bool {
     // Most have no escape at all, which is found out faster.
-    segment.contains('%') && (segment.contains("%2F") || segment.contains("%2f"))
+    has_escape(segment) && (segment.contains("%2F") || segment.contains("%2f"))
 }
 
 /// The value that a segment of a canonical path stands for.
-pub(super) fn decode(segment: &str) -> String {
+pub(super) fn decode(segment: &str) -> Cow<'_, str> {
+    if !has_escape(segment) {
+        return segment.into();
+    }
     let mut value = String::with_capacity(segment.len());
     let mut rest = segment;
     while let Some((plain, tail)) = rest.split_once('%') {
@@ -109,11 +135,15 @@ pub(super) fn decode(segment: &str) -> String {
         }
     }
     value.push_str(rest);
-    value
+    value.into()
+}
+
+fn has_escape(segment: &str) -> bool {
+    segment.bytes().any(|byte| byte == b'%')
 }
 
 fn check_segment(segment: &str) -> Result<(), Error> {
-    if segment.bytes().all(|byte| is_plain(char::from(byte))) {
+    if segment.bytes().all(|byte| PLAIN.get(usize::from(byte)).is_some_and(|is_plain| *is_plain)) {
         return check_piece(segment);
     }
     let mut characters = segment.chars();
@@ -158,15 +188,27 @@ fn check_piece(piece: &str) -> Result<(), Error> {
     }
 }
 
-fn is_unreserved(character: char) -> bool {
+const fn is_unreserved(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_' | '~')
 }
 
 /// `pchar` of RFC 3986 without `%` and without `;`, behind which some servers look for path parameters.
-fn is_plain(character: char) -> bool {
+const fn is_plain(character: char) -> bool {
     is_unreserved(character)
         || matches!(character, '!' | '$' | '&' | '\'' | '(' | ')' | '*' | '+' | ',' | '=' | ':' | '@')
 }
+
+/// [`is_plain`] of each byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < plain.len() {
+        plain[byte] = is_plain(byte as u8 as char);
+        byte += 1;
+    }
+    plain
+};
 
 /// Escapes have no use for characters outside printable ASCII here: no identifier of the API holds one, while
 /// some readers fold them to ASCII. `%25` would decode to another escape.

@@ -78,13 +78,18 @@ impl Pointer {
     /// What stands at the place, or at each of the places; nothing where the way there breaks off.
     pub fn select<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
         let mut found = Vec::new();
-        walk(&self.0, Spot::Value(document), &mut |spot| {
+        Self::visit(&self.0, document, &mut |value| found.push(value));
+        found
+    }
+
+    /// Does something with each of the values that [`Self::select`] gives.
+    pub(super) fn visit<'v>(steps: &[Step], document: &'v Value, visit: &mut impl FnMut(&'v Value)) {
+        walk(steps, Spot::Value(document), &mut |spot| {
             if let Spot::Value(value) = spot {
-                found.push(value);
+                visit(value);
             }
             false
         });
-        found
     }
 
     /// What the place, or each of the places, is like; no spot for the elements of an empty array.

@@ -1,6 +1,7 @@
 //! The query, taken apart. Pure.
 
 use super::{Error, Operation, fold, form};
+use crate::few::Few;
 use std::{borrow::Cow, collections::BTreeSet};
 
 /// The parameter that makes some servers take a request for another method's.
@@ -15,15 +16,15 @@ pub struct Pair<'a> {
     pub raw_value: &'a str,
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
     /// The name, decoded.
-    pub fn name(&self) -> String {
-        decode(self.raw_name).into_owned()
+    pub fn name(&self) -> Cow<'a, str> {
+        decode(self.raw_name)
     }
 
     /// The value, decoded.
-    pub fn value(&self) -> String {
-        decode(self.raw_value).into_owned()
+    pub fn value(&self) -> Cow<'a, str> {
+        decode(self.raw_value)
     }
 }
 
@@ -59,9 +60,42 @@ fn is_plain(text: &str) -> bool {
 /// Refuses a query that two servers could read differently: characters that must not stand there, another method,
 /// a parameter twice, and the operation's deciding parameters in a spelling or place where only some look.
 pub(super) fn check(query: &str, operation: Option<&Operation>) -> Result<(), Error> {
-    if query.is_empty() {
+    if query.is_empty() || is_ordinary(query, operation) {
         return Ok(());
     }
+    check_closely(query, operation)
+}
+
+/// The most parameters of an ordinary query, each of which is compared with all others.
+const MAX_ORDINARY: usize = 16;
+
+/// Whether a query is of the kind that clients mostly send, so that nothing can be wrong with it: few parameters of
+/// plain words, each once, of which none is another spelling of one that counts. Of other queries it tells nothing.
+fn is_ordinary(query: &str, operation: Option<&Operation>) -> bool {
+    let mut seen = Few::new();
+    query.split('&').all(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_first = !seen.contains(&name) && seen.len() < MAX_ORDINARY;
+        seen.push(name);
+        is_first
+            && !name.is_empty()
+            && name != OVERRIDE_PARAMETER
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:,@/".contains(&byte))
+            && operation.is_none_or(|operation| is_spelt_well(name, operation))
+    })
+}
+
+/// Whether a name of plain letters is the operation's own parameter, or looks like none of them.
+fn is_spelt_well(name: &str, operation: &Operation) -> bool {
+    let is_meant = |known: &&str| fold::is_like_plain(known, name);
+    match operation.query_names().find(is_meant) {
+        Some(known) => known == name,
+        None => !operation.body_names().any(|known| is_meant(&known)),
+    }
+}
+
+fn check_closely(query: &str, operation: Option<&Operation>) -> Result<(), Error> {
     check_characters(query)?;
     check_override(query)?;
     if let Some(operation) = operation {

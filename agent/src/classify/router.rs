@@ -12,26 +12,29 @@
 use super::{
     Operation,
     operation::Form,
-    path::{CanonicalPath, decode, holds_slash},
+    path::{CanonicalPath, cut, decode, holds_slash},
 };
+use crate::few::Few;
 use http::Method;
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 /// A classified request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route<'a> {
+pub struct Route<'a, 'r> {
     /// The operation.
     pub operation: &'a Operation,
     /// The name of each placeholder with the decoded value that the request has in its place.
-    pub parameters: Vec<(&'a str, String)>,
+    pub parameters: Few<(&'a str, Cow<'r, str>)>,
 }
 
-impl<'a> Route<'a> {
+impl<'a, 'r> Route<'a, 'r> {
     /// None where a placeholder that cannot hold a slash has a value with an escaped one.
-    pub(super) fn new(operation: &'a Operation, path: &CanonicalPath) -> Option<Self> {
-        let values =
-            operation.path.split('/').skip(1).zip(path.segments()).filter(|(part, _)| is_placeholder(part));
-        let parameters = operation.parameters.iter().zip(values).map(|(parameter, (_, value))| {
+    pub(super) fn new(operation: &'a Operation, values: &[&'r str]) -> Option<Self> {
+        let parameters = operation.parameters.iter().zip(values).map(|(parameter, value)| {
             let fits = parameter.form == Form::TextWithSlashes || !holds_slash(value);
             fits.then(|| (parameter.name.as_str(), decode(value)))
         });
@@ -87,6 +90,15 @@ pub(super) struct Router {
     others: HashMap<String, Node>,
 }
 
+/// What a request is for: the operation's index, and what stands in the places of its placeholders, still escaped.
+#[derive(Debug)]
+pub(super) struct Found<'r> {
+    pub(super) index: usize,
+    pub(super) values: Values<'r>,
+}
+
+type Values<'r> = Few<&'r str>;
+
 /// How literals are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -96,9 +108,30 @@ enum Reading {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node>,
+    literals: HashMap<Box<str>, Node, BuildHasherDefault<Fnv>>,
     placeholder: Option<Box<Node>>,
     methods: Vec<(Method, usize)>,
+}
+
+/// FNV-1a: short for short words. The words are the catalogue's, so that no client can make them collide.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.0 = bytes.iter().fold(self.0, step);
+    }
 }
 
 impl Router {
@@ -126,17 +159,24 @@ impl Router {
     }
 
     /// Finds the operation of a request at the API's host, or at another one.
-    pub(super) fn find(&self, host: Option<&str>, method: &Method, path: &CanonicalPath) -> Option<usize> {
+    pub(super) fn find<'r>(
+        &self,
+        host: Option<&str>,
+        method: &Method,
+        path: CanonicalPath<'r>,
+    ) -> Option<Found<'r>> {
         let root = match host {
             None => &self.api,
             Some(host) => self.others.get(host)?,
         };
-        root.find(as_get(method), path.behind_root(), Reading::Exact)
+        let mut values = Values::new();
+        let index = root.find(as_get(method), path.behind_root(), Reading::Exact, &mut values)?;
+        Some(Found { index, values })
     }
 
     /// As [`Self::find`] at the API's host, for a reader that ignores case and a file name extension.
-    pub(super) fn find_carelessly(&self, method: &Method, path: &CanonicalPath) -> Option<usize> {
-        self.api.find(as_get(method), path.behind_root(), Reading::Careless)
+    pub(super) fn find_carelessly(&self, method: &Method, path: CanonicalPath<'_>) -> Option<usize> {
+        self.api.find(as_get(method), path.behind_root(), Reading::Careless, &mut Values::new())
     }
 }
 
@@ -151,26 +191,40 @@ impl Node {
     }
 
     /// Depth first, literals before the placeholder, so that the first hit is the one with the earliest
-    /// literal. The depth is bounded by the templates', not by the request.
-    fn find(&self, method: &Method, path: &str, reading: Reading) -> Option<usize> {
+    /// literal. The depth is bounded by the templates', not by the request. `values` gets those of the placeholders
+    /// on the way.
+    fn find<'r>(
+        &self,
+        method: &Method,
+        path: &'r str,
+        reading: Reading,
+        values: &mut Values<'r>,
+    ) -> Option<usize> {
         if path.is_empty() {
             return self.method(method);
         }
-        let (segment, rest) = path.split_once('/').unwrap_or((path, ""));
-        let literal = self.literals.get(segment).and_then(|node| node.find(method, rest, reading));
+        let (segment, rest) = cut(path);
+        let rest = rest.unwrap_or_default();
+        let literal = self.literals.get(segment).and_then(|node| node.find(method, rest, reading, values));
         literal.or_else(|| self.find_respelled(method, segment, rest, reading)).or_else(|| {
             let placeholder = self.placeholder.as_ref()?;
-            placeholder.find(method, rest, reading)
+            values.push(segment);
+            let found = placeholder.find(method, rest, reading, values);
+            if found.is_none() {
+                values.pop();
+            }
+            found
         })
     }
 
+    /// Of such a path no values are of use, since it is refused.
     fn find_respelled(&self, method: &Method, segment: &str, rest: &str, reading: Reading) -> Option<usize> {
         if reading == Reading::Exact {
             return None;
         }
         let stem = segment.split_once('.').map_or(segment, |(stem, _)| stem);
         let fitting = self.literals.iter().filter(|(literal, _)| literal.eq_ignore_ascii_case(stem));
-        fitting.filter_map(|(_, node)| node.find(method, rest, reading)).min()
+        fitting.filter_map(|(_, node)| node.find(method, rest, reading, &mut Values::new())).min()
     }
 }
 

@@ -6,21 +6,23 @@ fn classified(
     method: &str,
     target: &str,
     headers: &[(&'static str, &'static str)],
-) -> Result<Classified<'static>, Error> {
+) -> Result<Classified<'static, 'static>, Error> {
     let headers =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    classify(Catalogue::embedded(), &method, &target.parse().unwrap(), &headers.collect())
+    // A test's few bytes may stay, so that what borrows from them can be handed back.
+    let uri = Box::leak(Box::new(target.parse().unwrap()));
+    classify(Catalogue::embedded(), &method, uri, &headers.collect())
 }
 
 #[test]
 fn a_request_becomes_an_operation() {
     let classified = classified("DELETE", "/v2/droplets/3164444?a=%20b&c", &[]).unwrap();
     assert_eq!(classified.path.as_str(), "/v2/droplets/3164444");
-    assert_eq!(classified.query.as_deref(), Some("a=%20b&c"));
+    assert_eq!(classified.query, Some("a=%20b&c"));
     let route = classified.route.unwrap();
     assert_eq!(route.operation.name, "droplets_destroy");
-    assert_eq!(route.parameters, [("droplet_id", "3164444".to_owned())]);
+    assert_eq!(route.parameters, [("droplet_id", "3164444".into())]);
 }
 
 #[test_case("https://api.digitalocean.com/v2/account", Some("account_get"); "absolute form")]
@@ -148,7 +150,7 @@ proptest! {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             if let Ok(classified) = classify(Catalogue::embedded(), &method, &uri, &HeaderMap::new()) {
                 prop_assert_eq!(classified.path.as_str(), uri.path());
-                prop_assert_eq!(classified.query.as_deref(), uri.query());
+                prop_assert_eq!(classified.query, uri.query());
             }
         }
     }

@@ -74,7 +74,7 @@ struct Explanation<'a> {
     #[serde(rename = "tidegate.reason")]
     reason: Reason,
     #[serde(rename = "tidegate.rule")]
-    rule: &'a str,
+    rule: String,
     #[serde(rename = "tidegate.policy")]
     policy: &'a str,
     /// The entries of the policy that were considered.
@@ -158,7 +158,7 @@ impl<'a> Explanation<'a> {
             decision: decision.effect,
             verdict,
             reason: decision.reason,
-            rule: &decision.rule,
+            rule: decision.rule.to_string(),
             policy: &policy.name,
             considered: &trial.account,
             limits: decision.limits.iter().map(|index| format!("limit[{index}]")).collect(),

@@ -163,7 +163,7 @@ impl CaseTable {
         compare("decision", Some(effect.word().to_owned()), decision.effect.word().to_owned());
         let reason = self.reason.as_ref().map(|reason| reason.as_ref().clone());
         compare("reason", reason, decision.reason.code().to_owned());
-        compare("rule", self.rule.clone(), decision.rule.clone());
+        compare("rule", self.rule.clone(), decision.rule.to_string());
         let operation = trial.operation.map_or("none", |operation| operation.name.as_str());
         compare("operation", self.operation.clone(), operation.to_owned());
         compare("required", sorted(self.required.as_deref()), words(&decision.required));

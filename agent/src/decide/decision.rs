@@ -1,8 +1,9 @@
 //! The answer of the engine.
 
-use crate::{classify::Scope, reason::Reason};
+use super::{Policy, account};
+use crate::{classify::Scope, few::Few, reason::Reason};
 use serde::Serialize;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// What a rule says, and what the engine answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -31,15 +32,12 @@ pub struct Decision {
     pub effect: Effect,
     /// Why.
     pub reason: Reason,
-    /// The deciding entry of the policy: `allow[0]`, `deny[2]`, `operations[1]`, `rule[3]`, `unknown`, or
-    /// `default` where nothing fitted.
-    pub rule: String,
+    /// The deciding entry of the policy.
+    pub rule: Entry,
     /// What the deciding rule gives as its own reason, for the refusal's message.
     pub note: Option<String>,
-    /// What would be allowed in its place, for the refusal's message.
-    pub instead: Option<String>,
     /// The scopes that the request needs; the set that came closest where several would do.
-    pub required: Vec<Scope>,
+    pub required: Few<Scope>,
     /// Those of them that the policy does not allow, or denies.
     pub missing: Vec<Scope>,
     /// The policy's `[[limit]]` tables that count the request, by index.
@@ -50,28 +48,24 @@ pub struct Decision {
     pub dry_run: bool,
 }
 
-/// An entry of a policy, as decisions name it.
+/// An entry of a policy. It is written as `allow[0]`, `deny[2]`, `operations[1]`, `rule[3]`, `limit[0]`, `unknown` or
+/// `default`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub enum Entry {
+    /// One of `allow`.
     Allow(usize),
+    /// One of `deny`.
     Deny(usize),
+    /// One of `operations`.
     Operation(usize),
+    /// A `[[rule]]`.
     Rule(usize),
+    /// A `[[limit]]`.
     Limit(usize),
     /// `unknown = "allow"`.
     Unknown,
     /// None: nothing of the policy fitted.
     Default,
-}
-
-impl Entry {
-    /// As [`ToString`], in one piece of memory.
-    pub(super) fn name(self) -> String {
-        let mut name = String::with_capacity(16);
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{self}");
-        name
-    }
 }
 
 impl fmt::Display for Entry {
@@ -95,14 +89,18 @@ impl Decision {
         Self {
             effect: Effect::Deny,
             reason,
-            rule: "default".to_owned(),
+            rule: Entry::Default,
             note: Some(note),
-            instead: None,
-            required: Vec::new(),
+            required: Few::new(),
             missing: Vec::new(),
             limits: Vec::new(),
             withheld: Vec::new(),
             dry_run: false,
         }
+    }
+
+    /// What the policy would allow in place of a denied request, for the refusal's message.
+    pub fn instead(&self, policy: &Policy) -> Option<String> {
+        account::instead(policy, self.reason, self.rule, &self.missing)
     }
 }

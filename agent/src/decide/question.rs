@@ -2,14 +2,16 @@
 
 use super::{
     Decision, Effect, Policy, Request,
-    account::instead,
     decision::Entry,
     grant::{Access, Grant},
     policy::Mode,
     rules::{Fit, Rules},
 };
 use crate::{
-    classify::{Filter, Operation, Scope, filter},
+    classify::{
+        Filter, Operation, Scope, filter,
+        operation::{Set, Sets},
+    },
     reason::Reason,
 };
 
@@ -34,7 +36,7 @@ pub(super) struct Question<'a> {
     pub(super) rules: Rules<'a>,
     /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
     /// empty set, which never counts as allowed by itself.
-    pub(super) sets: Vec<Vec<&'a Scope>>,
+    pub(super) sets: Sets<'a>,
 }
 
 /// One reason to deny.
@@ -72,13 +74,13 @@ impl<'a> Question<'a> {
             |operation| Access::of(request.method, operation),
         );
         let mut sets = operation.map(Operation::sets).unwrap_or_default();
-        let is_write = |set: &Vec<&Scope>| set.iter().any(|scope| !scope.is_read());
+        let is_write = |set: &Set<'_>| set.iter().any(|scope| !scope.is_read());
         let is_write_by_scope = !sets.is_empty() && sets.iter().all(is_write);
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
         if sets.is_empty() {
-            sets.push(Vec::new());
+            sets.push(Set::new());
         }
-        for set in &mut sets {
+        for set in sets.iter_mut() {
             for scope in extras() {
                 if !set.contains(&scope) {
                     set.push(scope);
@@ -322,9 +324,8 @@ impl<'a> Question<'a> {
         Decision {
             effect: Effect::Allow,
             reason,
-            rule: self.allowing_entry(required).unwrap_or(Entry::Default).name(),
+            rule: self.allowing_entry(required).unwrap_or(Entry::Default),
             note: None,
-            instead: None,
             required: required.iter().copied().cloned().collect(),
             missing: Vec::new(),
             limits: Vec::new(),
@@ -339,8 +340,7 @@ impl<'a> Question<'a> {
         Decision {
             effect: Effect::Deny,
             reason: denial.reason,
-            instead: instead(self.policy, denial.reason, denial.entry, &missing),
-            rule: denial.entry.name(),
+            rule: denial.entry,
             note: denial.note,
             required: required.iter().copied().cloned().collect(),
             missing,

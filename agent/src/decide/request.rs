@@ -22,7 +22,7 @@ pub struct Request<'a> {
     /// request, but what is denied of the operation is denied of it all the same.
     pub action_is_unknown: bool,
     /// What it needs by its query and body, and the resources that it names.
-    pub needs: Needs<'a>,
+    pub needs: Needs<'a, 'a>,
     /// The body: none where it was not read, or is empty.
     pub body: Option<&'a Value>,
     /// Who asks.

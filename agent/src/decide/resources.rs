@@ -64,7 +64,7 @@ impl Resources {
 
     /// Whether an allow rule may give its scopes to a request that names these: of every kind there is at least
     /// one, and each fits.
-    pub fn cover(&self, named: &[Named<'_>]) -> bool {
+    pub fn cover(&self, named: &[Named<'_, '_>]) -> bool {
         self.0.iter().all(|(kind, (spelling, patterns))| {
             let mut values = named.iter().filter(|named| named.kind == *kind).peekable();
             values.peek().is_some()
@@ -80,9 +80,9 @@ impl Resources {
 
     /// Whether a deny rule fits a request that names these: any one of any kind fits. A write that says by a tag
     /// in its query what it is for may be for any resource that can have tags.
-    pub fn touch(&self, named: &[Named<'_>], access: Access) -> bool {
+    pub fn touch(&self, named: &[Named<'_, '_>], access: Access) -> bool {
         let is_selector =
-            |named: &Named<'_>| named.kind == "tag" && matches!(named.place, Where::At(Place::Query(_)));
+            |named: &Named<'_, '_>| named.kind == "tag" && matches!(named.place, Where::At(Place::Query(_)));
         let by_tag = access == Access::Write && named.iter().any(is_selector);
         self.0.iter().any(|(kind, (spelling, patterns))| {
             if by_tag && TAGGED.contains(&kind.as_str()) {

@@ -1,7 +1,10 @@
 //! A policy's rules, found by the scopes that they speak of, so that a request looks at few of them.
 
 use super::{grant::Grant, policy::Rule};
-use crate::classify::{Scope, scope::Tag};
+use crate::{
+    classify::{Scope, scope::Tag},
+    few::Few,
+};
 use std::{
     fmt,
     ops::{Deref, DerefMut},
@@ -19,7 +22,7 @@ pub struct RuleList {
 impl RuleList {
     /// The numbers of the rules that could give or take any of these scopes, or something that has no scope; of
     /// others perhaps as well. Ascending.
-    pub(super) fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Vec<usize> {
+    pub(super) fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Few<usize> {
         self.index.get_or_init(|| Index::of(&self.rules)).near(scopes)
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Debug for RuleList {
 /// Where to look for rules. The tags of two words may be equal, so that what is found is looked at all the same.
 #[derive(Clone, Debug)]
 struct Index {
+    spoken_of: TagFilter,
     /// Each word of a rule's scopes with the rule's number, sorted.
     by_word: Box<[(Tag, u32)]>,
     /// Where in `by_word` the tags with the same upper bits begin, and at last where the last of them end.
@@ -96,23 +100,31 @@ impl Index {
             }
         }
         by_word.sort_unstable();
+        let spoken_of = by_word.iter().map(|(tag, _)| *tag).collect();
         // As many as there are words, or a few more, so that most hold none or one.
         let buckets = by_word.len().max(2).next_power_of_two();
         let shift = u32::BITS - buckets.trailing_zeros();
         let beginning = |bucket| by_word.partition_point(|(tag, _)| bucket_of(*tag, shift) < bucket) as u32;
         let beginnings = (0..=buckets).map(beginning).collect();
-        Self { beginnings, shift, by_word: by_word.into(), wide: wide.into() }
+        Self { spoken_of, beginnings, shift, by_word: by_word.into(), wide: wide.into() }
     }
 
-    fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Vec<usize> {
-        let mut numbers: Vec<usize> = self.wide.iter().map(|number| *number as usize).collect();
-        for tag in scopes.flat_map(|scope| [scope.tag(), scope.resource_tag()]) {
-            let named = self.bucket(tag).iter().filter(|(other, _)| *other == tag);
-            numbers.extend(named.map(|(_, number)| *number as usize));
+    fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Few<usize> {
+        let mut numbers: Few<usize> = self.wide.iter().map(|number| *number as usize).collect();
+        for scope in scopes {
+            self.add_near(scope.tag(), &mut numbers);
+            self.add_near(scope.resource_tag(), &mut numbers);
         }
         numbers.sort_unstable();
         numbers.dedup();
         numbers
+    }
+
+    fn add_near(&self, tag: Tag, numbers: &mut Few<usize>) {
+        if self.spoken_of.may_hold(tag) {
+            let named = self.bucket(tag).iter().filter(|(other, _)| *other == tag);
+            numbers.extend(named.map(|(_, number)| *number as usize));
+        }
     }
 
     /// The words whose tags have the same upper bits.
@@ -123,6 +135,35 @@ impl Index {
             (Some(begin), Some(end)) => self.by_word.get(*begin as usize..*end as usize).unwrap_or_default(),
             _ => &[],
         }
+    }
+}
+
+/// One bit for all tags with the same lower bits: of most words that no rule speaks of it tells so, by a look at one
+/// cache line.
+#[derive(Clone, Copy, Debug, Default)]
+struct TagFilter([u64; 8]);
+
+impl TagFilter {
+    fn may_hold(&self, tag: Tag) -> bool {
+        let (word, bit) = Self::place(tag);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn place(tag: Tag) -> (usize, u64) {
+        let number = tag.number();
+        ((number >> 6) as usize % 8, 1 << (number % 64))
+    }
+}
+
+impl FromIterator<Tag> for TagFilter {
+    fn from_iter<I: IntoIterator<Item = Tag>>(tags: I) -> Self {
+        let mut filter = Self::default();
+        for (word, bit) in tags.into_iter().map(Self::place) {
+            if let Some(bits) = filter.0.get_mut(word) {
+                *bits |= bit;
+            }
+        }
+        filter
     }
 }
 

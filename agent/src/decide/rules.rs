@@ -8,7 +8,7 @@ use super::{
     question::View,
     when::EvaluationError,
 };
-use crate::classify::Scope;
+use crate::{classify::Scope, few::Few};
 use std::cell::OnceCell;
 
 /// Whether a rule fits a request, its scopes apart.
@@ -32,7 +32,7 @@ pub(super) struct Rules<'a> {
     request: &'a Request<'a>,
     view: View,
     /// The numbers of those that may speak of the request, ascending.
-    near: Vec<(usize, OnceCell<Fit>)>,
+    near: Few<(usize, OnceCell<Fit>)>,
 }
 
 impl<'a> Rules<'a> {
@@ -43,7 +43,7 @@ impl<'a> Rules<'a> {
         view: View,
         scopes: impl Iterator<Item = &'s Scope>,
     ) -> Self {
-        let near = policy.rules.near(scopes).into_iter().map(|number| (number, OnceCell::new())).collect();
+        let near = policy.rules.near(scopes).iter().map(|number| (*number, OnceCell::new())).collect();
         Self { policy, request, view, near }
     }
 

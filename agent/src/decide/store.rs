@@ -7,6 +7,7 @@ pub use file::{FileError, PolicyFile, Reading};
 use super::{Policy, document};
 use crate::{
     classify::Catalogue,
+    identify::Workload,
     toml_file::{Error as LoadError, Source},
 };
 use aws_lc_rs::digest::{Context, SHA256};
@@ -146,33 +147,50 @@ impl Store {
 /// What governs one request, from its beginning to its end.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// The workload's policy.
-    pub policy: Arc<Policy>,
-    /// The digest of the set that it comes from.
+    /// The policies that must all allow it; never empty.
+    pub parties: Vec<Party>,
+    /// The digest of the set that they come from.
     pub digest: Arc<str>,
 }
 
-/// The policy of one workload, whichever set is in force.
+/// A workload with the policy that governs it.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// The workload's name.
+    pub workload: Arc<str>,
+    /// Its policy.
+    pub policy: Arc<Policy>,
+}
+
+/// The policies of a connection's workloads, whichever set is in force.
 #[derive(Clone, Debug)]
 pub struct Handle {
     store: Arc<Store>,
-    name: Arc<str>,
+    workloads: Arc<[Workload]>,
 }
 
 impl Handle {
-    /// For the policy of this name.
-    pub fn new(store: Arc<Store>, name: Arc<str>) -> Self {
-        Self { store, name }
+    /// For the policies of these workloads.
+    pub fn new(store: Arc<Store>, workloads: Arc<[Workload]>) -> Self {
+        Self { store, workloads }
     }
 
-    /// What governs a request that begins now. A policy that is in no set denies everything.
+    /// What governs a request that begins now. A policy that is in no set denies everything, and so does no workload.
     pub fn current(&self) -> InForce {
         let set = self.store.current();
-        let policy = set.policy(&self.name).map_or_else(
-            || Arc::new(Policy { name: self.name.as_ref().to_owned(), ..Policy::default() }),
-            Arc::clone,
-        );
-        InForce { policy, digest: Arc::clone(&set.digest) }
+        let denies_all = |name: &str| Arc::new(Policy { name: name.to_owned(), ..Policy::default() });
+        let mut parties: Vec<Party> = self
+            .workloads
+            .iter()
+            .map(|Workload { name, policy }| Party {
+                workload: Arc::clone(name),
+                policy: set.policy(policy).map_or_else(|| denies_all(policy), Arc::clone),
+            })
+            .collect();
+        if parties.is_empty() {
+            parties.push(Party { workload: "".into(), policy: denies_all("") });
+        }
+        InForce { parties, digest: Arc::clone(&set.digest) }
     }
 }
 

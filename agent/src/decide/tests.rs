@@ -20,7 +20,7 @@ fn an_empty_policy_denies() {
     let decision = ask(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &["droplet:read"])));
     assert_eq!(decision.effect, Effect::Deny);
     assert_eq!(decision.reason, Reason::MissingScope);
-    assert_eq!(decision.rule, "default");
+    assert_eq!(decision.rule, Entry::Default);
     assert_eq!(decision.missing, [scope("droplet:read")]);
     assert_eq!(ask(&Policy::default(), &Method::GET, None).reason, Reason::Unclassified);
     let unscoped = ask(&Policy::default(), &Method::GET, Some(&operation(Method::GET, &[])));
@@ -162,9 +162,9 @@ fn condition(requires: &str) -> Condition {
     Condition { place, test: Test::Given, requires: vec![scope(requires)] }
 }
 
-fn needing(condition: &Condition) -> Needs<'_> {
+fn needing(condition: &Condition) -> Needs<'_, '_> {
     let extras = condition.requires.iter().map(|scope| Extra { scope, condition }).collect();
-    Needs { extras, resources: Vec::new() }
+    Needs { extras, ..Needs::default() }
 }
 
 #[test_case("api:read a:create", "scopes_allowed allow[1]"; "the read alias gives what a write reads beside")]
@@ -383,9 +383,8 @@ proptest! {
         let decision = ask(&policy, &request.0, request.1.as_ref());
         let required: Vec<&Scope> = decision.required.iter().collect();
         prop_assert!(decision.missing.iter().all(|scope| required.contains(&scope)));
-        prop_assert!(!decision.rule.is_empty());
         if decision.effect == Effect::Allow {
-            prop_assert!(decision.missing.is_empty() && !decision.dry_run && decision.rule != "default");
+            prop_assert!(decision.missing.is_empty() && !decision.dry_run && decision.rule != Entry::Default);
         }
         if decision.reason == Reason::MissingScope {
             prop_assert!(!decision.missing.is_empty());

@@ -24,7 +24,7 @@ pub struct Trial<'a> {
     /// Where it does not: the operation of which this would be an action.
     pub action_of: Option<&'a Operation>,
     /// What it needs by its query and body, and the resources that it names.
-    pub needs: Needs<'a>,
+    pub needs: Needs<'a, 'static>,
     /// The answer.
     pub decision: Decision,
     /// How the answer came about.
@@ -120,11 +120,11 @@ pub fn try_request<'a>(
 fn judge<'a>(
     policy: &Policy,
     method: Method,
-    classified: Classified<'a>,
+    classified: Classified<'a, '_>,
     imagined: Imagined<'_>,
 ) -> Trial<'a> {
     let path = classified.path.as_str().to_owned();
-    let query = classified.query.as_deref();
+    let query = classified.query;
     let operation = classified.route.as_ref().map(|route| route.operation);
     let bytes = imagined.body.filter(|_| depends_on_body(policy, operation));
     let names = policy.names_in_body(operation);
@@ -159,6 +159,7 @@ fn judge<'a>(
     let account = account(policy, &request, &decision.required);
     let (operation, action_of) = if unknown.is_some() { (None, operation) } else { (operation, None) };
     let note = decision.note.clone().or(unknown);
+    let needs = needs.into_owned();
     Trial { path, method, operation, action_of, needs, decision: Decision { note, ..decision }, account }
 }
 

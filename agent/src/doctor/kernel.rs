@@ -69,18 +69,26 @@ fn netns_cookie(cookie: io::Result<u64>) -> Check {
     }
 }
 
-/// The programs carry no relocations against the kernel's types.
+/// The programs carry no relocations against the kernel's types; only sticky tags read them.
 fn btf(is_present: bool) -> Check {
-    Check::ok("btf", if is_present { "present, though not needed" } else { "absent, and not needed" })
+    Check::ok("btf", if is_present { "present" } else { "absent, and needed for `sticky_tags` alone" })
 }
 
-/// Lockdown bars programs from reading kernel memory, which these do not: for that they are loaded below.
+/// Lockdown for confidentiality bars programs from reading kernel memory, as those of sticky tags do.
 fn lockdown(file: Option<&str>) -> Check {
+    const NAME: &str = "lockdown";
     let mode = file.map_or("this kernel has none", |text| {
         let chosen = text.split_whitespace().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
         chosen.unwrap_or("unreadable")
     });
-    Check::ok("lockdown", mode)
+    if mode == "confidentiality" {
+        return Check::warning(
+            NAME,
+            "confidentiality: no program may read the kernel's memory, so there are no sticky tags",
+            "boot with lockdown=integrity, or set capture.sticky_tags = false",
+        );
+    }
+    Check::ok(NAME, mode)
 }
 
 fn unprivileged_bpf(setting: Option<&str>) -> Check {
@@ -139,6 +147,7 @@ mod tests {
 
     #[test_case(Some("none [integrity] confidentiality\n"), "integrity"; "integrity")]
     #[test_case(Some("[none] integrity confidentiality\n"), "none"; "off")]
+    #[test_case(Some("none integrity [confidentiality]\n"), "confidentiality: no program may read the kernel's memory, so there are no sticky tags"; "confidentiality")]
     #[test_case(Some("\n"), "unreadable"; "nothing chosen")]
     #[test_case(None, "this kernel has none"; "no file")]
     fn the_chosen_lockdown_is_told(file: Option<&str>, expected: &str) {

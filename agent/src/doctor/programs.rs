@@ -1,9 +1,9 @@
 //! The kernel side: a bpffs for its pins, its maps, and each of its programs, loaded and let go.
 
-use super::{Check, told};
+use super::{Check, Status, told};
 use crate::capture::{
     self,
-    program::{self, Answer, Size},
+    program::{self, Answer, Need, Size},
 };
 use aya::programs::ProgramError;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -14,6 +14,26 @@ const MAPS: &str = "bpf_maps";
 const PRIVILEGES: &str = "run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN";
 const NEWER_KERNEL: &str =
     "boot Linux 5.14 or later; if it is that, report this line and the kernel's release";
+
+/// What each program is for, in the words of somebody who asks what is enforced.
+const PURPOSES: [(&str, &str); 16] = [
+    ("task_free", "processes that end are forgotten"),
+    ("task_fork", "children of subjects are subjects"),
+    ("task_exec", "programs are told apart by their files"),
+    ("task_attach", "subjects stay subjects in other cgroups"),
+    ("release", "closed connections are forgotten"),
+    ("join", "connections are known by who made them"),
+    ("getpeername4", "programs see the IPv4 address that they asked for"),
+    ("getpeername6", "programs see the IPv6 address that they asked for"),
+    ("create", "no raw and no MPTCP sockets"),
+    ("bind4", "nobody takes the listener's port over IPv4"),
+    ("bind6", "nobody takes the listener's port over IPv6"),
+    ("egress", "packets past the proxy are dropped"),
+    ("sendmsg4", "no QUIC over IPv4"),
+    ("sendmsg6", "no QUIC over IPv6"),
+    ("connect4", "IPv4 connections are redirected"),
+    ("connect6", "IPv6 connections are redirected"),
+];
 
 pub(super) fn examine() -> Vec<Check> {
     let mut checks = vec![bpffs(mount_bpffs())];
@@ -52,8 +72,8 @@ fn programs(answers: Result<Vec<Answer>, capture::Error>) -> Vec<Check> {
         Ok(answers) => {
             let maps = Check::ok(MAPS, "hash tables and ring buffers made");
             let programs = answers.into_iter().map(|(program, answer)| match answer {
-                Ok(size) => Check::ok(name(program), loads(size)),
-                Err(error) => failed(name(program), &error),
+                Ok(size) => Check::ok(name(program), format!("{}: {}", purpose(program), loads(size))),
+                Err(error) => without(program, failed(name(program), &error)),
             });
             std::iter::once(maps).chain(programs).collect()
         }
@@ -67,6 +87,21 @@ fn programs(answers: Result<Vec<Answer>, capture::Error>) -> Vec<Check> {
             std::iter::once(maps).chain(programs).collect()
         }
     }
+}
+
+fn purpose(program: &str) -> &'static str {
+    PURPOSES.iter().find(|(name, _)| *name == program).map_or("", |(_, purpose)| purpose)
+}
+
+/// What is not enforced then; of sticky tags alone, all else still is.
+fn without(program: &str, failed: Check) -> Check {
+    let is_sticky = program::HOOKS.iter().any(|hook| hook.name == program && hook.need == Need::StickyTags);
+    let seen = format!("not so that {}: {}", purpose(program), failed.seen);
+    if !is_sticky {
+        return Check { seen, ..failed };
+    }
+    let advice = failed.advice.map(|advice| format!("{advice}; or set capture.sticky_tags = false"));
+    Check { seen, status: Status::Warning, advice, ..failed }
 }
 
 fn loads(size: Size) -> String {
@@ -160,6 +195,21 @@ processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
         seen: &str,
     ) {
         assert_eq!(loads(Size { verified_instructions, translated_bytes }), seen);
+    }
+
+    #[test]
+    fn every_program_that_is_tried_has_a_purpose() {
+        let tried = program::HOOKS.iter().filter(|hook| hook.kind != program::Kind::Lsm);
+        let nameless: Vec<_> = tried.filter(|hook| purpose(hook.name).is_empty()).collect();
+        assert!(nameless.is_empty(), "{nameless:?}");
+    }
+
+    #[test_case("connect4", Failed, "boot it"; "one that is needed")]
+    #[test_case("task_exec", Status::Warning, "boot it; or set capture.sticky_tags = false"; "one of sticky tags")]
+    fn what_is_not_enforced_is_told(program: &str, status: Status, advice: &str) {
+        let check = without(program, Check::failed("program_x", "refused", "boot it"));
+        assert!(check.seen.starts_with("not so that ") && check.seen.ends_with(": refused"), "{check:?}");
+        assert_eq!((check.status, check.advice.as_deref()), (status, Some(advice)));
     }
 
     #[test]

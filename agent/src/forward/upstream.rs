@@ -1,7 +1,7 @@
 //! One new connection to the upstream: the original destination first, the host's certificate always.
 
 use super::{Error, Key, Via, via};
-use crate::{config, host::HostName, peek::rewind::Rewind};
+use crate::{capture::own_sockets::OwnSockets, config, host::HostName, peek::rewind::Rewind};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -105,6 +105,7 @@ pub(super) struct Dialer {
     http1: TlsConnector,
     both: TlsConnector,
     resolve: Resolve,
+    own_sockets: OwnSockets,
     patience: Duration,
 }
 
@@ -119,6 +120,7 @@ impl Dialer {
         settings: &config::Upstream,
         roots: RootCertStore,
         resolve: Resolve,
+        own_sockets: OwnSockets,
     ) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = Arc::new(roots);
@@ -134,6 +136,7 @@ impl Dialer {
             http1: connector(&["http/1.1"])?,
             both: connector(&["h2", "http/1.1"])?,
             resolve,
+            own_sockets,
             patience: settings.connect_timeout,
         })
     }
@@ -219,7 +222,7 @@ impl Dialer {
     }
 
     async fn connect(&self, address: SocketAddr, host: &HostName) -> Result<TcpStream, Error> {
-        match timeout(self.patience, TcpStream::connect(address)).await {
+        match timeout(self.patience, self.own_sockets.connect(address)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(source)) => {
                 Err(Error::Unreachable { host: host.clone(), address, source: Arc::new(source) })

@@ -174,6 +174,20 @@ pub enum Error {
     Refused(String),
 }
 
+impl Error {
+    fn of(source: io::Error, path: PathBuf) -> Self {
+        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+        let kind = source.kind();
+        if [NotFound, ConnectionRefused].contains(&kind) {
+            Self::NoDaemon(path)
+        } else if kind == PermissionDenied {
+            Self::Forbidden { path, source }
+        } else {
+            Self::Broken { path, source }
+        }
+    }
+}
+
 /// Asks the daemon how everything is.
 ///
 /// # Errors
@@ -182,11 +196,7 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     match ask(path, &Request::Status {}) {
         Ok(Answer::Status(status)) => Ok(*status),
         Ok(Answer::Error { message }) => Err(Error::Refused(message)),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoDaemon(path.to_owned()),
-            io::ErrorKind::PermissionDenied => Error::Forbidden { path: path.to_owned(), source: error },
-            _ => Error::Broken { path: path.to_owned(), source: error },
-        }),
+        Err(source) => Err(Error::of(source, path.to_owned())),
     }
 }
 

@@ -5,7 +5,6 @@ use super::Subject;
 use std::{
     collections::VecDeque,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use tidegate_ebpf_common::Flow;
@@ -13,30 +12,25 @@ use tidegate_ebpf_common::Flow;
 /// How many cgroups are looked at for one that its process no longer names.
 const SEARCHED: usize = 256;
 
-/// The facts of a flow's process. `mount` is the cgroup2 mount, `top` the subject's cgroup below it.
-pub fn facts(flow: &Flow, workload: &str, policy: &str, mount: &Path, top: &Path) -> Subject {
-    let cgroup = find(mount, top, flow);
-    let cgroup = cgroup.as_deref().and_then(|path| path.strip_prefix(mount).ok());
+/// The facts of a flow's process, whose cgroup has this name. The workloads' names are not among them.
+pub(super) fn facts(flow: &Flow, cgroup: Option<&Path>) -> Subject {
     let executable = fs::read_link(format!("/proc/{}/exe", flow.tgid)).ok();
     // The kernel side names no process for a packet.
     let named = flow.tgid != 0;
     Subject {
-        workload: workload.to_owned(),
-        policy: policy.to_owned(),
-        policy_digest: None,
-        cgroup: cgroup.map(|path| Path::new("/").join(path).to_string_lossy().into_owned()),
+        cgroup: cgroup.map(|path| path.to_string_lossy().into_owned()),
         pid: named.then_some(flow.tgid),
         executable: executable.map(|path| path.to_string_lossy().into_owned()),
         comm: named.then(|| comm(&flow.comm)),
         uid: named.then_some(flow.uid),
+        ..Subject::default()
     }
 }
 
-/// The directory in or below `top` that is the cgroup `id`: a cgroup's id is its directory's inode. The process
-/// itself is asked first, since a workload can make any number of cgroups.
-fn find(mount: &Path, top: &Path, flow: &Flow) -> Option<PathBuf> {
-    let is_it = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == flow.cgroup_id);
-    let told = told(flow.tgid).map(|below| mount.join(below));
+/// The directory in or below `top` that is the cgroup. The process itself is asked first, since a workload can make
+/// any number of cgroups.
+pub(super) fn find(mount: &Path, top: &Path, tgid: u32, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let told = told(tgid).map(|below| mount.join(below));
     told.filter(|path| is_it(path)).or_else(|| search(top, is_it))
 }
 
@@ -94,12 +88,7 @@ mod tests {
 
     #[test]
     fn facts_of_a_living_process_are_told() {
-        let mount = tempfile::tempdir().unwrap();
-        let below = mount.path().join("top/below");
-        fs::create_dir_all(&below).unwrap();
-        let id = fs::metadata(&below).unwrap().ino();
-        let facts =
-            facts(&flow(std::process::id(), id), "ci", "read-only", mount.path(), &mount.path().join("top"));
+        let facts = facts(&flow(std::process::id(), 1), Some(Path::new("/top/below")));
         assert_eq!(facts.cgroup.as_deref(), Some("/top/below"));
         assert_eq!(facts.comm.as_deref(), Some("curl"));
         assert_eq!(facts.uid, Some(1000));
@@ -123,9 +112,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_left_out() {
-        let mount = tempfile::tempdir().unwrap();
         // No process has this id: it is above every possible pid_max.
-        let facts = facts(&flow(1 << 23, 0), "ci", "read-only", mount.path(), mount.path());
+        let facts = facts(&flow(1 << 23, 0), None);
         assert_eq!((facts.cgroup, facts.executable), (None, None));
         assert_eq!(facts.pid, Some(1 << 23));
     }

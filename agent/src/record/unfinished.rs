@@ -2,17 +2,17 @@
 //! number behind. Writes need none: their intent is in the log before they go out.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 /// The number, in the file as 8 bytes. It survives the process, and needs not survive the machine.
 #[derive(Debug, Default)]
 pub struct Unfinished {
-    file: Option<std::fs::File>,
+    file: OnceLock<File>,
     count: Mutex<u64>,
 }
 
@@ -21,20 +21,23 @@ pub struct Unfinished {
 pub struct Begun(Arc<Unfinished>);
 
 impl Unfinished {
-    /// Counts in the file at `path`, from 0; answers what an earlier agent left there.
+    /// From now on the number is kept in the file at `path`; answers what an earlier agent left there. Only one agent
+    /// may be at work with it.
     ///
     /// # Errors
     /// When the file cannot be opened, read or written.
-    pub fn open(path: &Path) -> io::Result<(Self, u64)> {
+    pub fn keep_in(&self, path: &Path) -> io::Result<u64> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(path)?;
         let mut bytes = Vec::with_capacity(8);
         Read::by_ref(&mut file).take(8).read_to_end(&mut bytes)?;
         let left = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let unfinished = Self { file: Some(file), count: Mutex::default() };
-        unfinished.store(0)?;
-        Ok((unfinished, left))
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        // A second file would be a mistake of the caller's; the first stays.
+        let file = self.file.get_or_init(|| file);
+        file.write_all_at(&count.to_le_bytes(), 0)?;
+        Ok(left)
     }
 
     /// Counts one more, before it goes out.
@@ -50,7 +53,7 @@ impl Unfinished {
     }
 
     fn store(&self, count: u64) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&count.to_le_bytes(), 0))
+        self.file.get().map_or(Ok(()), |file| file.write_all_at(&count.to_le_bytes(), 0))
     }
 }
 
@@ -68,17 +71,22 @@ impl Drop for Begun {
 mod tests {
     use super::*;
 
+    fn kept_in(path: &Path) -> (Arc<Unfinished>, u64) {
+        let unfinished = Arc::new(Unfinished::default());
+        let left = unfinished.keep_in(path).unwrap();
+        (unfinished, left)
+    }
+
     #[test]
     fn what_was_begun_and_not_finished_is_found_by_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("unfinished");
-        let (first, left) = Unfinished::open(&path).unwrap();
+        let (first, left) = kept_in(&path);
         assert_eq!(left, 0);
-        let first = Arc::new(first);
         let (one, two, three) = (first.begin().unwrap(), first.begin().unwrap(), first.begin().unwrap());
         drop(two);
-        assert_eq!(Unfinished::open(&path).unwrap().1, 2);
-        assert_eq!(Unfinished::open(&path).unwrap().1, 0, "it is reported once");
+        assert_eq!(kept_in(&path).1, 2);
+        assert_eq!(kept_in(&path).1, 0, "it is reported once");
         drop((one, three));
     }
 
@@ -87,7 +95,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("unfinished");
         std::fs::write(&path, b"abc").unwrap();
-        assert_eq!(Unfinished::open(&path).unwrap().1, 0);
+        assert_eq!(kept_in(&path).1, 0);
     }
 
     #[test]

@@ -98,23 +98,40 @@ pub fn parent(configured: Option<&Path>) -> Result<PathBuf, Error> {
     Ok(path.to_owned())
 }
 
-fn own() -> Result<PathBuf, Error> {
+/// The directory that the daemon captures below: `configured`, or else the machine's root.
+///
+/// # Errors
+/// There is none, or only a container's, or `configured` is none.
+pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
+    if configured.is_some() {
+        return parent(configured);
+    }
+    let mount = mount()?;
+    is_machines(&mount)?;
+    Ok(mount.point)
+}
+
+fn mount() -> Result<Mount, Error> {
     let mounts = mountinfo::own().map_err(failed("read", Path::new("/proc/self/mountinfo")))?;
-    let mount = mounts
-        .into_iter()
-        .find(|mount| mount.filesystem == "cgroup2" && mount.is_visible())
-        .ok_or(Error::NotMounted)?;
+    let mut mounts = mounts.into_iter();
+    mounts.find(|mount| mount.filesystem == "cgroup2" && mount.is_visible()).ok_or(Error::NotMounted)
+}
+
+fn own() -> Result<PathBuf, Error> {
+    let mount = mount()?;
     let list = Path::new("/proc/self/cgroup");
     let text = fs::read_to_string(list).map_err(failed("read", list))?;
     let cgroup = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(Error::NotMounted)?;
     let path = below(&mount, Path::new(cgroup)).filter(|path| path.is_dir());
     let path = path.ok_or_else(|| Error::OutOfSight { cgroup: cgroup.into(), mount: mount.point.clone() })?;
-    let status = fs::metadata(&mount.point).map_err(failed("inspect", &mount.point))?;
-    // The machine's root has inode 1 in every kernel since 5.6; a namespace's root is some inner directory.
-    if status.ino() != 1 {
-        return Err(Error::Container { path: mount.point });
-    }
+    is_machines(&mount)?;
     Ok(path)
+}
+
+/// The machine's root has inode 1 in every kernel since 5.6; a namespace's root is some inner directory.
+fn is_machines(mount: &Mount) -> Result<(), Error> {
+    let status = fs::metadata(&mount.point).map_err(failed("inspect", &mount.point))?;
+    if status.ino() == 1 { Ok(()) } else { Err(Error::Container { path: mount.point.clone() }) }
 }
 
 /// Where `cgroup` lies in `mount`. Both are relative to the cgroup namespace; `..` leads out of it to places that

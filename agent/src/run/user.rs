@@ -54,6 +54,34 @@ impl User {
         Ok(user.with_groups(groups))
     }
 
+    /// The user's id.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The name of the user with this id, if it has one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn name_of(uid: u32) -> Result<Option<String>, Error> {
+        let find = |text: &str| {
+            text.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                let name = fields.next()?;
+                (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+            })
+        };
+        if let Some(name) = find(&read("/etc/passwd")?) {
+            return Ok(Some(name));
+        }
+        Ok(find(&getent(&["passwd", "--", &uid.to_string()])?))
+    }
+
+    /// The groups it belongs to, its first one too.
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
     /// The home directory.
     pub fn home(&self) -> &Path {
         &self.home

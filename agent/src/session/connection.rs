@@ -2,6 +2,7 @@
 
 use super::{Recorder, limiter::Limiter};
 use crate::{
+    capture::own_sockets::OwnSockets,
     classify::Catalogue,
     config,
     decide::store::Handle,
@@ -26,8 +27,8 @@ pub enum Treatment {
 pub struct Connection {
     /// Whose it is.
     pub principal: Principal,
-    /// What governs it: each request by what is in force when it begins.
-    pub policy: Handle,
+    /// The policies that must all allow it: each request by what is in force when it begins.
+    pub policies: Handle,
     /// Where the workload meant to go.
     pub destination: SocketAddr,
     /// The tunnel that it asked for, where `destination` is a forward proxy.
@@ -60,7 +61,7 @@ impl Connection {
             via: self.via.clone(),
             host: self.host.clone(),
             offer: self.offer,
-            workload: Arc::clone(&self.principal.workload),
+            workload: Arc::clone(&self.principal.name),
         }
     }
 }
@@ -70,6 +71,8 @@ impl Connection {
 pub struct Services {
     /// The API's operations.
     pub catalogue: &'static Catalogue,
+    /// How connections are made that are nobody's but the agent's.
+    pub own_sockets: OwnSockets,
     /// The way to the upstream.
     pub forwarder: Forwarder,
     /// The way to the audit log.

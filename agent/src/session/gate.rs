@@ -2,9 +2,11 @@
 
 mod ending;
 mod proxied;
+mod quotas;
+mod untouched;
 
 use super::{
-    Connection, Services,
+    Connection, Recorder, Services,
     protected::ProtectedAddresses,
     proxies::ProxyAddresses,
     refusal,
@@ -16,10 +18,13 @@ use super::{
 use crate::{
     capture::Captured,
     config,
-    decide::{Effect, store::Handle},
+    decide::{
+        Effect,
+        store::{Handle, Store},
+    },
     forward::{Offer, Via},
     host::HostName,
-    identify::{Principal, Workload},
+    identify::{Principal, Whose, Workloads},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
     record::{self, Verdict},
@@ -27,20 +32,21 @@ use crate::{
     terminate::Terminator,
 };
 use ending::Ending;
+use quotas::Quotas;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Instant, SystemTime},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 /// As much of a plain HTTP request as is read before it is passed on.
 const MAX_PLAIN_HEAD: usize = 16 << 10;
 
 /// What every captured connection goes through.
 pub struct Gate {
-    workload: Workload,
-    policy: Handle,
+    workloads: Arc<Workloads>,
+    store: Arc<Store>,
     names: Names,
     rules: config::Capture,
     upstream: config::Upstream,
@@ -48,8 +54,7 @@ pub struct Gate {
     proxies: Arc<ProxyAddresses>,
     terminator: Terminator,
     services: Arc<Services>,
-    connections: Arc<Semaphore>,
-    handshakes: Semaphore,
+    quotas: Quotas,
 }
 
 /// A connection on its way through the gate.
@@ -80,10 +85,9 @@ struct Tunnel {
 }
 
 impl Gate {
-    /// A gate for one workload.
+    /// A gate for these workloads, whose policies the store has.
     pub fn new(
-        workload: Workload,
-        policy: Handle,
+        (workloads, store): (Arc<Workloads>, Arc<Store>),
         names: Names,
         config: &config::Config,
         (addresses, proxies): (Arc<ProtectedAddresses>, Arc<ProxyAddresses>),
@@ -91,8 +95,9 @@ impl Gate {
         services: Arc<Services>,
     ) -> Self {
         Self {
-            workload,
-            policy,
+            quotas: Quotas::new(&workloads, &config.limits),
+            workloads,
+            store,
             names,
             rules: config.capture.clone(),
             upstream: config.upstream.clone(),
@@ -100,22 +105,30 @@ impl Gate {
             proxies,
             terminator,
             services,
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
-            handshakes: Semaphore::new(config.limits.handshakes),
         }
+    }
+
+    /// The way to the audit log.
+    pub fn recorder(&self) -> &Recorder {
+        &self.services.recorder
     }
 
     /// Takes a connection through; returns when it has ended and is recorded.
     pub async fn pass(&self, captured: Captured) {
         let Captured { stream, destination, flow } = captured;
+        let principal = match self.workloads.identify(&flow) {
+            Whose::Workloads(principal) => principal,
+            Whose::Nobody(subject) => return self.untouched(&subject, stream, destination.0).await,
+            Whose::Unknown(subject) => return self.unidentified(subject, destination.0),
+        };
         let passage = Passage {
-            principal: self.workload.identify(&flow),
+            principal,
             destination: destination.0,
             netns_cookie: flow.netns_cookie,
             accepted_at: Instant::now(),
             accepted: SystemTime::now(),
         };
-        let Ok(_permit) = self.connections.try_acquire() else {
+        let Some(_permits) = self.quotas.connect(&passage.principal.workloads) else {
             return self.record(&passage, Ending::closed(Reason::TooManyConnections));
         };
         let (peeked, client) = peek::peek(stream, self.rules.peek_timeout).await;
@@ -167,12 +180,13 @@ impl Gate {
     ) -> Option<Ending> {
         // A burst of connections waits for its turn; only what waits too long is closed.
         let patience = self.services.limits.head_timeout;
-        let Ok(Ok(permit)) = timeout(patience, self.handshakes.acquire()).await else {
+        let waited = timeout(patience, self.quotas.handshake(&passage.principal.workloads)).await;
+        let Ok(Some(permits)) = waited else {
             return Some(Ending::closed(Reason::TooManyHandshakes));
         };
         let connection = Arc::new(Connection {
             principal: passage.principal.clone(),
-            policy: self.policy.clone(),
+            policies: Handle::new(Arc::clone(&self.store), Arc::clone(&passage.principal.workloads)),
             destination: passage.destination,
             via: tunnel.as_ref().map(|tunnel| Arc::clone(&tunnel.via)),
             host: host.clone(),
@@ -193,7 +207,7 @@ impl Gate {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
         }
         let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
-        drop(permit);
+        drop(permits);
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => return Some(Ending::closed(error.reason()).detail(chain(&error))),
@@ -278,7 +292,8 @@ impl Gate {
     }
 
     async fn dial(&self, passage: &Passage) -> Result<Rewind<TcpStream>, Ending> {
-        match timeout(self.upstream.connect_timeout, TcpStream::connect(passage.destination)).await {
+        let connecting = self.services.own_sockets.connect(passage.destination);
+        match timeout(self.upstream.connect_timeout, connecting).await {
             Ok(Ok(upstream)) => Ok(Rewind::new(upstream)),
             Ok(Err(error)) => Err(Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string())),
             Err(_) => Err(Ending::closed(Reason::UpstreamTimeout)),

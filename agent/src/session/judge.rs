@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     classify::{self, Classified, Filter, Needs, authority, body, form},
-    decide::{self, Caller, Decision, Effect, Policy, policy::Mode},
+    decide::{self, Caller, Decision, Effect, Policy, policy::Mode, store::Party},
     forward::{Outgoing, body::Fault, guard::Watch, headers},
     reason::Reason,
     record::Verdict,
@@ -21,7 +21,7 @@ use http::{header, request, uri::PathAndQuery};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use std::{error, time::SystemTime};
+use std::{collections::BTreeSet, error, time::SystemTime};
 use tokio::time::timeout;
 
 /// How a request that may go on does.
@@ -30,7 +30,7 @@ pub(super) struct Passage {
     pub(super) path_and_query: PathAndQuery,
     pub(super) body: Outgoing,
     /// What limits have counted of it.
-    pub(super) taken: Option<Taken>,
+    pub(super) taken: Vec<Taken>,
     /// The filters of the parts that the answer must not show.
     pub(super) withheld: Vec<&'static Filter>,
 }
@@ -77,27 +77,27 @@ enum Known<'a> {
 /// A request that is judged.
 pub(super) struct Judge<'a> {
     connection: &'a Connection,
-    policy: &'a Policy,
+    parties: &'a [Party],
     head: &'a request::Parts,
     outcome: &'a mut Outcome,
     /// What the guard under an HTTP/1 server saw.
     watch: Option<&'a Watch>,
     body: Held,
-    taken: Option<Taken>,
+    taken: Vec<Taken>,
     withheld: Vec<&'static Filter>,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(
         connection: &'a Connection,
-        policy: &'a Policy,
+        parties: &'a [Party],
         head: &'a request::Parts,
         body: Incoming,
         watch: Option<&'a Watch>,
         outcome: &'a mut Outcome,
     ) -> Self {
         let body = Held::Coming(body);
-        Self { connection, policy, head, outcome, watch, body, taken: None, withheld: Vec::new() }
+        Self { connection, parties, head, outcome, watch, body, taken: Vec::new(), withheld: Vec::new() }
     }
 
     /// Judges it. With a stop comes what was not read of the body.
@@ -142,26 +142,27 @@ impl<'a> Judge<'a> {
         self.outcome.classified(&classified);
         let path_and_query = target(&classified)?;
         let document = self.document(&classified).await?;
-        let decision = self.decide(&classified, document.as_ref());
-        let verdict = self.verdict(&classified, &decision)?;
-        self.withheld = self.withheld(&classified, &decision);
+        let decisions = self.decide(&classified, document.as_ref())?;
+        self.withheld = self.withheld(&classified, &decisions);
         // After the decision, whose refusal tells more.
         self.look_for_form().await?;
         // Last, since only what goes out counts.
-        let verdict = self.count(&classified, &decision, verdict)?;
+        let verdict = self.count(&classified, &decisions)?;
         Ok((verdict, path_and_query))
     }
 
     /// The body, where the decision depends on it.
-    async fn document(&mut self, classified: &Classified<'_>) -> Result<Option<Value>, Stop> {
+    async fn document(&mut self, classified: &Classified<'_, '_>) -> Result<Option<Value>, Stop> {
         let operation = classified.route.as_ref().map(|route| route.operation);
-        if !self.has_body() || !decide::depends_on_body(self.policy, operation) {
+        let parties = self.parties;
+        if !self.has_body() || !parties.iter().any(|party| decide::depends_on_body(&party.policy, operation))
+        {
             return Ok(None);
         }
-        let by_head = self.ask(classified, Known::Head, decide::decide_by_head);
-        if let Some(decision) = by_head {
-            self.outcome.decided(&decision);
-            self.verdict(classified, &decision)?;
+        for party in parties {
+            if let Some(decision) = self.ask(party, classified, Known::Head, decide::decide_by_head) {
+                self.rule(party, classified, &decision)?;
+            }
         }
         let stop = |error: body::Error| Stop::new(error.reason(), &error);
         let checked = body::check_head(&self.head.headers).map_err(stop);
@@ -169,7 +170,8 @@ impl<'a> Judge<'a> {
             Ok(()) => {
                 let limit = self.connection.services.limits.body_inspect;
                 let bytes = self.read(limit, Reason::BodyTooLarge).await?;
-                let names = self.policy.names_in_body(operation);
+                let names: Vec<&str> =
+                    parties.iter().flat_map(|party| party.policy.names_in_body(operation)).collect();
                 body::parse(&bytes, operation, &names).map_err(stop)
             }
             Err(stop) => Err(stop),
@@ -177,21 +179,38 @@ impl<'a> Judge<'a> {
         parsed.inspect_err(|stop| self.outcome.allowed(Effect::Deny, stop.reason))
     }
 
-    fn decide(&mut self, classified: &Classified<'_>, document: Option<&Value>) -> Decision {
-        let decision = self.ask(classified, Known::All(document), decide::decide);
-        self.outcome.decided(&decision);
-        decision
+    /// What every policy says, in the order of the parties, if none of them stops the request.
+    fn decide(
+        &mut self,
+        classified: &Classified<'_, '_>,
+        document: Option<&Value>,
+    ) -> Result<Vec<Decision>, Stop> {
+        let parties = self.parties;
+        let mut decisions = Vec::with_capacity(parties.len());
+        for party in parties {
+            let decision = self.ask(party, classified, Known::All(document), decide::decide);
+            self.rule(party, classified, &decision)?;
+            decisions.push(decision);
+        }
+        self.outcome.agreed(&decisions);
+        // A denial that is only recorded tells more than the others' leave.
+        let mut ruled = parties.iter().zip(&decisions);
+        if let Some((party, denial)) = ruled.find(|(_, decision)| decision.effect == Effect::Deny) {
+            self.outcome.decided(denial);
+            self.outcome.ruled_by(&party.policy.name);
+        }
+        Ok(decisions)
     }
 
     /// Puts the request to the engine.
     fn ask<D>(
         &mut self,
-        classified: &Classified<'_>,
+        party: &Party,
+        classified: &Classified<'_, '_>,
         known: Known<'_>,
         engine: fn(&Policy, &decide::Request<'_>) -> D,
     ) -> D {
-        let principal = &self.connection.principal;
-        let query = classified.query.as_deref();
+        let query = classified.query;
         let (body, whole) = match known {
             Known::Head => (None, false),
             Known::All(body) => (body, true),
@@ -208,7 +227,7 @@ impl<'a> Judge<'a> {
         };
         let operation = route.map(|route| route.operation);
         self.outcome.names(&needs.resources);
-        let subject = &principal.subject;
+        let subject = &self.connection.principal.subject;
         let request = decide::Request {
             method: &self.head.method,
             path: classified.path.as_str(),
@@ -219,7 +238,7 @@ impl<'a> Judge<'a> {
             needs,
             body,
             caller: Caller {
-                workload: &principal.workload,
+                workload: &party.workload,
                 pid: subject.pid,
                 uid: subject.uid,
                 executable: subject.executable.as_deref(),
@@ -228,41 +247,48 @@ impl<'a> Judge<'a> {
             },
             now: SystemTime::now(),
         };
-        engine(self.policy, &request)
+        engine(&party.policy, &request)
     }
 
-    fn verdict(&self, classified: &Classified<'_>, decision: &Decision) -> Result<Verdict, Stop> {
-        match (decision.effect, decision.dry_run) {
-            (Effect::Allow, _) => Ok(Verdict::Forwarded),
-            (Effect::Deny, true) => Ok(Verdict::WouldRefuse),
-            (Effect::Deny, false) => {
-                let policy = self.policy;
-                let denied = Denied {
-                    workload: &self.connection.principal.workload,
-                    policy: &policy.name,
-                    contact: policy.contact.as_deref(),
-                    decision,
-                    method: &self.head.method,
-                    path: classified.path.as_str(),
-                    operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
-                };
-                let message = denied.message();
-                Err(Stop { reason: decision.reason, message, is_error: false, arrived: false, retry: None })
-            }
+    /// Stops the request where the decision is a refusal.
+    fn rule(
+        &mut self,
+        party: &Party,
+        classified: &Classified<'_, '_>,
+        decision: &Decision,
+    ) -> Result<(), Stop> {
+        self.outcome.decided(decision);
+        if decision.effect == Effect::Allow || decision.dry_run {
+            return Ok(());
         }
+        let policy = &party.policy;
+        self.outcome.ruled_by(&policy.name);
+        let instead = decision.instead(policy);
+        let denied = Denied {
+            workload: &party.workload,
+            policy: &policy.name,
+            contact: policy.contact.as_deref(),
+            decision,
+            instead: instead.as_deref(),
+            method: &self.head.method,
+            path: classified.path.as_str(),
+            operation: classified.route.as_ref().map(|route| route.operation.name.as_str()),
+        };
+        let message = denied.message();
+        Err(Stop { reason: decision.reason, message, is_error: false, arrived: false, retry: None })
     }
 
     /// The filters of the parts that the answer must not show.
     ///
     /// A policy in dry-run changes nothing for the client, and so not its answers either. A single rule's
     /// dry-run is about that rule's denials: what the policy as a whole does not show stays hidden.
-    fn withheld(&self, classified: &Classified<'static>, decision: &Decision) -> Vec<&'static Filter> {
-        match (self.policy.mode, &classified.route) {
-            (Mode::Enforce, Some(route)) => {
-                decision.withheld.iter().filter_map(|index| route.operation.filters.get(*index)).collect()
-            }
-            (Mode::DryRun, _) | (_, None) => Vec::new(),
-        }
+    fn withheld(&self, classified: &Classified<'static, '_>, decisions: &[Decision]) -> Vec<&'static Filter> {
+        let Some(route) = &classified.route else { return Vec::new() };
+        let enforced =
+            self.parties.iter().zip(decisions).filter(|(party, _)| party.policy.mode == Mode::Enforce);
+        let indexes: BTreeSet<usize> =
+            enforced.flat_map(|(_, decision)| decision.withheld.iter().copied()).collect();
+        indexes.into_iter().filter_map(|index| route.operation.filters.get(index)).collect()
     }
 
     /// The name was checked; beyond that only what the proxy cannot carry is refused.
@@ -357,8 +383,8 @@ fn too_large_stop(reason: Reason, limit: usize) -> Stop {
 }
 
 /// What is asked of the upstream: the path and query that were judged.
-fn target(classified: &Classified<'_>) -> Result<PathAndQuery, Stop> {
-    let target = match &classified.query {
+fn target(classified: &Classified<'_, '_>) -> Result<PathAndQuery, Stop> {
+    let target = match classified.query {
         Some(query) => format!("{}?{query}", classified.path.as_str()),
         None => classified.path.as_str().to_owned(),
     };

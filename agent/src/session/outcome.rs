@@ -14,7 +14,7 @@ use crate::{
     reason::Reason,
     record::{
         self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
-        fingerprint::RandomUnavailable,
+        fingerprint::RandomUnavailable, unfinished::Begun,
     },
 };
 use http::{HeaderValue, StatusCode, Version, header, request};
@@ -33,6 +33,8 @@ pub(super) struct Outcome {
     /// What is to be said if nothing more happens; none when the request is complete.
     pending: Option<Reason>,
     written: bool,
+    /// Given back after the record is written, since fields drop after this value has.
+    begun: Option<Begun>,
 }
 
 impl Outcome {
@@ -73,7 +75,7 @@ impl Outcome {
         let protocol = protocol(Version::HTTP_11);
         let facts =
             RequestFacts { method, path, query, protocol, token_type: "none", ..RequestFacts::default() };
-        Self::new(connection, &connection.policy.current(), facts)
+        Self::new(connection, &connection.policies.current(), facts)
     }
 
     fn new(
@@ -111,6 +113,7 @@ impl Outcome {
             progress: None,
             pending: Some(Reason::ClientGone),
             written: false,
+            begun: None,
         })
     }
 
@@ -129,13 +132,18 @@ impl Outcome {
         self.record.request.as_ref()?.token_fingerprint.as_deref()
     }
 
+    /// It goes out as a read, whose record comes only behind it.
+    pub(super) fn begin_read(&mut self) {
+        self.begun = self.connection.services.recorder.begin_read();
+    }
+
     /// What was decided; a denial until then.
     pub(super) fn effect(&self) -> Effect {
         self.record.decision
     }
 
     /// What the catalogue says of the request.
-    pub(super) fn classified(&mut self, classified: &Classified<'_>) {
+    pub(super) fn classified(&mut self, classified: &Classified<'_, '_>) {
         if let Some(request) = &mut self.record.request {
             request.path = classified.path.as_str().to_owned();
             request.operation = classified.route.as_ref().map(|route| route.operation.name.clone());
@@ -144,8 +152,8 @@ impl Outcome {
 
     /// Which resources it names. Of a body's content nothing goes into a record but ids; a kind that it also
     /// names in words is left out, so that what is recorded of a kind is all of it.
-    pub(super) fn names(&mut self, named: &[Named<'_>]) {
-        let in_words = |named: &&Named<'_>| match named.place {
+    pub(super) fn names(&mut self, named: &[Named<'_, '_>]) {
+        let in_words = |named: &&Named<'_, '_>| match named.place {
             // What is to be a new thing's name is a word, also where it looks like an id.
             Where::At(place @ Place::Body(_)) => place.is_name() || !is_id(&named.value),
             Where::At(Place::Query(_)) | Where::Path(_) => false,
@@ -157,14 +165,29 @@ impl Outcome {
         }
     }
 
-    /// What the policy says of it.
+    /// That one of several policies alone is why it stops.
+    pub(super) fn ruled_by(&mut self, policy: &str) {
+        policy.clone_into(&mut self.record.subject.policy);
+    }
+
+    /// What the policies say of it, that do not stop it.
+    pub(super) fn agreed(&mut self, decisions: &[Decision]) {
+        let Some(first) = decisions.first() else { return };
+        self.decided(first);
+        if decisions.len() > 1 {
+            let rules: Vec<String> = decisions.iter().map(|decision| decision.rule.to_string()).collect();
+            self.record.rule = Some(rules.join("+"));
+        }
+    }
+
+    /// What a policy says of it.
     pub(super) fn decided(&mut self, decision: &Decision) {
         let words = |scopes: &[crate::classify::Scope]| scopes.iter().map(ToString::to_string).collect();
         if let Some(request) = &mut self.record.request {
             request.required = words(&decision.required);
             request.missing = words(&decision.missing);
         }
-        self.record.rule = Some(decision.rule.clone());
+        self.record.rule = Some(decision.rule.to_string());
         self.allowed(decision.effect, decision.reason);
     }
 

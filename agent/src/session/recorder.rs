@@ -6,11 +6,13 @@ use crate::{
         AuditRecord,
         fingerprint::{Fingerprinter, TokenFacts},
         sink::{Error, Sink},
+        unfinished::{Begun, Unfinished},
     },
 };
 use http::HeaderValue;
 use std::{
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -26,6 +28,7 @@ pub struct Recorder {
     sync: bool,
     /// Whether the last record could not be written.
     broken: AtomicBool,
+    unfinished: Arc<Unfinished>,
 }
 
 /// A record that had to be in the log is not.
@@ -51,7 +54,23 @@ impl Recorder {
             on_failure: audit.on_failure,
             sync: audit.sync,
             broken: AtomicBool::new(false),
+            unfinished: Arc::default(),
         }
+    }
+
+    /// Keeps in the file at `path` how many reads have no record yet; answers what an earlier agent left there.
+    ///
+    /// # Errors
+    /// As [`Unfinished::keep_in`].
+    pub fn keep_unfinished_in(&self, path: &Path) -> io::Result<u64> {
+        self.unfinished.keep_in(path)
+    }
+
+    /// Counts a read that goes out before its record is written. It goes out uncounted where that fails, since what
+    /// a kill loses of it is all that is at stake.
+    pub fn begin_read(&self) -> Option<Begun> {
+        let begun = self.unfinished.begin();
+        begun.inspect_err(|error| tracing::error!(%error, "cannot count a read that has no record yet")).ok()
     }
 
     /// What a record may say of an `Authorization` value.

@@ -30,6 +30,8 @@ pub struct Denied<'a> {
     pub contact: Option<&'a str>,
     /// What the engine answered.
     pub decision: &'a Decision,
+    /// What the policy would allow in its place.
+    pub instead: Option<&'a str>,
     /// The request's method.
     pub method: &'a Method,
     /// Its path.
@@ -41,14 +43,14 @@ pub struct Denied<'a> {
 impl Denied<'_> {
     /// The sentence for the client.
     pub fn message(&self) -> String {
-        let Self { workload, policy, contact, decision, method, path, operation } = *self;
+        let Self { workload, policy, contact, decision, instead, method, path, operation } = *self;
         let mut message = call(workload, method, path, operation);
         // Writing to a string cannot fail.
         let _ = write!(message, ": {}", self.cause());
         if let Some(note) = &decision.note {
             let _ = write!(message, " ({note})");
         }
-        if let Some(instead) = &decision.instead {
+        if let Some(instead) = instead {
             let _ = write!(message, "; {instead}");
         }
         let _ = write!(message, "; policy \"{policy}\", rule {}", decision.rule);
@@ -174,7 +176,9 @@ fn status(reason: Reason) -> (StatusCode, &'static str) {
         | Reason::NotThroughProxy
         | Reason::ListenerPort
         | Reason::NoFlow
+        | Reason::Unidentified
         | Reason::RefusalFlood
+        | Reason::RecordsLost
         | Reason::OtherHost
         | Reason::PassthroughHost
         | Reason::NotTls

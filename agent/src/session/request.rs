@@ -63,7 +63,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     // The server's own marks (a pending upgrade) mean nothing to the upstream's connection.
     head.extensions.clear();
     // Whatever is loaded meanwhile, the request ends under what it began with.
-    let governing = context.connection.policy.current();
+    let governing = context.connection.policies.current();
     let mut outcome = match Outcome::of_request(&context.connection, &governing, &head) {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -72,12 +72,12 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
         }
     };
     let watch = context.watch.as_deref();
-    let judge = Judge::new(&context.connection, &governing.policy, &head, body, watch, &mut outcome);
+    let judge = Judge::new(&context.connection, &governing.parties, &head, body, watch, &mut outcome);
     let passage = match judge.judge().await {
         Ok(passage) => passage,
         Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
     };
-    match record_intent(&context.connection, &head.method, &outcome).await {
+    match record_intent(&context.connection, &head.method, &mut outcome).await {
         Ok(()) => forward(&context, passage, head, outcome, active).await,
         Err(stop) => {
             give_back(&context.connection, passage.taken);
@@ -87,17 +87,17 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
 }
 
 /// What never left counts for no limit.
-fn give_back(connection: &Connection, taken: Option<Taken>) {
-    if let Some(taken) = taken {
+fn give_back(connection: &Connection, taken: Vec<Taken>) {
+    for taken in taken {
         connection.services.limiter.give_back(taken);
     }
 }
 
-/// A write is in the log before its first byte goes out.
-async fn record_intent(connection: &Connection, method: &Method, outcome: &Outcome) -> Result<(), Stop> {
+/// A write is in the log before its first byte goes out; a read is counted.
+async fn record_intent(connection: &Connection, method: &Method, outcome: &mut Outcome) -> Result<(), Stop> {
     let recorder = &connection.services.recorder;
     let recorded = if *method == Method::GET || *method == Method::HEAD {
-        recorder.check()
+        recorder.check().inspect(|()| outcome.begin_read())
     } else {
         recorder.intent(&outcome.intent()).await
     };

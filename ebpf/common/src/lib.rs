@@ -15,7 +15,8 @@ pub const LAYOUT: u32 = 1;
 pub mod maps {
     /// `u64` cgroup id → [`super::SUBJECT`], [`super::PARENT`] and [`super::KNOWN`]: what counts in and below it.
     pub const CGROUPS: &str = "CGROUPS";
-    /// `u32` user id → 1: the users whose processes are subjects.
+    /// Prefix of a user id, in network order → 1: the users whose processes are subjects. Ranges of thousands of
+    /// subordinate ids are few prefixes.
     pub const SUBJECT_UIDS: &str = "SUBJECT_UIDS";
     /// `u64` cookie of a socket → 1: the agent's own, which are never judged.
     pub const EXEMPT: &str = "EXEMPT";

@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     let tree: Tree = serde_json::from_slice(bytes).expect("what is accepted is JSON");
     assert!(matches!(tree, Tree::Object(_)) && !tree.has_twins() && tree.depth() <= body::MAX_DEPTH);
 
-    let parameters = operation.parameters.iter().map(|parameter| (parameter.name.as_str(), "1".to_owned()));
+    let parameters = operation.parameters.iter().map(|parameter| (parameter.name.as_str(), "1".into()));
     let route = Route { operation, parameters: parameters.collect() };
     let Ok(needs) = Needs::of(&route, None, Some(&document)) else { return };
     let sets = operation.alternatives();

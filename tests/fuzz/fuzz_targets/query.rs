@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Whether the scopes and the resource of a parameter are in the answer.
-fn demands(operation: &Operation, needs: &Needs<'_>, name: &str, value: &str) {
+fn demands(operation: &Operation, needs: &Needs<'_, '_>, name: &str, value: &str) {
     let is_here = |place: &Place| matches!(place, Place::Query(own) if **own == *name);
     let sets = operation.alternatives();
     for condition in operation.conditions.iter().filter(|condition| is_here(&condition.place)) {

@@ -1,6 +1,6 @@
 //! A named resource: its kind, where that depends on the request, and its value.
 
-use super::{Named, Naming, Target, Where};
+use super::{Named, Naming, Place, Pointer, Target, Where};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -46,23 +46,23 @@ pub fn kind_of_word(word: &str) -> Option<&str> {
 }
 
 /// The resource that a value names at a target; `word` stands in the field beside it.
-pub(super) fn named<'a>(
+pub(super) fn named<'a, 'r>(
     target: &'a Target,
-    value: &str,
+    value: Cow<'r, str>,
     word: Option<&str>,
-) -> Result<Named<'a>, NoResource> {
+) -> Result<Named<'a, 'r>, NoResource> {
     let place = Where::At(&target.place);
-    let of_word = |word: &str, value: &str| {
+    let of_word = |word: &str, value: Cow<'r, str>| {
         let kind = kind_of_word(word).ok_or(NoResource::Other)?;
-        Ok(Named { kind: Cow::Owned(kind.to_owned()), value: value.to_owned(), place: place.clone() })
+        Ok(Named { kind: Cow::Owned(kind.to_owned()), value, place: place.clone() })
     };
     match &target.naming {
-        Naming::Kind(kind) => Ok(Named { kind: Cow::Borrowed(kind), value: value.to_owned(), place }),
+        Naming::Kind(kind) => Ok(Named { kind: Cow::Borrowed(kind), value, place }),
         Naming::Urn => {
             let parts = value.strip_prefix("do:").and_then(|rest| rest.split_once(':'));
             let (word, id) =
                 parts.filter(|(word, id)| is_word(word) && !id.is_empty()).ok_or(NoResource::NoUrn)?;
-            of_word(word, id)
+            of_word(word, Cow::Owned(id.to_owned()))
         }
         Naming::Beside(_) => of_word(word.filter(|word| is_word(word)).ok_or(NoResource::NoKind)?, value),
     }
@@ -72,6 +72,32 @@ pub(super) fn named<'a>(
 fn is_word(word: &str) -> bool {
     !word.is_empty()
         && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Does something with the values at a target in the body, and the word beside each that tells its kind.
+pub(super) fn visit<'v>(
+    target: &Target,
+    body: &'v Value,
+    visit: &mut impl FnMut(Cow<'v, str>, Option<&'v str>),
+) {
+    let Place::Body(pointer) = &target.place else { return };
+    let beside = match &target.naming {
+        Naming::Beside(sibling) => pointer.split_last().map(|(holder, field)| (sibling, holder, field)),
+        Naming::Kind(_) | Naming::Urn => None,
+    };
+    let Some((sibling, holder, field)) = beside else {
+        Pointer::visit(pointer.steps(), body, &mut |value| {
+            if let Some(value) = text(value) {
+                visit(value, None);
+            }
+        });
+        return;
+    };
+    Pointer::visit(holder, body, &mut |holder| {
+        if let Some(value) = holder.get(field).and_then(text) {
+            visit(value, holder.get(&**sibling).and_then(Value::as_str));
+        }
+    });
 }
 
 /// A value as the identifier of a resource: none for what says nothing or is no identifier.

@@ -9,17 +9,21 @@ fn operation(name: &str) -> &'static Operation {
     Catalogue::embedded().operation(name).unwrap()
 }
 
-fn route<'a>(operation: &'a Operation) -> Route<'a> {
-    let parameters = operation.parameters.iter().map(|parameter| (parameter.name.as_str(), "1".to_owned()));
+fn route<'a>(operation: &'a Operation) -> Route<'a, 'static> {
+    let parameters = operation.parameters.iter().map(|parameter| (parameter.name.as_str(), "1".into()));
     Route { operation, parameters: parameters.collect() }
 }
 
 /// What a request needs whose body goes the whole way.
-fn needs<'a>(operation: &'a Operation, query: &str, body: &Value) -> Result<Needs<'a>, UnknownVariant> {
+fn needs<'a>(
+    operation: &'a Operation,
+    query: &str,
+    body: &Value,
+) -> Result<Needs<'a, 'static>, UnknownVariant> {
     let bytes = serde_json::to_vec(body).unwrap();
     let body = body::parse(&bytes, Some(operation), &[])
         .unwrap_or_else(|error| panic!("{}: {error}", operation.name));
-    Needs::of(&route(operation), Some(query), body.as_ref())
+    Needs::of(&route(operation), Some(query), body.as_ref()).map(Needs::into_owned)
 }
 
 /// Puts a value at a place of a document, once in each list on the way.
@@ -90,7 +94,7 @@ impl Example {
         if is_list { json!(["x"]) } else { json!("x") }
     }
 
-    fn needs(&self) -> Needs<'static> {
+    fn needs(&self) -> Needs<'static, 'static> {
         needs(self.operation, &self.query, &self.body).unwrap_or_else(|error| panic!("{error}"))
     }
 }
@@ -113,7 +117,7 @@ fn whole(known: &str, by_prefix: bool) -> String {
     format!("{known}{}", if by_prefix { "1" } else { "" })
 }
 
-fn holds(needs: &Needs<'_>, operation: &Operation, scope: &Scope) -> bool {
+fn holds(needs: &Needs<'_, '_>, operation: &Operation, scope: &Scope) -> bool {
     let sets = operation.alternatives();
     needs.extras.iter().any(|extra| extra.scope == scope)
         || (!sets.is_empty() && sets.iter().all(|set| set.contains(scope)))
@@ -178,7 +182,7 @@ fn an_action_that_the_catalogue_does_not_know_is_refused() {
             let outcome = |value: Value| {
                 let mut example = Example::of(operation);
                 example.put(&variants.place, value);
-                Needs::of(&route(operation), None, Some(&example.body))
+                Needs::of(&route(operation), None, Some(&example.body)).map(Needs::into_owned)
             };
             let known = whole(&variants.known[0], variants.by_prefix);
             assert!(outcome(known.clone().into()).is_ok(), "{}", operation.name);
@@ -306,7 +310,7 @@ fn a_body_of_another_shape_never_needs_less() {
     }
 }
 
-fn named(needs: &Needs<'_>) -> Vec<String> {
+fn named(needs: &Needs<'_, '_>) -> Vec<String> {
     needs.resources.iter().map(|named| format!("{} {}", named.kind, named.value)).collect()
 }
 

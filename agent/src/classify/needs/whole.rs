@@ -23,12 +23,12 @@ pub struct Whole {
 
 impl Whole {
     /// All things of the kind, where an element of the body means them.
-    pub(super) fn named(&self, body: &Value) -> Option<Named<'_>> {
+    pub(super) fn named(&self, body: &Value) -> Option<Named<'_, 'static>> {
         let Place::Body(pointer) = &self.place else { return None };
         let (list, name) = pointer.parent()?;
         let is_whole = list.select(body).into_iter().any(|element| self.is_all(element, name));
         let kind = Cow::Borrowed(&*self.kind);
-        is_whole.then(|| Named { kind, value: ALL.to_owned(), place: Where::At(&self.place) })
+        is_whole.then_some(Named { kind, value: Cow::Borrowed(ALL), place: Where::At(&self.place) })
     }
 
     fn is_all(&self, element: &Value, name: &str) -> bool {

@@ -78,7 +78,7 @@ fn other_spellings_are_refused(path: &str, expected: &Error) {
 #[test]
 fn segments_are_decoded_to_values() {
     let path = CanonicalPath::parse("/v2/keys/3b%3a16/team%2Frepo").unwrap();
-    let values: Vec<String> = path.segments().map(decode).collect();
+    let values: Vec<Cow<'_, str>> = path.segments().map(decode).collect();
     assert_eq!(values, ["v2", "keys", "3b:16", "team/repo"]);
     assert_eq!(CanonicalPath::parse("/").unwrap().segments().count(), 0);
     assert_eq!(path.with_slashes_decoded().unwrap().as_str(), "/v2/keys/3b%3a16/team/repo");

@@ -1,5 +1,6 @@
 use super::{super::Catalogue, *};
 use crate::reason::Reason;
+use proptest::prelude::*;
 use test_case::test_case;
 
 fn outcome(name: &str, query: &str) -> Result<(), Error> {
@@ -14,9 +15,9 @@ fn outcome(name: &str, query: &str) -> Result<(), Error> {
 #[test_case("%61=%E2%82%AC", &[("a", "€")]; "escapes")]
 #[test_case("a=%FF", &[("a", "%FF")]; "no utf-8 stays as it is")]
 fn a_query_is_taken_apart(query: &str, expected: &[(&str, &str)]) {
-    let found: Vec<(String, String)> = pairs(query).map(|pair| (pair.name(), pair.value())).collect();
-    let found: Vec<(&str, &str)> =
-        found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+        pairs(query).map(|pair| (pair.name(), pair.value())).collect();
+    let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(found, expected);
 }
 
@@ -85,4 +86,36 @@ fn the_lists_are_the_six_of_the_spec() {
         lists,
         ["candidate_types", "deployment_types", "event_types", "job_names", "statuses", "usecases"]
     );
+}
+
+proptest! {
+    #[test]
+    fn a_query_that_passes_at_once_passes_a_close_look(
+        operation in prop::option::of(prop::sample::select(Catalogue::embedded().operations())),
+        pairs in prop::collection::vec((word(), "=?", "[a-z0-9.;%+&=_-]{0,3}"), 0..5),
+    ) {
+        let pairs: Vec<String> = pairs.into_iter().map(|(name, sign, value)| format!("{name}{sign}{value}")).collect();
+        let query = pairs.join("&");
+        if is_ordinary(&query, operation.as_ref()) {
+            prop_assert_eq!(check_closely(&query, operation.as_ref()), Ok(()));
+        }
+    }
+}
+
+/// Names of parameters and fields that count, in one spelling or another, and others.
+fn word() -> impl Strategy<Value = String> {
+    let operations = Catalogue::embedded().operations().iter();
+    let mut names: Vec<String> = operations
+        .flat_map(|operation| operation.query_names().chain(operation.body_names()))
+        .map(str::to_owned)
+        .collect();
+    names.extend(["_method", "page", "per_page", "method", ""].map(str::to_owned));
+    names.sort();
+    names.dedup();
+    (prop::sample::select(names), 0..5_u8).prop_map(|(name, how)| match how {
+        0 => name.replace('_', ""),
+        1 => format!("_{name}"),
+        2 => name.to_uppercase(),
+        _ => name,
+    })
 }

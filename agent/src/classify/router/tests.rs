@@ -6,13 +6,13 @@ use test_case::test_case;
 
 const UUID: &str = "4de7ac8b-495b-4884-9a69-1050c6793cd6";
 
-fn path(text: &str) -> CanonicalPath {
+fn path(text: &str) -> CanonicalPath<'_> {
     CanonicalPath::parse(text).unwrap()
 }
 
 fn routed(method: &str, target: &str) -> Option<&'static str> {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    Catalogue::embedded().route(None, &method, &path(target)).map(|route| route.operation.name.as_str())
+    Catalogue::embedded().route(None, &method, path(target)).map(|route| route.operation.name.as_str())
 }
 
 fn sample(form: Form) -> &'static str {
@@ -84,10 +84,11 @@ fn every_operation_is_reached_by_its_own_template() {
             assert_eq!(operation.name, "inference_upload_batch_file");
             continue;
         }
-        let request = path(&sample_path(operation));
-        let route = catalogue.route(operation.host.as_deref(), &operation.method, &request).unwrap();
+        let sample_path = sample_path(operation);
+        let request = path(&sample_path);
+        let route = catalogue.route(operation.host.as_deref(), &operation.method, request).unwrap();
         assert_eq!(route.operation, operation);
-        let values: Vec<(&str, String)> = operation
+        let values: Vec<(&str, Cow<'_, str>)> = operation
             .parameters
             .iter()
             .map(|parameter| (parameter.name.as_str(), decode(sample(parameter.form))))
@@ -114,8 +115,9 @@ fn where_templates_overlap_the_earliest_literal_with_the_method_wins() {
     let catalogue = Catalogue::embedded();
     for &(winner, loser) in overlapping() {
         let host = winner.host.as_deref();
-        let request = path(&shared_path(winner, loser));
-        let name = |method| catalogue.route(host, method, &request).unwrap().operation.name.as_str();
+        let shared_path = shared_path(winner, loser);
+        let request = path(&shared_path);
+        let name = |method| catalogue.route(host, method, request).unwrap().operation.name.as_str();
         assert_eq!(name(&winner.method), winner.name, "{} against {}", winner.method, loser.path);
         let lacks =
             |operation: &&Operation| operation.path == winner.path && operation.method == loser.method;
@@ -185,16 +187,16 @@ fn other_hosts_have_their_own_operations() {
     assert_eq!(hosted.len(), 15);
     for operation in hosted {
         if let Ok(request) = CanonicalPath::parse(&sample_path(operation)) {
-            assert_eq!(catalogue.route(None, &operation.method, &request), None, "{}", operation.name);
+            assert_eq!(catalogue.route(None, &operation.method, request), None, "{}", operation.name);
         }
     }
     let droplets = path("/v2/droplets");
-    assert_eq!(catalogue.route(Some("inference.do-ai.run"), &Method::GET, &droplets), None);
-    assert_eq!(catalogue.route(Some("api.digitalocean.com"), &Method::GET, &droplets), None);
+    assert_eq!(catalogue.route(Some("inference.do-ai.run"), &Method::GET, droplets), None);
+    assert_eq!(catalogue.route(Some("api.digitalocean.com"), &Method::GET, droplets), None);
 }
 
 /// The slow way to say what the router should find.
-fn by_scanning(method: &Method, request: &CanonicalPath) -> Option<&'static Operation> {
+fn by_scanning(method: &Method, request: CanonicalPath<'_>) -> Option<&'static Operation> {
     let segments: Vec<&str> = request.segments().collect();
     let fits = |operation: &&Operation| {
         let parts = parts(&operation.path);
@@ -221,8 +223,8 @@ proptest! {
         });
         let text = format!("/{}", segments.collect::<Vec<_>>().join("/"));
         if let Ok(request) = CanonicalPath::parse(&text) {
-            let found = Catalogue::embedded().route(None, &method, &request).map(|route| route.operation);
-            prop_assert_eq!(found, by_scanning(&method, &request));
+            let found = Catalogue::embedded().route(None, &method, request).map(|route| route.operation);
+            prop_assert_eq!(found, by_scanning(&method, request));
         }
     }
 }

@@ -12,11 +12,11 @@ fn resources(entries: &[(&str, &[&str])]) -> Resources {
     resources
 }
 
-fn named<'a>(kind: &'a str, value: &str) -> Named<'a> {
-    Named { kind: kind.into(), value: value.to_owned(), place: Where::Path("id") }
+fn named<'a>(kind: &'a str, value: &'a str) -> Named<'a, 'a> {
+    Named { kind: kind.into(), value: value.into(), place: Where::Path("id") }
 }
 
-fn all<'a>(values: &[(&'a str, &str)]) -> Vec<Named<'a>> {
+fn all<'a>(values: &[(&'a str, &'a str)]) -> Vec<Named<'a, 'a>> {
     values.iter().map(|(kind, value)| named(kind, value)).collect()
 }
 
@@ -86,7 +86,7 @@ fn a_denied_id_leaves_new_things_alone() {
 fn a_new_things_name_is_no_id() {
     let rule = resources(&[("droplet", &["17", "ci-*"])]);
     let place = Place::Body(Pointer::parse("/names/*").unwrap());
-    let to_be = |name: &str| [Named { place: Where::At(&place), ..named("droplet", name) }].to_vec();
+    let to_be = |name| [Named { place: Where::At(&place), ..named("droplet", name) }].to_vec();
     assert!(!rule.cover(&to_be("17")));
     assert!(rule.cover(&to_be("ci-17")));
 }

@@ -28,7 +28,7 @@ fn rule(words: &[&str]) -> Rule {
 
 fn near(rules: &RuleList, words: &[&str]) -> Vec<usize> {
     let scopes: Vec<Scope> = words.iter().map(|word| scope(word)).collect();
-    rules.near(scopes.iter())
+    rules.near(scopes.iter()).into()
 }
 
 #[test_case(&["a:read"], &[0, 2, 3, 4]; "by its word, its resource, an alias and no word")]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::decide::grant::Grant;
+use crate::identify::Workload;
 use std::path::Path;
 use test_case::test_case;
 
@@ -49,22 +50,29 @@ fn a_replacement_names_what_it_changes() {
     assert_eq!((again.before == again.after, again.policies.len()), (true, 0));
 }
 
+fn workloads(list: &[(&str, &str)]) -> Arc<[Workload]> {
+    list.iter().map(|(name, policy)| Workload { name: (*name).into(), policy: (*policy).into() }).collect()
+}
+
 #[test]
 fn a_request_keeps_what_was_in_force_when_it_began() {
     let store = Arc::new(Store::new(set(&[("a.toml", READ)]).unwrap()));
-    let handle = Handle::new(Arc::clone(&store), "a".into());
+    let handle = Handle::new(Arc::clone(&store), workloads(&[("w", "a")]));
     let begun = handle.current();
     let change = store.replace(set(&[("a.toml", WRITE)]).unwrap()).unwrap();
-    assert_eq!((allowed(&begun.policy), &begun.digest), (1, &change.before));
+    assert_eq!((allowed(&begun.parties[0].policy), &begun.digest), (1, &change.before));
     let next = handle.current();
-    assert_eq!((allowed(&next.policy), &next.digest), (2, &change.after));
+    assert_eq!((allowed(&next.parties[0].policy), &next.digest), (2, &change.after));
 }
 
 #[test]
 fn a_policy_that_is_in_no_set_denies() {
     let store = Arc::new(Store::new(set(&[("a.toml", WRITE)]).unwrap()));
-    let policy = Handle::new(store, "b".into()).current().policy;
-    assert_eq!(*policy, Policy { name: "b".to_owned(), ..Policy::default() });
+    let parties = Handle::new(Arc::clone(&store), workloads(&[("w", "b"), ("v", "a")])).current().parties;
+    assert_eq!(*parties[0].policy, Policy { name: "b".to_owned(), ..Policy::default() });
+    assert_eq!((&*parties[1].workload, parties[1].policy.name.as_str()), ("v", "a"));
+    let nobody = Handle::new(store, workloads(&[])).current().parties;
+    assert_eq!((nobody.len(), allowed(&nobody[0].policy)), (1, 0));
 }
 
 #[test_case(&[("a.toml", "1"), ("b.toml", "2")], &[("b.toml", "2"), ("a.toml", "1")], true; "the order of files")]

@@ -78,7 +78,7 @@ impl Asked {
     fn answer(&self, when: &When) -> String {
         let named = self.resources.iter().map(|(kind, value)| Named {
             kind: (*kind).into(),
-            value: (*value).to_owned(),
+            value: (*value).into(),
             place: Where::Path("id"),
         });
         let request = Request {

@@ -49,18 +49,17 @@ impl Ending {
 impl Gate {
     /// Records what the kernel side refused, `count` times.
     pub fn refused(&self, refused: &Refused, count: u64) {
-        let passage = Passage {
-            principal: self.workload.identify(&refused.flow),
-            destination: refused.destination.0,
-            netns_cookie: refused.flow.netns_cookie,
-            accepted_at: Instant::now(),
-            accepted: SystemTime::now(),
-        };
+        let subject = Subject::from(self.workloads.identify(&refused.flow));
+        let destination = Destination::new(refused.destination.0);
         let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(refused.reason) };
         let protocol = refused.protocol;
         let names_protocol = refused.reason == Reason::ProtocolRefused;
         let ending = if names_protocol { ending.detail(format!("IP protocol {protocol}")) } else { ending };
-        self.record(&passage, ending);
+        let mut record = self.line(SystemTime::now(), Instant::now(), ending);
+        if let Some(record) = &mut record {
+            (record.destination, record.subject) = (destination, subject);
+        }
+        self.write(record);
     }
 
     /// Records `count` connections that reached the listener without a flow, the first of them from `peer`.
@@ -73,11 +72,22 @@ impl Gate {
     pub fn unnamed(&self, count: u64) {
         let ending = Ending { count, verdict: Verdict::Refused, ..Ending::closed(Reason::RefusalFlood) };
         let mut record = self.line(SystemTime::now(), Instant::now(), ending);
-        if let Some(record) = &mut record {
-            record.subject.workload = self.workload.name.to_string();
-            record.subject.policy = self.workload.policy.to_string();
+        if let (Some(record), Some(workload)) = (&mut record, self.workloads.sole()) {
+            record.subject.workload = workload.name.to_string();
+            record.subject.policy = workload.policy.to_string();
         }
         self.write(record);
+    }
+
+    /// Records that an earlier agent was killed while this many reads had no record yet.
+    pub fn lost(&self, count: u64) {
+        let ending = Ending {
+            count,
+            effect: Effect::Allow,
+            verdict: Verdict::Forwarded,
+            ..Ending::closed(Reason::RecordsLost)
+        };
+        self.write(self.line(SystemTime::now(), Instant::now(), ending));
     }
 
     pub(super) fn record(&self, passage: &Passage, ending: Ending) {

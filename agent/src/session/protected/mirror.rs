@@ -10,11 +10,11 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Makes the kernel's list the agent's, again with every change, for as long as the agent runs. Before anything is a
 /// subject, [`apply`] should have been called once.
-pub async fn mirror(addresses: Arc<ProtectedAddresses>, mut kernel: Protected) {
+pub async fn mirror(addresses: &ProtectedAddresses, kernel: &mut Protected) {
     let mut wanted = addresses.whole();
     loop {
         let now = Arc::clone(&wanted.borrow_and_update());
-        let is_done = apply(&mut kernel, &now);
+        let is_done = apply(kernel, &now);
         let change = wanted.changed();
         let is_over =
             if is_done { change.await.is_err() } else { matches!(timeout(RETRY, change).await, Ok(Err(_))) };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::classify::Scope;
+use crate::{classify::Scope, decide::Entry};
 use test_case::test_case;
 
 fn decision(reason: Reason, missing: &[&str]) -> Decision {
@@ -7,21 +7,24 @@ fn decision(reason: Reason, missing: &[&str]) -> Decision {
     Decision {
         effect: Effect::Deny,
         reason,
-        rule: "default".to_owned(),
+        rule: Entry::Default,
         note: None,
-        instead: None,
         limits: Vec::new(),
         withheld: Vec::new(),
-        required: missing.clone(),
+        required: missing.iter().cloned().collect(),
         missing,
         dry_run: false,
     }
 }
 
-fn message(decision: &Decision, operation: Option<&str>, contact: Option<&str>) -> String {
+fn denied<'a>(decision: &'a Decision, operation: Option<&'a str>, contact: Option<&'a str>) -> Denied<'a> {
     let path = "/v2/droplets/3164444";
     let (workload, policy, method) = ("run", "read-only", &Method::DELETE);
-    Denied { workload, policy, contact, decision, method, path, operation }.message()
+    Denied { workload, policy, contact, decision, instead: None, method, path, operation }
+}
+
+fn message(decision: &Decision, operation: Option<&str>, contact: Option<&str>) -> String {
+    denied(decision, operation, contact).message()
 }
 
 #[test]
@@ -37,7 +40,7 @@ fn a_denial_names_workload_operation_scope_policy_and_rule() {
 #[test]
 fn several_scopes_a_note_and_a_contact_are_named_too() {
     let mut decision = decision(Reason::DeniedScope, &["droplet:delete", "image:delete"]);
-    decision.rule = "rule[3]".to_owned();
+    decision.rule = Entry::Rule(3);
     decision.note = Some("never in production".to_owned());
     assert_eq!(
         message(&decision, Some("x"), Some("ops@example.com")),
@@ -48,10 +51,10 @@ fn several_scopes_a_note_and_a_contact_are_named_too() {
 
 #[test]
 fn what_is_allowed_in_its_place_is_told() {
-    let mut decision = decision(Reason::ResourceNotAllowed, &["droplet:delete"]);
-    decision.instead = Some("allowed for droplet 1 only".to_owned());
+    let decision = decision(Reason::ResourceNotAllowed, &["droplet:delete"]);
+    let instead = Some("allowed for droplet 1 only");
     assert_eq!(
-        message(&decision, Some("x"), None),
+        Denied { instead, ..denied(&decision, Some("x"), None) }.message(),
         "workload \"run\" may not call x (DELETE /v2/droplets/3164444): droplet:delete is not allowed for this \
          resource; allowed for droplet 1 only; policy \"read-only\", rule default"
     );
@@ -72,6 +75,7 @@ fn a_long_path_is_cut_in_the_message() {
         policy: "p",
         contact: None,
         decision: &decision,
+        instead: None,
         method: &Method::GET,
         path: &"/a".repeat(5000),
         operation: None,

@@ -36,14 +36,14 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) operation: Option<&'static Operation>,
     pub(super) extras: Vec<Extra<'static>>,
-    pub(super) named: Vec<Named<'static>>,
+    pub(super) named: Vec<Named<'static, 'static>>,
     pub(super) body: Option<Value>,
 }
 
 impl Asked {
     fn with<D>(
         &self,
-        needs: Needs<'static>,
+        needs: Needs<'static, 'static>,
         body: Option<&Value>,
         engine: impl FnOnce(&Request<'_>) -> D,
     ) -> D {
@@ -52,7 +52,7 @@ impl Asked {
     }
 
     pub(super) fn under(&self, policy: &Policy) -> Decision {
-        let needs = Needs { extras: self.extras.clone(), resources: self.named.clone() };
+        let needs = Needs { extras: self.extras.clone(), resources: self.named.iter().cloned().collect() };
         self.with(needs, self.body.as_ref(), |request| decide(policy, request))
     }
 
@@ -143,11 +143,13 @@ pub(super) fn any_extra(operation: Option<&'static Operation>) -> impl Strategy<
     prop_oneof![prop::sample::select(extras[..own.max(1)].to_vec()), prop::sample::select(extras.clone()),]
 }
 
-pub(super) fn any_named(operation: Option<&'static Operation>) -> impl Strategy<Value = Named<'static>> {
+pub(super) fn any_named(
+    operation: Option<&'static Operation>,
+) -> impl Strategy<Value = Named<'static, 'static>> {
     let elsewhere = ["droplet", "tag"].map(|kind| (Cow::from(kind), Where::Path("elsewhere")));
     let places: Vec<_> = operation.into_iter().flat_map(places).chain(elsewhere).collect();
     (prop::sample::select(places), prop::sample::select(&VALUES[..]))
-        .prop_map(|((kind, place), value)| Named { kind, value: value.to_owned(), place })
+        .prop_map(|((kind, place), value)| Named { kind, value: value.to_owned().into(), place })
 }
 
 pub(super) fn any_asked() -> impl Strategy<Value = Asked> {

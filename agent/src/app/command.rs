@@ -1,0 +1,61 @@
+//! The kernel side of one command: captured is what its cgroup connects to, and all of it is one workload's.
+
+use super::{
+    Error, Job,
+    proxy::{self, Plan, Proxy, Taken},
+};
+use crate::{
+    capture::{self, Capture, Options, listener, pins::Pins},
+    decide::store::PolicyFile,
+    identify::{Workload, Workloads, cgroups::Cgroups},
+    run::Enclosure,
+};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
+pub(super) async fn start(
+    enclosure: &Enclosure,
+    job: Job,
+    files: Arc<[PolicyFile]>,
+    hangup: Arc<Notify>,
+) -> Result<Proxy, Error> {
+    let Job { config, workload, policy, policies, .. } = job;
+    let cgroup = enclosure.cgroup().path().to_owned();
+    let workload = Workload { name: workload.into(), policy: policy.into() };
+    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&cgroup), cgroup.clone()));
+    let ports = proxy::ports(&config);
+    let workloads = Arc::new(Workloads::only(workload, cgroups));
+    let mut proxy =
+        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None }).await?;
+    let captured = proxy.captured.clone();
+    let options = Options {
+        cgroup: &cgroup,
+        pins: &Pins::Private(enclosure.pins()),
+        sticky_tags: false,
+        packet_sockets: false,
+        ports: &ports,
+        forward_proxies: &captured,
+        flows: capture::DEFAULT_FLOWS,
+    };
+    capture(&options, &mut proxy)?;
+    Ok(proxy)
+}
+
+fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Error> {
+    let mut capture = Capture::start(options)?;
+    let listeners = listener::bind(&[options.ports, proxy.proxies.ports()].concat(), &[], |_, _| None)?;
+    if listeners.is_empty() {
+        tracing::warn!(
+            "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \
+             command to a captured port is refused, to this machine too"
+        );
+    }
+    for listener in &listeners {
+        capture.listeners.publish(listener.netns_cookie, listener.address)?;
+    }
+    capture.subjects.add(options.cgroup)?;
+    let Capture { flows, events, log, forward_proxies, .. } = capture;
+    proxy.serve(Taken { flows, events, log, forward_proxies, listeners, canary: None });
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
+//! then, until the next one takes over.
+
+mod places;
+mod subjects;
+mod upkeep;
+
+use super::{
+    Error,
+    handover::{self, Manager},
+    proxy::{self, Plan, Proxy, Taken},
+    reload,
+};
+use crate::{
+    capture::{
+        self, Capture, Options,
+        canary::Canary,
+        connections::Destinations,
+        listener::{self, Listener},
+        pins::{BPFFS, Pins},
+    },
+    config::{Config, Mode, RUN_DIR, STATE_DIR},
+    decide::store::PolicySet,
+    identify::{
+        Workloads,
+        cgroups::Cgroups,
+        tagging::{Kernel, Tagger},
+    },
+    run::{cgroup, limits::OpenFiles},
+    session::protected::mirror,
+};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
+    flag,
+    iterator::Signals,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
+use subjects::Matching;
+use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, mpsc},
+};
+use upkeep::Upkeep;
+
+/// Under which rules the daemon holds the machine's workloads, loaded and checked.
+#[derive(Debug)]
+pub struct Charge {
+    /// The configuration.
+    pub config: Config,
+    /// The policies, with those of all workloads.
+    pub policies: PolicySet,
+    /// The files that they came from, absolute.
+    pub policy_files: Vec<PathBuf>,
+}
+
+/// Holds the workloads until it is told to end.
+///
+/// # Errors
+/// Says which part could not be started. What an earlier daemon has attached stays then.
+pub fn run(charge: Charge) -> Result<(), Error> {
+    let system = |action| move |source| Error::System { action, source };
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    // A limit on file sizes then fails a write to the log, instead of killing the agent.
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(system("handle SIGXFSZ"))?;
+    // A dump of its memory would hold the CA's key and what passes through.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| system("forbid dumps of the agent's memory")(errno.into()))?;
+    OpenFiles::raise().map_err(system("raise the limit on open files"))?;
+    let asked = Asked::listen().map_err(system("handle signals"))?;
+    let runtime = Runtime::new().map_err(system("start the runtime"))?;
+    runtime.block_on(hold(charge, asked))
+}
+
+/// What signals ask for.
+#[derive(Clone)]
+struct Asked {
+    reload: Arc<Notify>,
+    stop: Arc<Notify>,
+}
+
+impl Asked {
+    fn listen() -> io::Result<Self> {
+        let asked = Self { reload: Arc::default(), stop: Arc::default() };
+        let told = asked.clone();
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP { told.reload.notify_one() } else { told.stop.notify_one() }
+            }
+        })?;
+        Ok(asked)
+    }
+}
+
+async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
+    let Charge { config, policies, policy_files } = charge;
+    let manager = Manager::of_environment();
+    let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
+    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
+    let matching = Matching::of(&config, &cgroups)?;
+    let files = reload::open(&policy_files, &[])?;
+    places::make(Path::new(RUN_DIR), 0o755)?;
+    places::make(Path::new(STATE_DIR), 0o700)?;
+    let plan = Plan {
+        config: config.clone(),
+        workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups))),
+        policies,
+        files,
+        hangup: Arc::clone(&asked.reload),
+        addresses: Some(Path::new(STATE_DIR).join("protected.json")),
+    };
+    let mut proxy = Proxy::build(plan).await?;
+    let mut upkeep = capture(&config, matching, &cgroups, &mut proxy, &manager)?;
+    tokio::select! {
+        () = upkeep.keep_proving(&manager) => {}
+        () = asked.stop.notified() => {}
+    }
+    tracing::info!("ending; what is attached stays, and shuts the gate until the next start");
+    manager.tell("STOPPING=1");
+    proxy.stop().await;
+    Ok(())
+}
+
+/// Takes over what an earlier daemon has left, or begins, in an order in which a subject could at no moment pass:
+/// programs, settings, listeners, and only then what is a subject no more.
+fn capture(
+    config: &Config,
+    matching: Matching,
+    cgroups: &Arc<Cgroups>,
+    proxy: &mut Proxy,
+    manager: &Manager,
+) -> Result<Upkeep, Error> {
+    let ports = proxy::ports(config);
+    let root = cgroups.top();
+    let options = Options {
+        cgroup: root,
+        pins: &Pins::on(Path::new(BPFFS)),
+        sticky_tags: config.capture.sticky_tags,
+        packet_sockets: config.capture.sticky_tags,
+        ports: &ports,
+        forward_proxies: &proxy.captured,
+        flows: capture::DEFAULT_FLOWS,
+    };
+    let mut capture = Capture::start(&options)?;
+    proxy.own_sockets.exempt(capture.exempt);
+    // From here on no other daemon is at work.
+    places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
+    let unfinished = Path::new(RUN_DIR).join("unfinished");
+    proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
+        action: "count unfinished reads in",
+        path: unfinished,
+        source,
+    })?;
+    let targeted = config.capture.mode == Mode::Targeted;
+    let mut flags = if targeted { SETTING_TARGETED } else { 0 };
+    flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };
+    let all = proxy.addresses.all();
+    mirror::apply(&mut capture.protected, &all);
+    proxy.spawn(mirror::mirror(Arc::clone(&proxy.addresses), capture.protected));
+    capture.settings.set(Settings { flags, reserved: 0 })?;
+
+    let listeners = listeners(&ports, proxy, &capture.listeners, manager)?;
+    for listener in &listeners {
+        capture.listeners.publish(listener.netns_cookie, listener.address)?;
+    }
+    let canary = Arc::new(Canary::new(root).map_err(|source| Error::File {
+        action: "make the canary's cgroup below",
+        path: root.to_owned(),
+        source,
+    })?);
+    let families = [false, true].map(|v6| listeners.iter().any(|listener| listener.address.is_ipv6() == v6));
+    let destinations = Destinations {
+        ports: ports.iter().copied().collect(),
+        targeted,
+        protected: all.into_iter().collect(),
+        forward_proxies: proxy.captured.iter().copied().collect(),
+    };
+    proxy.serve(Taken {
+        flows: capture.flows,
+        events: capture.events,
+        log: capture.log,
+        forward_proxies: capture.forward_proxies,
+        listeners,
+        canary: Some(Arc::clone(&canary)),
+    });
+
+    let (tagged, news) = mpsc::unbounded_channel();
+    let users = matching.users();
+    subjects::enter_users(&users, &mut capture.subjects)?;
+    matching.follow_programs(&mut capture.sticky)?;
+    let kernel =
+        Kernel { subjects: capture.subjects, sticky: config.capture.sticky_tags.then_some(capture.sticky) };
+    let own = canary.cgroup().to_owned();
+    let tagger = Tagger::start(Arc::clone(cgroups), matching.patterns(), own, kernel, tagged)?;
+    proxy.spawn(tagger.keep_tagging());
+    proxy.spawn(upkeep::end_earlier(news, users, destinations));
+    let addresses = Arc::clone(&proxy.addresses);
+    Ok(Upkeep::new(capture.attached, canary, families, ports, targeted, addresses))
+}
+
+/// The listeners that were handed over, and new ones for the families that have none. All are kept for the next agent.
+fn listeners(
+    ports: &[u16],
+    proxy: &Proxy,
+    published: &capture::maps::Listeners,
+    manager: &Manager,
+) -> Result<Vec<Listener>, capture::Error> {
+    let mut listeners = handover::kept();
+    let avoid = [ports, proxy.proxies.ports()].concat();
+    let new = listener::bind(&avoid, &listeners, |cookie, v6| published.port(cookie, v6))?;
+    for listener in &new {
+        tracing::info!(address = %listener.address, "listening");
+        manager.keep(listener);
+    }
+    listeners.extend(new);
+    if listeners.is_empty() {
+        tracing::warn!(
+            "no global route, neither of IPv4 nor of IPv6: every connection to a captured port is refused"
+        );
+    }
+    Ok(listeners)
+}

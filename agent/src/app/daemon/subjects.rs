@@ -1,0 +1,136 @@
+//! The configuration's workloads, as they are matched: users looked up, programs numbered.
+
+use super::super::Error;
+use crate::{
+    capture::{
+        self,
+        maps::{Sticky, Subjects},
+    },
+    config::{CgroupPattern, Config, Match},
+    identify::{
+        Workload,
+        cgroups::Cgroups,
+        table::{Program, Table},
+        workloads::Matched,
+    },
+    run::subordinate,
+};
+use std::{fs, ops::RangeInclusive, os::unix::fs::MetadataExt, path::PathBuf};
+use tidegate_ebpf_common::Executable;
+
+/// As many programs are told apart by the kernel side; further ones are told by what `/proc` says at a connect.
+const MAX_PROGRAMS: usize = 32;
+
+/// How the workloads are matched.
+#[derive(Debug)]
+pub(super) struct Matching {
+    pub(super) list: Vec<Matched>,
+    programs: Vec<PathBuf>,
+}
+
+impl Matching {
+    /// Those of the configuration that have `match`.
+    pub(super) fn of(config: &Config, cgroups: &Cgroups) -> Result<Self, Error> {
+        let mut matching = Self { list: Vec::new(), programs: Vec::new() };
+        for workload in &config.workloads {
+            if workload.matches.is_empty() {
+                tracing::info!(workload = workload.name, "has no `match`; only `tidegate run` uses it");
+                continue;
+            }
+            check_reach(&workload.name, &workload.matches, cgroups)?;
+            let (matches, except) = (matching.tables(&workload.matches)?, matching.tables(&workload.except)?);
+            let workload =
+                Workload { name: workload.name.as_str().into(), policy: workload.policy.as_str().into() };
+            matching.list.push(Matched { workload, matches, except });
+        }
+        if matching.list.is_empty() { Err(Error::NoWorkloads) } else { Ok(matching) }
+    }
+
+    fn tables(&mut self, matches: &[Match]) -> Result<Vec<Table>, Error> {
+        matches.iter().map(|one| self.table(one)).collect()
+    }
+
+    fn table(&mut self, one: &Match) -> Result<Table, Error> {
+        let users = one.user.as_deref().map(subordinate::ids_of).transpose()?;
+        let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
+        Ok(Table { cgroup: one.cgroup.clone(), users, program })
+    }
+
+    fn bit(&mut self, path: &PathBuf) -> u32 {
+        let known = self.programs.iter().position(|other| other == path);
+        let number = known.unwrap_or_else(|| {
+            if self.programs.len() < MAX_PROGRAMS {
+                self.programs.push(path.clone());
+            }
+            self.programs.len() - 1
+        });
+        let is_numbered = self.programs.get(number) == Some(path);
+        u32::try_from(number)
+            .ok()
+            .filter(|_| is_numbered)
+            .and_then(|number| 1_u32.checked_shl(number))
+            .unwrap_or(0)
+    }
+
+    /// The cgroups that are subjects.
+    pub(super) fn patterns(&self) -> Vec<CgroupPattern> {
+        let tables = self.list.iter().flat_map(|matched| &matched.matches);
+        tables.filter_map(|table| table.cgroup.clone()).collect()
+    }
+
+    /// The users that are subjects by themselves.
+    pub(super) fn users(&self) -> Vec<RangeInclusive<u32>> {
+        let tables = self.list.iter().flat_map(|matched| &matched.matches);
+        let alone = tables.filter(|table| table.cgroup.is_none());
+        alone.filter_map(|table| table.users.clone()).flatten().collect()
+    }
+
+    /// Lets the kernel side note who runs the programs.
+    pub(super) fn follow_programs(&self, sticky: &mut Sticky) -> Result<(), capture::Error> {
+        for (number, path) in (0..).zip(&self.programs) {
+            match fs::metadata(path) {
+                Ok(metadata) => {
+                    let (major, minor) =
+                        (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+                    let file = Executable { inode: metadata.ino(), device: major << 20 | minor, reserved: 0 };
+                    sticky.add_executable(file, number)?;
+                }
+                Err(error) => tracing::warn!(
+                    program = %path.display(), %error, "told by what /proc says at a connect alone"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pattern that means nothing at or below the cgroup root would never be enforced.
+fn check_reach(workload: &str, matches: &[Match], cgroups: &Cgroups) -> Result<(), Error> {
+    let root = cgroups.name(cgroups.top());
+    for pattern in matches.iter().filter_map(|one| one.cgroup.as_ref()) {
+        if pattern.outermost(&root).is_none() && !pattern.may_mean_below(&root) {
+            return Err(Error::OutOfReach {
+                workload: workload.to_owned(),
+                pattern: pattern.to_string(),
+                root: cgroups.top().to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes these users subjects and no others. Whoever stays one is one throughout.
+pub(super) fn enter_users(
+    users: &[RangeInclusive<u32>],
+    subjects: &mut Subjects,
+) -> Result<(), capture::Error> {
+    let before = subjects.users()?;
+    for range in users {
+        subjects.add_users(range)?;
+    }
+    // A listed range that lies in none of these is an earlier agent's.
+    let is_wanted = |listed: &RangeInclusive<u32>| {
+        users.iter().any(|range| range.contains(listed.start()) && range.contains(listed.end()))
+    };
+    before.iter().filter(|listed| !is_wanted(listed)).try_for_each(|listed| subjects.forget_users(listed))
+}

@@ -1,0 +1,49 @@
+//! `tidegate daemon`: loads what it holds the machine's workloads to.
+
+use super::Error;
+use crate::{
+    app::{self, daemon::Charge},
+    classify::Catalogue,
+    config::file,
+    decide::store::PolicySet,
+    toml_file::{self, Source},
+};
+use clap::Args;
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+/// `tidegate daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// Loads the configuration, and every policy of its directory.
+///
+/// # Errors
+/// When a file is wrong, or a workload's policy is missing.
+pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error> {
+    let config = file::load(&args.config)?;
+    let policy_dir = &config.policy_dir;
+    let entries = fs::read_dir(policy_dir);
+    let entries = entries.map_err(|source| toml_file::Error::Open { path: policy_dir.clone(), source })?;
+    let there = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let mut files: BTreeSet<PathBuf> =
+        there.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    let needed = config.workloads.iter().map(|workload| policy_dir.join(format!("{}.toml", workload.policy)));
+    files.extend(needed);
+    let sources: Result<Vec<Source>, _> = files.iter().map(|path| Source::open(path)).collect();
+    let policies = PolicySet::load(&sources?, catalogue)?;
+    Ok(Charge { config, policies, policy_files: files.into_iter().collect() })
+}
+
+/// Holds the workloads until it is told to end.
+///
+/// # Errors
+/// When the configuration or a policy is wrong, or tidegate could not begin.
+pub fn run(args: &DaemonArgs) -> Result<u8, Error> {
+    let charge = prepare(args, Catalogue::embedded())?;
+    app::daemon::run(charge).map_err(Error::Daemon)?;
+    Ok(0)
+}

@@ -1,0 +1,298 @@
+//! Keeps the kernel's list of cgroups like the tree of cgroups: which are subjects, and which are nobody's.
+//!
+//! A cgroup that a pattern means is a subject. A directory below which one may appear is a parent: whatever appears
+//! below a parent is a subject for the kernel until it is entered here, and what is nobody's is resolved.
+
+mod tree;
+
+use super::cgroups::Cgroups;
+use crate::{
+    capture::{
+        self,
+        maps::{Sticky, Subjects},
+        readable,
+    },
+    config::CgroupPattern,
+};
+use rustix::{
+    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    io::Errno,
+};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs, io,
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tidegate_ebpf_common::{NO_UID, Origin};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc::UnboundedSender,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tree::{Entry, Standing, Tree};
+
+/// How often the whole tree is looked at when nothing has told of a change.
+const POLL: Duration = Duration::from_secs(30);
+
+/// How long the tree rests after it was looked at because a connection came from an unknown cgroup.
+const REST: Duration = Duration::from_millis(200);
+
+/// What the kernel is told of.
+pub struct Kernel {
+    /// The list of subjects.
+    pub subjects: Subjects,
+    /// The threads that stay subjects, where they are followed.
+    pub sticky: Option<Sticky>,
+}
+
+/// Looks after the cgroups below one directory.
+pub struct Tagger {
+    cgroups: Arc<Cgroups>,
+    patterns: Vec<CgroupPattern>,
+    own: PathBuf,
+    kernel: Kernel,
+    tree: Tree,
+    news: News,
+    tagged: UnboundedSender<PathBuf>,
+}
+
+impl Tagger {
+    /// Enters every cgroup that is there, and takes out what an earlier agent has left. What is a subject stays one
+    /// throughout. `own` is a subject as well, of the agent's own; `tagged` is told of each that becomes one.
+    ///
+    /// # Errors
+    /// When changes of the tree cannot be watched, or the list cannot be read.
+    pub fn start(
+        cgroups: Arc<Cgroups>,
+        patterns: Vec<CgroupPattern>,
+        own: PathBuf,
+        kernel: Kernel,
+        tagged: UnboundedSender<PathBuf>,
+    ) -> Result<Self, capture::Error> {
+        let news = News::start().map_err(|source| capture::Error::Io {
+            action: "watch the tree of cgroups".to_owned(),
+            source,
+        })?;
+        let mut tagger = Self { cgroups, patterns, own, kernel, tree: Tree::default(), news, tagged };
+        tagger.enter(tagger.cgroups.top().to_owned());
+        if tagger.tree.get(&tagger.own).is_none() {
+            tagger.enter(tagger.own.clone());
+        }
+        let ids: HashSet<u64> = tagger.tree.ids().collect();
+        for (id, _) in tagger.kernel.subjects.cgroups()? {
+            if !ids.contains(&id) {
+                tagger.kernel.subjects.forget(id)?;
+            }
+        }
+        Ok(tagger)
+    }
+
+    /// Follows the tree, for as long as the agent runs.
+    pub async fn keep_tagging(mut self) {
+        let mut polls = interval(POLL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cgroups = Arc::clone(&self.cgroups);
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.news.changed() => self.look_again(changed),
+                () = cgroups.asked() => {
+                    self.look_at_all();
+                    sleep(REST).await;
+                }
+                _ = polls.tick() => self.look_at_all(),
+            }
+        }
+    }
+
+    fn look_again(&mut self, changed: Changed) {
+        match changed {
+            Changed::Directories(directories) => directories.iter().for_each(|path| self.refresh(path)),
+            Changed::Anything => self.look_at_all(),
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        for path in self.tree.watched() {
+            self.refresh(&path);
+        }
+    }
+
+    /// Compares a directory with what is known of it.
+    fn refresh(&mut self, directory: &Path) {
+        let there = children(directory);
+        let known = self.tree.children(directory);
+        for (path, id) in &known {
+            if there.get(path) != Some(id) {
+                self.leave(path);
+            }
+        }
+        for (path, id) in there {
+            if known.get(&path) != Some(&id) {
+                self.enter(path);
+            }
+        }
+    }
+
+    /// Enters a cgroup and all below it. What is below is resolved before a parent is one.
+    fn enter(&mut self, path: PathBuf) {
+        // Gone again: its removal is in the queue behind this.
+        let Some(id) = id_of(&path) else { return };
+        let standing = self.standing(&path);
+        self.cgroups.keep(id, path.clone());
+        if standing != Standing::Subject {
+            self.news.watch(&path);
+        }
+        self.tree.insert(path.clone(), Entry { id, standing });
+        let told = match standing {
+            Standing::Subject => self.tag(&path, id),
+            Standing::Nobody => self.kernel.subjects.resolve(id),
+            Standing::Parent => Ok(()),
+        };
+        self.told(&path, told);
+        if standing == Standing::Subject {
+            return;
+        }
+        children(&path).into_keys().for_each(|child| self.enter(child));
+        if standing == Standing::Parent {
+            let told = self.kernel.subjects.watch(&path).map(drop);
+            self.told(&path, told);
+        }
+    }
+
+    fn standing(&self, path: &Path) -> Standing {
+        let name = self.cgroups.name(path);
+        if path == self.own || self.patterns.iter().any(|pattern| pattern.outermost(&name).is_some()) {
+            Standing::Subject
+        } else if self.patterns.iter().any(|pattern| pattern.may_mean_below(&name)) {
+            Standing::Parent
+        } else {
+            Standing::Nobody
+        }
+    }
+
+    fn tag(&mut self, path: &Path, id: u64) -> Result<(), capture::Error> {
+        self.kernel.subjects.add(path)?;
+        if let Some(sticky) = &mut self.kernel.sticky {
+            let origin = Origin { cgroup_id: id, ..Origin { uid: NO_UID, ..Origin::NONE } };
+            for thread in threads(path) {
+                sticky.add(thread, origin)?;
+            }
+        }
+        tracing::info!(cgroup = %self.cgroups.name(path).display(), "a cgroup is a subject");
+        // Nobody listens any more when the agent ends.
+        let _is_heard = self.tagged.send(path.to_owned());
+        Ok(())
+    }
+
+    fn leave(&mut self, path: &Path) {
+        for (path, Entry { id, .. }) in self.tree.remove(path) {
+            self.cgroups.removed(id, Instant::now());
+            let told = self.kernel.subjects.forget(id);
+            self.told(&path, told);
+        }
+    }
+
+    fn told(&self, path: &Path, told: Result<(), capture::Error>) {
+        if let Err(error) = told {
+            let error: &dyn std::error::Error = &error;
+            let cgroup = self.cgroups.name(path);
+            tracing::error!(cgroup = %cgroup.display(), error, "the kernel's list of cgroups is not up to date");
+        }
+    }
+}
+
+fn id_of(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// The cgroups right below, with their ids; none where the directory is gone.
+fn children(directory: &Path) -> HashMap<PathBuf, u64> {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    below.filter_map(|entry| Some((entry.path(), id_of(&entry.path())?))).collect()
+}
+
+/// The threads in a cgroup and below.
+fn threads(cgroup: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(cgroup.join("cgroup.threads")).unwrap_or_default();
+    let mut found: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    children(cgroup).into_keys().for_each(|child| found.extend(threads(&child)));
+    found
+}
+
+/// The kernel's news of the tree.
+struct News {
+    queue: AsyncFd<OwnedFd>,
+    watched: HashMap<i32, PathBuf>,
+    warned: bool,
+}
+
+enum Changed {
+    Directories(BTreeSet<PathBuf>),
+    /// The queue was full.
+    Anything,
+}
+
+impl News {
+    fn start() -> io::Result<Self> {
+        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        Ok(Self { queue: readable::watch(queue)?, watched: HashMap::new(), warned: false })
+    }
+
+    fn watch(&mut self, directory: &Path) {
+        let events = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
+        match inotify::add_watch(self.queue.get_ref(), directory, events) {
+            Ok(watch) => {
+                self.watched.insert(watch, directory.to_owned());
+            }
+            Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(error) if !self.warned => {
+                self.warned = true;
+                let error = io::Error::from(error);
+                tracing::warn!(
+                    %error,
+                    "new cgroups are found only when they connect, or every {POLL:?}; see fs.inotify.max_user_watches"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Waits for news.
+    async fn changed(&mut self) -> Changed {
+        loop {
+            let Ok(mut guard) = self.queue.readable().await else { return std::future::pending().await };
+            let mut directories = BTreeSet::new();
+            let mut is_overrun = false;
+            let mut gone = Vec::new();
+            let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+            let mut reader = inotify::Reader::new(self.queue.get_ref(), &mut buffer);
+            loop {
+                match reader.next() {
+                    Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => is_overrun = true,
+                    Ok(event) if event.events().contains(ReadFlags::IGNORED) => gone.push(event.wd()),
+                    Ok(event) => directories.extend(self.watched.get(&event.wd()).cloned()),
+                    Err(Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+            guard.clear_ready();
+            drop(guard);
+            for watch in gone {
+                self.watched.remove(&watch);
+            }
+            if is_overrun {
+                return Changed::Anything;
+            }
+            if !directories.is_empty() {
+                return Changed::Directories(directories);
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Every workload there is, and whose a connection is by them.
+//!
+//! A cgroup decides by the outermost one that a table names: below it no other cgroup counts. A user counts beside that.
+//! Where several workloads fit, every policy must allow.
+
+use super::{
+    Principal, Subject, Whose, Workload,
+    cgroups::Cgroups,
+    process,
+    table::{Facts, Fit, Table},
+};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tidegate_ebpf_common::Flow;
+
+/// A workload, and how it is told from others.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    /// The workload.
+    pub workload: Workload,
+    /// What it is: one of these.
+    pub matches: Vec<Table>,
+    /// What it is not, for all that.
+    pub except: Vec<Table>,
+}
+
+/// The workloads that connections can be of.
+#[derive(Debug)]
+pub struct Workloads {
+    cgroups: Arc<Cgroups>,
+    list: List,
+}
+
+#[derive(Debug)]
+enum List {
+    /// Everything that is captured is this one's.
+    Only(Arc<[Workload]>),
+    Matched(Vec<Matched>),
+}
+
+impl Workloads {
+    /// One workload, in a cgroup of which the kernel side captures everything, and nothing else.
+    pub fn only(workload: Workload, cgroups: Arc<Cgroups>) -> Self {
+        Self { cgroups, list: List::Only([workload].into()) }
+    }
+
+    /// Several, to be told from each other and from nobody's.
+    pub fn matched(list: Vec<Matched>, cgroups: Arc<Cgroups>) -> Self {
+        Self { cgroups, list: List::Matched(list) }
+    }
+
+    /// The cgroups that they are looked for in.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<&Workload> {
+        match &self.list {
+            List::Only(list) => list.iter().collect(),
+            List::Matched(list) => list.iter().map(|matched| &matched.workload).collect(),
+        }
+    }
+
+    /// The one that everything is of, where there is only one.
+    pub fn sole(&self) -> Option<&Workload> {
+        match &self.list {
+            List::Only(list) => list.first(),
+            List::Matched(_) => None,
+        }
+    }
+
+    /// Whose the connection is.
+    pub fn identify(&self, flow: &Flow) -> Whose {
+        let cgroup = self.cgroups.find(flow.cgroup_id, flow.tgid);
+        let named = cgroup.as_deref().map(|path| self.cgroups.name(path));
+        let subject = process::facts(flow, named.as_deref());
+        let list = match &self.list {
+            List::Only(list) => return Whose::Workloads(Principal::new(Arc::clone(list), subject)),
+            List::Matched(list) => list,
+        };
+        let origin_id = flow.origin.cgroup_id;
+        let origin = if origin_id == flow.cgroup_id {
+            named.clone()
+        } else if origin_id == 0 {
+            None
+        } else {
+            self.cgroups.find(origin_id, flow.tgid).map(|path| self.cgroups.name(&path))
+        };
+        if origin_id != 0 && origin.is_none() {
+            return Whose::Unknown(subject);
+        }
+        let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
+        let facts = Facts { flow, origin, cgroup: named, in_container };
+        let fitting = fitting(list, &facts);
+        if fitting.is_empty() {
+            return Whose::Nobody(subject);
+        }
+        Whose::Workloads(Principal::new(fitting.into(), subject))
+    }
+}
+
+/// The workloads that fit, in the order of the configuration.
+fn fitting(list: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
+    let mut found: Vec<(&Workload, Vec<Fit>)> = Vec::new();
+    for matched in list {
+        let fits: Vec<Fit> = matched.matches.iter().filter_map(|table| table.fits(facts)).collect();
+        if !fits.is_empty() && !matched.except.iter().any(|table| table.excepts(facts)) {
+            found.push((&matched.workload, fits));
+        }
+    }
+    let depths = found.iter().flat_map(|(_, fits)| fits).filter_map(|fit| match fit {
+        Fit::Cgroup(depth) => Some(*depth),
+        Fit::User => None,
+    });
+    let outermost = depths.min();
+    let counts = |fit: &Fit| match fit {
+        Fit::Cgroup(depth) => Some(*depth) == outermost,
+        Fit::User => true,
+    };
+    found.retain(|(_, fits)| fits.iter().any(counts));
+    found.into_iter().map(|(workload, _)| workload.clone()).collect()
+}
+
+/// What the names of containers' cgroups begin with, by the runtimes that make them.
+const CONTAINERS: [&str; 8] =
+    ["docker", "libpod", "crio", "cri-containerd", "kubepods", "lxc", "machine", "buildkit"];
+
+/// Whether the cgroup is a container's, or below one: root has made it, under the name that a runtime gives. What a
+/// user has made, such as the containers that the user runs without root, is the user's own.
+fn is_container(mount: &Path, cgroup: &Path) -> bool {
+    let Ok(below) = cgroup.strip_prefix(mount) else { return false };
+    let mut path = PathBuf::from(mount);
+    for name in below.components() {
+        path.push(name);
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.uid() != 0) {
+            return false;
+        }
+        let name = name.as_os_str().to_string_lossy();
+        let is_named = |runtime: &str| {
+            let rest = name.strip_prefix(runtime);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', ':']))
+        };
+        if CONTAINERS.iter().any(|runtime| is_named(runtime)) && !name.ends_with(".service") {
+            return true;
+        }
+    }
+    false
+}
+
+/// No workload: for records that are nobody's.
+impl From<Whose> for Subject {
+    fn from(whose: Whose) -> Self {
+        match whose {
+            Whose::Workloads(Principal { subject, .. })
+            | Whose::Nobody(subject)
+            | Whose::Unknown(subject) => subject,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+use crate::{config::CgroupPattern, identify::table::Program};
+use std::ops::RangeInclusive;
+use test_case::test_case;
+use tidegate_ebpf_common::{NO_UID, Origin};
+
+/// No process has this id: it is above every possible pid_max.
+const NO_PROCESS: u32 = 1 << 23;
+
+fn cgroup(pattern: &str) -> Table {
+    Table { cgroup: Some(CgroupPattern::parse(pattern).unwrap()), ..Table::default() }
+}
+
+fn user(uids: RangeInclusive<u32>) -> Table {
+    Table { users: Some(vec![uids]), ..Table::default() }
+}
+
+fn matched(name: &str, matches: Vec<Table>, except: Vec<Table>) -> Matched {
+    let workload = Workload { name: name.into(), policy: format!("{name}-policy").into() };
+    Matched { workload, matches, except }
+}
+
+/// A tree of cgroups in a directory, whose ids are inodes as well.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new(paths: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for path in paths {
+            fs::create_dir_all(directory.path().join(path)).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn id(&self, path: &str) -> u64 {
+        fs::metadata(self.0.path().join(path)).unwrap().ino()
+    }
+
+    fn workloads(&self, list: Vec<Matched>) -> Workloads {
+        let mount = self.0.path().to_owned();
+        Workloads::matched(list, Arc::new(Cgroups::new(mount.clone(), mount)))
+    }
+}
+
+fn flow(cgroup_id: u64, origin_cgroup: u64, uid: u32, origin_uid: u32) -> Flow {
+    Flow {
+        address: [0; 16],
+        netns_cookie: 1,
+        cgroup_id,
+        time_ns: 0,
+        pid: NO_PROCESS,
+        tgid: NO_PROCESS,
+        uid,
+        gid: 0,
+        port: 443,
+        listener_family: 4,
+        flags: 0,
+        origin: Origin { cgroup_id: origin_cgroup, uid: origin_uid, executables: 0 },
+        comm: [0; 16],
+    }
+}
+
+fn told(whose: Whose) -> String {
+    match whose {
+        Whose::Workloads(principal) => {
+            assert_eq!(*principal.name, *principal.subject.workload);
+            principal.name.to_string()
+        }
+        Whose::Nobody(_) => "nobody".to_owned(),
+        Whose::Unknown(_) => "unknown".to_owned(),
+    }
+}
+
+#[test_case("ci/a", "ci-workload"; "a cgroup")]
+#[test_case("ci/a/deep/er", "ci-workload"; "below it, where another pattern fits too")]
+#[test_case("ci", "nobody"; "above it")]
+#[test_case("other/deep", "deep"; "the other pattern by itself")]
+#[test_case("none", "nobody"; "no pattern")]
+fn the_outermost_cgroup_decides(path: &str, expected: &str) {
+    let tree = Tree::new(&["ci/a/deep/er", "other/deep", "none"]);
+    let workloads = tree.workloads(vec![
+        matched("deep", vec![cgroup("/**/deep")], vec![]),
+        matched("ci-workload", vec![cgroup("/ci/*")], vec![]),
+    ]);
+    let id = tree.id(path);
+    assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
+}
+
+#[test]
+fn several_that_fit_are_all_named_in_the_order_of_the_configuration() {
+    let tree = Tree::new(&["ci/a"]);
+    let workloads = tree.workloads(vec![
+        matched("alice", vec![user(1000..=1000), user(100_000..=165_535)], vec![]),
+        matched("ci", vec![cgroup("/ci/*")], vec![]),
+        matched("a", vec![cgroup("/ci/a")], vec![]),
+    ]);
+    let id = tree.id("ci/a");
+    let Whose::Workloads(principal) = workloads.identify(&flow(id, id, 1000, 1000)) else { panic!() };
+    assert_eq!((&*principal.name, principal.workloads.len()), ("alice+ci+a", 3));
+    assert_eq!(principal.subject.policy, "alice-policy+ci-policy+a-policy");
+    assert_eq!(told(workloads.identify(&flow(id, id, 1001, NO_UID))), "ci+a");
+    assert_eq!(told(workloads.identify(&flow(tree.id("ci"), 0, 1000, 1000))), "alice");
+    assert_eq!(told(workloads.identify(&flow(tree.id("ci"), 0, 100_007, 100_007))), "alice");
+}
+
+#[test_case(&[1000], 1000, "ci"; "the user there")]
+#[test_case(&[1000], 1001, "nobody"; "another user there")]
+fn keys_of_one_table_must_all_fit(users: &[u32], uid: u32, expected: &str) {
+    let tree = Tree::new(&["ci/a"]);
+    let users = Some(users.iter().map(|uid| *uid..=*uid).collect());
+    let table = Table { users, ..cgroup("/ci/**") };
+    let workloads = tree.workloads(vec![matched("ci", vec![table], vec![])]);
+    let id = tree.id("ci/a");
+    assert_eq!(told(workloads.identify(&flow(id, id, uid, NO_UID))), expected);
+}
+
+#[test_case(vec![cgroup("/ci/b")], 7, "nobody"; "an excepted cgroup")]
+#[test_case(vec![cgroup("/ci/c")], 7, "ci"; "another cgroup excepted")]
+#[test_case(vec![user(7..=7)], 7, "nobody"; "an excepted user")]
+#[test_case(vec![Table { users: Some(vec![7..=7]), ..cgroup("/ci/c") }], 7, "ci"; "half an exception")]
+fn exceptions_are_taken_out(except: Vec<Table>, uid: u32, expected: &str) {
+    let tree = Tree::new(&["ci/b/below"]);
+    let workloads = tree.workloads(vec![matched("ci", vec![cgroup("/ci/**")], except)]);
+    let id = tree.id("ci/b/below");
+    assert_eq!(told(workloads.identify(&flow(id, tree.id("ci/b"), uid, NO_UID))), expected);
+}
+
+#[test]
+fn what_nobody_can_tell_any_more_is_unknown() {
+    let tree = Tree::new(&["ci"]);
+    let workloads = tree
+        .workloads(vec![matched("ci", vec![cgroup("/ci")], vec![]), matched("u", vec![user(5..=5)], vec![])]);
+    let gone = u64::MAX;
+    assert_eq!(told(workloads.identify(&flow(gone, gone, 0, NO_UID))), "unknown");
+    assert_eq!(told(workloads.identify(&flow(gone, gone, 5, 5))), "unknown", "the cgroup's policy may deny");
+    assert_eq!(told(workloads.identify(&flow(gone, 0, 5, 5))), "u", "the user is one in any cgroup");
+    assert_eq!(told(workloads.identify(&flow(gone, tree.id("ci"), 0, NO_UID))), "ci", "it has moved");
+}
+
+#[test]
+fn a_program_narrows_and_counts_where_it_cannot_be_told() {
+    let tree = Tree::new(&["ci"]);
+    let own = std::env::current_exe().unwrap();
+    let id = tree.id("ci");
+    let of_process = |path: &Path, bit, tgid, executables| {
+        let program = Some(Program { path: path.to_owned(), bit });
+        let workloads = tree.workloads(vec![matched("ci", vec![Table { program, ..cgroup("/ci") }], vec![])]);
+        let mut flow = flow(id, id, 0, NO_UID);
+        (flow.tgid, flow.origin.executables) = (tgid, executables);
+        told(workloads.identify(&flow))
+    };
+    let here = std::process::id();
+    assert_eq!(of_process(&own, 0, here, 0), "ci", "it runs the program");
+    assert_eq!(of_process(Path::new("/usr/bin/env"), 0, here, 0), "nobody", "it runs another");
+    assert_eq!(of_process(Path::new("/usr/bin/env"), 2, here, 2), "ci", "it has run it");
+    assert_eq!(of_process(Path::new("/usr/bin/env"), 2, here, 1), "nobody", "it has run another that counts");
+    assert_eq!(of_process(Path::new("/usr/bin/env"), 0, NO_PROCESS, 0), "ci", "the process is gone");
+}
+
+#[test_case("docker/0123", "nobody"; "docker below the root")]
+#[test_case("system.slice/docker-0123.scope", "nobody"; "docker below systemd")]
+#[test_case("kubepods.slice/kubepods-burstable.slice/x", "nobody"; "kubernetes")]
+#[test_case("machine.slice/libpod-0123.scope/container", "nobody"; "podman of root")]
+#[test_case("system.slice/docker.service", "alice"; "docker's own service")]
+#[test_case("user.slice/user-1000.slice/session-1.scope", "alice"; "a session")]
+#[test_case("dockers/x", "alice"; "a longer name")]
+fn a_user_counts_outside_containers_only(path: &str, expected: &str) {
+    let tree = Tree::new(&[path]);
+    let workloads = tree.workloads(vec![matched("alice", vec![user(1000..=1000)], vec![])]);
+    assert_eq!(told(workloads.identify(&flow(tree.id(path), 0, 1000, 1000))), expected);
+}
+
+#[test]
+fn a_container_that_a_user_has_made_is_the_users_own() {
+    let tree = Tree::new(&["user.slice/delegated/docker-0123.scope"]);
+    let delegated = tree.0.path().join("user.slice/delegated");
+    if std::os::unix::fs::chown(&delegated, Some(1000), Some(1000)).is_err() {
+        // Only root can give a directory away.
+        return;
+    }
+    let workloads = tree.workloads(vec![matched("alice", vec![user(1000..=1000)], vec![])]);
+    let id = tree.id("user.slice/delegated/docker-0123.scope");
+    assert_eq!(told(workloads.identify(&flow(id, 0, 1000, 1000))), "alice");
+}
+
+#[test]
+fn of_one_workload_is_everything() {
+    let tree = Tree::new(&["run"]);
+    let mount = tree.0.path().to_owned();
+    let workload = Workload { name: "run".into(), policy: "p".into() };
+    let workloads = Workloads::only(workload.clone(), Arc::new(Cgroups::new(mount.clone(), mount)));
+    assert_eq!(told(workloads.identify(&flow(u64::MAX, 0, 0, NO_UID))), "run");
+    assert_eq!(workloads.sole(), Some(&workload));
+}

@@ -1,0 +1,46 @@
+//! Connections that are no workload's: a cgroup that nobody had resolved yet turned out to be nobody's.
+
+use super::{Ending, Gate, Passage};
+use crate::{
+    identify::{Principal, Subject},
+    reason::Reason,
+};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+
+impl Gate {
+    /// Passes it on, unread and unrecorded, to where it was meant to go.
+    pub(super) async fn untouched(&self, subject: &Subject, mut client: TcpStream, destination: SocketAddr) {
+        // Whoever looks after the cgroups has not seen this one, or it would not be here.
+        self.workloads.cgroups().ask();
+        tracing::debug!(?subject, %destination, "nobody's connection, passed on untouched");
+        let connecting = self.services.own_sockets.connect(destination);
+        let mut upstream = match timeout(self.upstream.connect_timeout, connecting).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => return tracing::debug!(%destination, %error, "nobody's connection ends"),
+            Err(_) => return tracing::debug!(%destination, "nobody's connection got no answer"),
+        };
+        // Small pieces of somebody else's protocol are not held up.
+        let _best_effort = (upstream.set_nodelay(true), client.set_nodelay(true));
+        if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
+            tracing::debug!(%destination, %error, "nobody's connection broke off");
+        }
+    }
+
+    /// Records one that is closed, since nobody can tell any more whose it is.
+    pub(super) fn unidentified(&self, subject: Subject, destination: SocketAddr) {
+        self.workloads.cgroups().ask();
+        let passage = Passage {
+            principal: Principal { name: "".into(), workloads: Arc::new([]), subject },
+            destination,
+            netns_cookie: 0,
+            accepted_at: Instant::now(),
+            accepted: SystemTime::now(),
+        };
+        self.record(&passage, Ending::closed(Reason::Unidentified));
+    }
+}

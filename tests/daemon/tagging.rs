@@ -1,0 +1,81 @@
+//! Cgroups that come and go while the daemon works.
+
+use crate::{ask_directly, look, told};
+use anyhow::Result;
+use tidegate_tests::{
+    agent::{LIMIT, READ_ONLY},
+    client::Answer,
+    daemon::Daemon,
+    process::wait_until,
+    scene::Scene,
+};
+
+/// Makes the cgroup $1, enters it, and asks at once; then leaves and removes it.
+const JOB: &str = r#"mkdir "$1" && echo 0 >"$1/cgroup.procs" && shift && "$@""#;
+
+#[test]
+fn a_cgroup_that_is_made_later_is_a_subject_before_its_first_connect() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
+        "ci",
+        "look",
+        r#"[{ cgroup = "CGROUP/ci/*/job-*" }]"#,
+    )?;
+    let world = scene.world.cgroup();
+    let starter = world.child("starter")?;
+    let running = daemon.start()?;
+    // All of the way is made later, too.
+    let ci = world.child("ci")?;
+    for number in 0..20 {
+        let slice = ci.child(&format!("slice-{number}"))?;
+        let job = slice.path().join("job-1").display().to_string();
+        let job = ["sh", "-c", JOB, "job", &job].map(str::to_owned);
+        let finished = daemon.run(&starter, &[job.as_slice(), &look()].concat())?;
+        assert_eq!(Answer::of(&finished)?.status, 200, "{finished:?}");
+    }
+    running.stop()?;
+    let records = daemon.records()?;
+    assert_eq!(told(&records), vec![("ci", "look", "scopes_allowed"); 20]);
+    let first = records.first().map(|record| record.text("tidegate.cgroup").to_owned());
+    assert_eq!(first, Some(format!("{}/ci/slice-0/job-1", world.name()?)));
+    Ok(())
+}
+
+#[test]
+fn a_new_cgroup_of_nobodys_passes_untouched_also_at_once() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
+        "ci",
+        "look",
+        r#"[{ cgroup = "CGROUP/ci/*/job" }]"#,
+    )?;
+    let world = scene.world.cgroup();
+    let running = daemon.start()?;
+    let ci = world.child("ci")?;
+    for number in 0..20 {
+        let new = ci.child(&format!("slice-{number}"))?.child("other")?;
+        assert_eq!(ask_directly(&scene, &new)?.status, 200);
+    }
+    running.stop()?;
+    assert_eq!(told(&daemon.records()?), []);
+    Ok(())
+}
+
+#[test]
+fn a_cgroup_of_the_same_name_as_one_that_was_removed_is_a_subject_again() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
+        "job",
+        "look",
+        r#"[{ cgroup = "CGROUP/job" }]"#,
+    )?;
+    let running = daemon.start()?;
+    for _ in 0..10 {
+        let job = scene.world.cgroup().child("job")?;
+        assert_eq!(Answer::of(&daemon.run(&job, &look())?)?.status, 200);
+        wait_until("the cgroup to be empty", LIMIT, || Ok(std::fs::remove_dir(job.path()).is_ok()))?;
+    }
+    running.stop()?;
+    assert_eq!(told(&daemon.records()?), vec![("job", "look", "scopes_allowed"); 10]);
+    Ok(())
+}
