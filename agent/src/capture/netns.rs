@@ -22,13 +22,13 @@ sockopt_impl!(
 const GLOBAL_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 const GLOBAL_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
-/// The cookie of the namespace that the socket belongs to, which must be the calling thread's.
+/// The cookie of the namespace that the socket belongs to.
 ///
 /// # Errors
-/// Before Linux 5.14, when it cannot be learnt by a program either.
+/// Before Linux 5.14, when it is not the calling thread's, or a program cannot learn it either.
 pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
     match getsockopt(socket, NetnsCookie) {
-        Err(Errno::ENOPROTOOPT) => learn::cookie(),
+        Err(Errno::ENOPROTOOPT) => learn::cookie_of(socket),
         answer => answer.map_err(io::Error::from),
     }
 }
