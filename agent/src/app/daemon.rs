@@ -165,7 +165,8 @@ fn capture(
     flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };
     let all = proxy.addresses.all();
     mirror::apply(&mut capture.protected, &all);
-    proxy.spawn(mirror::mirror(Arc::clone(&proxy.addresses), capture.protected));
+    let (addresses, mut listed) = (Arc::clone(&proxy.addresses), capture.protected);
+    proxy.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
     let listeners = listeners(&ports, proxy, &capture.listeners, manager)?;
