@@ -21,7 +21,7 @@ use tidegate_tests::{
     audit::{self, Record},
     cgroup::Cgroup,
     netns::{World, addresses},
-    process::{Finished, Process},
+    process::{Finished, Process, patience},
     programs,
     standin::{Request, Served, Service, Tls},
 };
@@ -317,7 +317,7 @@ impl Prison {
 
     /// Whether a record behind the first `before` gives this reason, soon.
     pub(crate) fn comes_to_record(&self, before: usize, reason: &str) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10) * patience();
         while Instant::now() < deadline {
             if self.records().iter().skip(before).any(|record| record.reason() == reason) {
                 return true;
