@@ -1,4 +1,4 @@
-//! Compiles the kernel side from source and leaves the object in `OUT_DIR/tidegate-ebpf`.
+//! Compiles the kernel side from source and leaves each object in `OUT_DIR` as `NAME-ebpf`.
 
 use std::{
     env, fs,
@@ -7,6 +7,7 @@ use std::{
 };
 
 const TARGET: &str = "bpfel-unknown-none";
+const OBJECTS: [&str; 2] = ["tidegate", "learn"];
 
 fn main() {
     for path in ["../ebpf", "../Cargo.lock"] {
@@ -45,9 +46,11 @@ fn build() -> Result<(), String> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).replace('\n', " | "));
     }
-    let object = target_dir.join(TARGET).join("release/tidegate");
-    fs::copy(&object, out_dir.join("tidegate-ebpf"))
-        .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    for name in OBJECTS {
+        let object = target_dir.join(TARGET).join("release").join(name);
+        fs::copy(&object, out_dir.join(format!("{name}-ebpf")))
+            .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    }
     Ok(())
 }
 

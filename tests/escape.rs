@@ -14,6 +14,8 @@
 
 #[path = "escape/attempts.rs"]
 mod attempts;
+#[path = "escape/chaos.rs"]
+mod chaos;
 #[path = "escape/prison.rs"]
 mod prison;
 

@@ -19,6 +19,8 @@ mod destinations;
 mod evasion;
 #[path = "hooks/killed.rs"]
 mod killed;
+#[path = "hooks/learn.rs"]
+mod learn;
 #[path = "hooks/packets.rs"]
 mod packets;
 #[path = "hooks/pins.rs"]

@@ -14,6 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How many times longer than elsewhere everything may take: a virtual machine without KVM is that slow.
+pub fn patience() -> u32 {
+    if std::env::var_os("TIDEGATE_VM").is_some() { 10 } else { 1 }
+}
+
 /// A running process; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -105,7 +110,7 @@ impl Process {
     /// # Errors
     /// When the process ends before, or it takes longer than this.
     pub fn wait_for_output(&mut self, text: &str, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit * patience();
         loop {
             let ended = self.child.try_wait()?;
             if self.stdout()?.contains(text) {
@@ -126,7 +131,7 @@ impl Process {
     /// # Errors
     /// When it takes longer than this; then it is killed.
     pub fn finish(mut self, limit: Duration) -> Result<Finished> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit * patience();
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Finished { status, stdout: fs::read(&self.stdout)?, stderr: self.stderr()? });
@@ -168,7 +173,7 @@ impl fmt::Debug for Finished {
 /// # Errors
 /// When it does not within this time, or looking fails.
 pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit * patience();
     while !holds()? {
         if Instant::now() > deadline {
             bail!("not within {limit:?}: {what}");

@@ -21,7 +21,7 @@ use tidegate::capture::{
     maps::{Exempt, ForwardProxies, Protected, SettingsMap, Subjects},
     pins::Pins,
 };
-use tidegate_tests::cgroup::Cgroup;
+use tidegate_tests::{cgroup::Cgroup, process::patience};
 use tokio::io::AsyncReadExt;
 
 /// The forward proxies that every bench captures.
@@ -254,7 +254,7 @@ impl Bench {
 
     pub(crate) fn within<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(10), future).await.expect("within 10 s")
+            tokio::time::timeout(Duration::from_secs(10) * patience(), future).await.expect("in time")
         })
     }
 }

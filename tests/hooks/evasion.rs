@@ -50,16 +50,19 @@ ring = libc.syscall(425, 4, raw)
 assert ring >= 0, ctypes.get_errno()
 sq_off = struct.unpack_from("10I", parameters, 40)
 cq_off = struct.unpack_from("10I", parameters, 80)
-sq = mmap.mmap(ring, sq_off[6] + 4 * 4 + 4096, offset=0)
+sq = mmap.mmap(ring, sq_off[6] + 4 * 4, offset=0)
 cq = mmap.mmap(ring, 4096, offset=0x8000000)
 entries = mmap.mmap(ring, 4 * 64, offset=0x10000000)
 s = socket.socket()
 address = ctypes.create_string_buffer(struct.pack("=H", 2) + struct.pack(">H", 443) + socket.inet_aton("192.0.2.7") + bytes(8))
-struct.pack_into("=BBHiQQ", entries, 0, 16, 0, 0, s.fileno(), 16, ctypes.addressof(address))
+# Before Linux 5.11 a polling thread takes registered files only.
+polls = sys.argv[1] == "poll"
+if polls: assert libc.syscall(427, ring, 2, ctypes.byref(ctypes.c_int(s.fileno())), 1) == 0, ctypes.get_errno()
+struct.pack_into("=BBHiQQ", entries, 0, 16, 1 if polls else 0, 0, 0 if polls else s.fileno(), 16, ctypes.addressof(address))
 sq[sq_off[6]:sq_off[6] + 4] = struct.pack("I", 0)
 tail = struct.unpack_from("I", sq, sq_off[1])[0]
 struct.pack_into("I", sq, sq_off[1], tail + 1)
-assert libc.syscall(426, ring, 1, 1, 3 if sys.argv[1] == "poll" else 1, None, 0) >= 0, ctypes.get_errno()
+assert libc.syscall(426, ring, 1, 1, 3 if polls else 1, None, 0) >= 0, ctypes.get_errno()
 result = struct.unpack_from("i", cq, cq_off[5] + 8)[0]
 print("peer", *s.getpeername()) if result == 0 else print("error", -result)
 "#;

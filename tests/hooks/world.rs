@@ -20,6 +20,7 @@ use tidegate::capture::{
     program::{HOOKS, Kind},
     sys,
 };
+use tidegate_tests::process::patience;
 
 /// Where no subject may get to.
 pub(crate) const SERVER: &str = "192.0.2.7:443";
@@ -112,7 +113,7 @@ impl World {
 
     pub(crate) fn within<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(10), future).await.expect("within 10 s")
+            tokio::time::timeout(Duration::from_secs(10) * patience(), future).await.expect("in time")
         })
     }
 

@@ -1,5 +1,6 @@
 //! tidegate's build, test and maintenance tasks: `cargo xtask --help`.
 
+mod apt;
 mod cargo;
 mod catalogue;
 mod command;
@@ -9,6 +10,7 @@ mod packages;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use clap::Parser;
 use std::{
@@ -35,6 +37,8 @@ enum Task {
     Tidy,
     /// Run the parsers of hostile bytes on made-up input, each for a while.
     Fuzz(fuzz::Arguments),
+    /// Boot the kernels that tidegate supports, and load its programs and run its kernel tests on each.
+    Vm(vm::Arguments),
     /// Write agent/catalogue/digitalocean.toml from the facts of DigitalOcean's OpenAPI spec.
     Catalogue(catalogue::Arguments),
 }
@@ -57,6 +61,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
+        Task::Vm(arguments) => vm::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),
     }
 }

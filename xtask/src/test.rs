@@ -73,7 +73,7 @@ fn catalogue(_workspace: &Path) -> Result<()> {
 }
 
 /// A Python environment of the tests' own, whose packages bring their own certificates as users' do.
-fn python(workspace: &Path) -> Result<()> {
+pub(crate) fn python(workspace: &Path) -> Result<()> {
     let directory = cargo::target_directory(workspace)?.join("python");
     let program = directory.join("bin/python3");
     let works = Command::new(&program).args(["-c", PYTHON_IMPORTS]).stderr(Stdio::null()).status();

@@ -183,7 +183,7 @@ fn capture(
     proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
-    let listeners = listeners(&ports, proxy, &capture.listeners, manager)?;
+    let listeners = listeners(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -285,9 +285,14 @@ fn listeners(
     ports: &[u16],
     proxy: &Proxy,
     published: &capture::maps::Listeners,
+    flows: &mut capture::maps::FlowTable,
     manager: &Manager,
 ) -> Result<Vec<Listener>, capture::Error> {
     let mut listeners = handover::kept();
+    if listeners.is_empty() {
+        let cleared = flows.clear();
+        tracing::debug!(cleared, "flows of connections that nobody will accept");
+    }
     let avoid = [ports, proxy.proxies.ports()].concat();
     let new = listener::bind(&avoid, &listeners, |cookie, v6| published.port(cookie, v6))?;
     for listener in &new {

@@ -91,10 +91,7 @@ fn own_cookie() -> Result<u64, Error> {
 }
 
 fn no_cookie(source: io::Error) -> Error {
-    Error::Io {
-        action: "read the network namespace's cookie (Linux 5.14 and later tell it)".to_owned(),
-        source,
-    }
+    Error::Io { action: "learn the network namespace's cookie".to_owned(), source }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -333,6 +333,12 @@ impl FlowTable {
         }
     }
 
+    /// Removes all flows, none of which has an accept to come; answers how many.
+    pub fn clear(&mut self) -> usize {
+        let keys: Vec<FlowKey> = self.0.keys().filter_map(Result::ok).collect();
+        keys.iter().filter(|key| self.0.remove(key).is_ok()).count()
+    }
+
     /// Removes the flows that waited for their accept longer than [`FLOW_LIFETIME`]; answers how many.
     pub fn sweep(&mut self) -> usize {
         let now = clock_gettime(ClockId::Boottime);

@@ -1,6 +1,8 @@
 //! What the agent must know of a network namespace.
 
-use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
+pub mod learn;
+
+use nix::{errno::Errno, getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -23,9 +25,12 @@ const GLOBAL_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0,
 /// The cookie of the namespace that the socket belongs to.
 ///
 /// # Errors
-/// `ENOPROTOOPT` before Linux 5.14.
+/// Before Linux 5.14, when it is not the calling thread's, or a program cannot learn it either.
 pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
-    getsockopt(socket, NetnsCookie).map_err(io::Error::from)
+    match getsockopt(socket, NetnsCookie) {
+        Err(Errno::ENOPROTOOPT) => learn::cookie_of(socket),
+        answer => answer.map_err(io::Error::from),
+    }
 }
 
 /// Whether the calling thread's namespace has a global route of the family: a UDP connect sends nothing and

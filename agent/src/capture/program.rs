@@ -1,5 +1,7 @@
 //! The eBPF object and the hooks that its programs are for.
 
+pub mod count;
+
 use super::{
     Error,
     layout::Layout,

@@ -64,7 +64,7 @@ fn netns_cookie(cookie: io::Result<u64>) -> Check {
         Err(error) => Check::failed(
             NAME,
             format!("the kernel does not tell a socket's network namespace: {}", told(&error)),
-            "boot Linux 5.14 or later, which has SO_NETNS_COOKIE",
+            "run as root with CAP_BPF and CAP_NET_ADMIN, or boot Linux 5.14 or later, which has SO_NETNS_COOKIE",
         ),
     }
 }

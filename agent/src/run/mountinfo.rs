@@ -1,4 +1,4 @@
-//! The mounts that this process sees, from `/proc/self/mountinfo`.
+//! The mounts that the calling thread sees, from `/proc/thread-self/mountinfo`.
 
 use std::{
     ffi::OsString,
@@ -28,9 +28,10 @@ impl Mount {
     }
 }
 
-/// The mounts of this process's mount namespace, below its root directory.
+/// The mounts of the calling thread's mount namespace, below its root directory.
 pub(super) fn own() -> io::Result<Vec<Mount>> {
-    let path = "/proc/self/mountinfo";
+    // A thread can be in a mount namespace of its own, in which its path lookups happen.
+    let path = "/proc/thread-self/mountinfo";
     parse(&fs::read(path)?).ok_or_else(|| io::Error::other(format!("a line of {path} cannot be read")))
 }
 
