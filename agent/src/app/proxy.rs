@@ -89,6 +89,7 @@ pub(super) struct Proxy {
     /// The audit log.
     pub(super) sink: Arc<Sink>,
     gate: Arc<Gate>,
+    reloader: Option<Reloader>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
     sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
@@ -145,7 +146,6 @@ impl Proxy {
         let mut tasks = JoinSet::new();
         let learning = Arc::clone(&addresses);
         tasks.spawn(async move { learning.keep_learning().await });
-        tasks.spawn(Reloader { store, files, hangup }.keep_loading());
         Ok(Self {
             trust_anchor,
             addresses,
@@ -159,6 +159,7 @@ impl Proxy {
             counts,
             sink,
             reports: JoinSet::new(),
+            reloader: Some(Reloader { store, files, hangup }),
             gate,
         })
     }
@@ -183,6 +184,9 @@ impl Proxy {
     pub(super) fn serve(&mut self, taken: Taken) {
         let Taken { flows, events, log, forward_proxies, listeners, canary } = taken;
         let flows = SharedFlows::new(flows);
+        if let Some(reloader) = self.reloader.take() {
+            self.tasks.spawn(reloader.keep_loading());
+        }
         self.tasks.spawn(logged("the kernel side's log", log.copy()));
         let reports = Arc::clone(&self.refusals).report(events, canary.clone(), self.drain.subscribe());
         self.reports.spawn(reports);
