@@ -159,7 +159,7 @@ fn capture(
         cgroup: root,
         pins: &pins,
         sticky_tags: config.capture.sticky_tags,
-        packet_sockets: config.capture.sticky_tags,
+        packet_sockets: config.capture.sticky_tags && runs_lsm_programs(),
         ports: &ports,
         forward_proxies: &proxy.captured,
         flows: capture::DEFAULT_FLOWS,
@@ -278,6 +278,12 @@ async fn tell(
         }
     });
     watch.map_err(|source| Error::System { action: "start the watchdog's thread", source })
+}
+
+/// Whether the kernel calls BPF LSM programs: without `bpf` in this list, Linux 5.10 attaches them and calls none.
+fn runs_lsm_programs() -> bool {
+    let list = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    list.trim().split(',').any(|module| module == "bpf")
 }
 
 /// The listeners that were handed over, and new ones for the families that have none. All are kept for the next agent.

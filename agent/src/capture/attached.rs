@@ -104,9 +104,14 @@ impl Attached {
         for hook in HOOKS.into_iter().filter(|hook| is_needed(hook.need)) {
             match load(programs, hook) {
                 Ok(held) => hooks.push(held),
-                Err(error) if hook.need == Need::PacketSockets => {
+                // What these refuse, `doctor` says; the rest holds without them.
+                Err(error) if hook.need != Need::Always => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(hook = hook.name, error, "this kernel does not take the program");
+                    tracing::warn!(
+                        hook = hook.name,
+                        error,
+                        "this kernel does not take the program; see `tidegate doctor`"
+                    );
                 }
                 Err(error) => return Err(error),
             }
