@@ -8,7 +8,7 @@ use crate::{
     capture,
     config::{Config, RUN_DIR},
     decide::store::{FileError, PolicyFile, PolicySet},
-    forward::upstream::RootsError,
+    forward::upstream::{RootsError, SetupError},
     record::{fingerprint::RandomUnavailable, sink},
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
@@ -62,9 +62,9 @@ pub enum Error {
     /// There are no certificates to verify the upstream with.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// TLS with the upstream cannot be set up.
-    #[error("cannot set up TLS with the upstream")]
-    Upstream(#[source] rustls::Error),
+    /// No upstream can be reached.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
     /// TLS with the workload cannot be set up.
     #[error(transparent)]
     Terminate(#[from] terminate::Error),

@@ -4,8 +4,8 @@ pub mod fingerprint;
 mod line;
 pub mod redact;
 pub mod sink;
-pub mod unfinished;
 mod token;
+pub mod unfinished;
 
 use crate::{decide::Effect, identify::Subject, reason::Reason};
 use aws_lc_rs::rand;

@@ -75,7 +75,7 @@ impl Proxy {
             Arc::clone(&resolve),
         ));
         addresses.learn_first().await;
-        let proxies = forward_proxies(&config.capture.forward_proxies);
+        let proxies = forward_proxies(&config);
         let proxies = Arc::new(ProxyAddresses::new(proxies, Arc::clone(&resolve)));
         let captured = proxies.learn_first().await;
 
@@ -239,13 +239,16 @@ fn ports(config: &Config) -> Vec<u16> {
     ports.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
-fn forward_proxies(configured: &ForwardProxies) -> Vec<ForwardProxy> {
-    match configured {
+fn forward_proxies(config: &Config) -> Vec<ForwardProxy> {
+    match &config.capture.forward_proxies {
         ForwardProxies::Listed(proxies) => proxies.clone(),
         ForwardProxies::FromEnvironment => {
             let lookup =
                 |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-            let (proxies, unusable) = forward_proxy::from_environment(lookup);
+            let (mut proxies, unusable) = forward_proxy::from_environment(lookup);
+            // What the agent may use, programs may know of.
+            let own = config.upstream.proxy.iter().filter(|own| !proxies.contains(own)).cloned();
+            proxies.extend(own.collect::<Vec<_>>());
             for (variable, error) in unusable {
                 tracing::warn!(variable, %error, "this proxy is not captured; see `capture.forward_proxies`");
             }
