@@ -1,5 +1,6 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
+pub mod ca;
 mod proxy;
 mod refusals;
 mod reload;
@@ -68,9 +69,9 @@ pub enum Error {
     /// TLS with the workload cannot be set up.
     #[error(transparent)]
     Terminate(#[from] terminate::Error),
-    /// The local CA cannot be made.
-    #[error("cannot make the local CA")]
-    Authority(#[from] terminate::ca::Error),
+    /// The local CA cannot be made or used.
+    #[error(transparent)]
+    Ca(#[from] terminate::store::Error),
     /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),

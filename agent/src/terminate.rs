@@ -38,7 +38,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Finishes handshakes with workloads.
 pub struct Terminator {
-    leaves: Cache,
+    leaves: Arc<Cache>,
     /// What every handshake starts from; each gets its own certificate.
     config: ServerConfig,
 }
@@ -108,12 +108,12 @@ impl Terminator {
         // Tickets resume sessions in both versions, so nothing needs to be kept here.
         config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { leaves: Cache::new(authority), config })
+        Ok(Self { leaves: Arc::new(Cache::new(authority)), config })
     }
 
-    /// From here on leaves are of this authority. Connections that are open go on.
-    pub fn sign_with(&self, authority: Arc<Authority>) {
-        self.leaves.sign_with(authority);
+    /// What changes the authority, wherever the terminator itself has gone.
+    pub fn signer(&self) -> Signer {
+        Signer(Arc::clone(&self.leaves))
     }
 
     /// Finishes the handshake as `name`, which the peeked ClientHello asks for.
@@ -144,6 +144,23 @@ impl Terminator {
             return Err(Error::HandshakeFailed(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         Ok(stream)
+    }
+}
+
+/// Says which authority a terminator's leaves come from.
+#[derive(Clone)]
+pub struct Signer(Arc<Cache>);
+
+impl Signer {
+    /// From here on leaves are of this authority. Connections that are open go on.
+    pub fn sign_with(&self, authority: Arc<Authority>) {
+        self.0.sign_with(authority);
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").finish_non_exhaustive()
     }
 }
 

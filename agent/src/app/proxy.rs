@@ -1,6 +1,6 @@
 //! The proxy of one workload: capture, gate, and the tasks that serve them.
 
-use super::{Error, Job, refusals::Refusals, reload::Reloader};
+use super::{Error, Job, ca::Keeper, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
         self, Capture, Options,
@@ -8,7 +8,7 @@ use crate::{
         pins::Pins,
     },
     classify::Catalogue,
-    config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
+    config::{self, Config, ForwardProxies, ForwardProxy, forward_proxy},
     decide::store::{Handle, PolicyFile, Store},
     forward::{
         Forwarder,
@@ -23,7 +23,6 @@ use crate::{
         Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
         proxies::ProxyAddresses, route::Names,
     },
-    terminate::{Terminator, ca::Authority},
 };
 use std::{
     collections::BTreeSet,
@@ -67,7 +66,9 @@ impl Proxy {
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
-        let authority = Arc::new(Authority::ephemeral(names.domains())?);
+        // A command's CA ends with it, so that there is no key to steal; a user's own is there anyhow.
+        let in_memory = config::Ca { ephemeral: true, ..config.ca.clone() };
+        let ca = Keeper::open(&in_memory, names.domains())?;
         let resolve = system_resolver();
         let addresses = Arc::new(ProtectedAddresses::new(
             config.hosts.clone(),
@@ -85,7 +86,7 @@ impl Proxy {
             forwarder: Forwarder::start(
                 &config.upstream,
                 config.limits.body_idle_timeout,
-                load_roots(config.upstream.ca_file.as_deref(), &[])?,
+                load_roots(config.upstream.ca_file.as_deref(), ca.anchors())?,
                 resolve,
             )
             .map_err(Error::Upstream)?,
@@ -102,8 +103,8 @@ impl Proxy {
             mount: mount_of(&cgroup),
             cgroup: cgroup.clone(),
         };
-        let trust_anchor = authority.trust_anchor_pem().to_owned();
-        let terminator = Terminator::new(authority)?;
+        let trust_anchor = ca.anchors_pem();
+        let terminator = ca.terminator()?;
         let store = Arc::new(Store::new(policies));
         let policy = Handle::new(Arc::clone(&store), Arc::clone(&workload.policy));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));

@@ -69,6 +69,19 @@ fn openssl_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+/// `certtool --verify` of GnuTLS; what it says where it refuses.
+fn gnutls_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(), String> {
+    let folder = TempDir::new().unwrap();
+    let (root, chain) = (folder.path().join("root.pem"), folder.path().join("chain.pem"));
+    fs::write(&root, authority.trust_anchor_pem()).unwrap();
+    fs::write(&chain, certificate::pem(leaf) + &certificate::pem(&authority.chain[0])).unwrap();
+    let mut certtool = Command::new("certtool");
+    certtool.args(["--verify", "--verify-profile", "medium", "--load-ca-certificate"]).arg(root);
+    let output = certtool.arg("--infile").arg(chain).output().expect("certtool, of the package gnutls-bin");
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    if output.status.success() { Ok(()) } else { Err(told) }
+}
+
 #[test_case("api.digitalocean.com")]
 #[test_case("digitalocean.com")]
 #[test_case("a.b.example.org")]
@@ -79,6 +92,7 @@ fn leaves_inside_the_constraint_are_accepted(name: &str) {
     let leaf = &leaf.certified.cert[0];
     assert_eq!(webpki_accepts(&authority, leaf, name), Ok(()));
     assert_eq!(openssl_accepts(&authority, leaf), Ok(()));
+    assert_eq!(gnutls_accepts(&authority, leaf), Ok(()));
 }
 
 #[test_case("api.example.com"; "another domain")]
@@ -102,6 +116,8 @@ fn what_a_stolen_key_signs_elsewhere_is_refused(names: Vec<SanType>, asked: &str
     assert!(format!("{webpki:?}").contains("NameConstraintViolation"), "{webpki:?}");
     let openssl = openssl_accepts(&authority, &leaf).unwrap_err();
     assert!(openssl.contains("subtree violation"), "{openssl}");
+    let gnutls = gnutls_accepts(&authority, &leaf).unwrap_err();
+    assert!(gnutls.contains("The certificate chain violates the signer's constraints"), "{gnutls}");
 }
 
 #[test]
