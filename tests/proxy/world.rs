@@ -15,14 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use tidegate::{
     classify::Catalogue,
-    config::{Config, OnAuditFailure},
+    config::{Config, ForwardProxy, OnAuditFailure},
     decide::store::{Handle, PolicySet, Store},
     forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
@@ -62,6 +62,9 @@ pub(crate) struct Setting {
     pub(crate) body_inspect: usize,
     pub(crate) head_timeout: Duration,
     pub(crate) offer: Offer,
+    /// `upstream.proxy` and `upstream.proxy_credentials`.
+    pub(crate) own_proxy: Option<String>,
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 impl Default for Setting {
@@ -80,6 +83,8 @@ impl Default for Setting {
             body_inspect: 1 << 20,
             head_timeout: Duration::from_secs(20),
             offer: Offer::Http2OrHttp1,
+            own_proxy: None,
+            credentials: None,
         }
     }
 }
@@ -118,6 +123,8 @@ impl World {
         config.audit.on_failure = setting.on_failure;
         config.audit.sync = setting.sync;
         config.upstream.ca_file = Some(ca_file.clone());
+        config.upstream.proxy = setting.own_proxy.map(|place| ForwardProxy::parse(&place).unwrap());
+        config.upstream.proxy_credentials = setting.credentials;
         config.upstream.response_timeout = setting.response_timeout;
         config.upstream.connect_timeout = Duration::from_secs(2);
         config.limits.body_idle_timeout = setting.body_idle_timeout;

@@ -81,9 +81,8 @@ impl Facts {
 fn permitted(certificate: &X509Certificate<'_>) -> Result<Option<Vec<String>>, Unreadable> {
     let Some(extension) = certificate.name_constraints().map_err(|_| Unreadable)? else { return Ok(None) };
     let Some(subtrees) = &extension.value.permitted_subtrees else { return Ok(None) };
-    let names = subtrees.iter().filter_map(|subtree| match &subtree.base {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        _ => None,
+    let names = subtrees.iter().filter_map(|subtree| {
+        if let GeneralName::DNSName(name) = &subtree.base { Some((*name).to_owned()) } else { None }
     });
     let names: Vec<String> = names.collect();
     // Where no subtree is of names of hosts, those are not constrained.
