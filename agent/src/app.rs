@@ -1,5 +1,6 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
+pub mod ca;
 mod command;
 mod counts;
 pub mod daemon;
@@ -12,7 +13,7 @@ use crate::{
     capture,
     config::{Config, RUN_DIR},
     decide::store::{FileError, PolicyFile, PolicySet},
-    forward::upstream::RootsError,
+    forward::upstream::{RootsError, SetupError},
     record::{fingerprint::RandomUnavailable, sink},
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
@@ -65,15 +66,15 @@ pub enum Error {
     /// There are no certificates to verify the upstream with.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// TLS with the upstream cannot be set up.
-    #[error("cannot set up TLS with the upstream")]
-    Upstream(#[source] rustls::Error),
+    /// No upstream can be reached.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
     /// TLS with the workload cannot be set up.
     #[error(transparent)]
     Terminate(#[from] terminate::Error),
-    /// The local CA cannot be made.
-    #[error("cannot make the local CA")]
-    Authority(#[from] terminate::ca::Error),
+    /// The local CA cannot be made or used.
+    #[error(transparent)]
+    Ca(#[from] terminate::store::Error),
     /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),

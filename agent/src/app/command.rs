@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     capture::{self, Capture, Options, listener, pins::Pins},
+    config,
     decide::store::PolicyFile,
     identify::{Workload, Workloads, cgroups::Cgroups},
     run::Enclosure,
@@ -26,8 +27,11 @@ pub(super) async fn start(
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&cgroup), cgroup.clone()));
     let ports = proxy::ports(&config);
     let workloads = Arc::new(Workloads::only(workload, cgroups));
+    // A command's CA ends with it, so that there is no key to steal; a user's own is there anyhow.
+    let authority = config::Ca { ephemeral: true, ..config.ca.clone() };
     let mut proxy =
-        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None }).await?;
+        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None, authority }).await?;
+    proxy.follow_authority(None);
     let captured = proxy.captured.clone();
     let options = Options {
         cgroup: &cgroup,

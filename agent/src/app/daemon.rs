@@ -126,6 +126,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         files,
         hangup: Arc::clone(&asked.reload),
         addresses: Some(Path::new(STATE_DIR).join("protected.json")),
+        authority: config.ca.clone(),
     };
     let mut proxy = Proxy::build(plan).await?;
     let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog];
@@ -168,6 +169,7 @@ fn capture(
     proxy.own_sockets.exempt(capture.exempt);
     // From here on no other daemon is at work.
     places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
+    proxy.follow_authority(Some(RUN_DIR.into()));
     let unfinished = Path::new(RUN_DIR).join("unfinished");
     proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
         action: "count unfinished reads in",
