@@ -1,7 +1,10 @@
-use super::*;
+use super::{generation::UNFINISHED, *};
 use crate::terminate::key::Key;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+};
 use tempfile::TempDir;
 use test_case::test_case;
 
