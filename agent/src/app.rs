@@ -114,6 +114,8 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
     let audit = job.config.audit.path.clone();
     let ca = job.config.ca.dir.clone();
+    let key = job.config.ca.brought.as_ref().and_then(|brought| brought.key.clone());
+    let credentials = job.config.upstream.proxy_credentials.clone();
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
@@ -122,7 +124,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
         command,
         user,
         read_only,
-        hidden: [audit, ca].into_iter().filter_map(existing).collect(),
+        hidden: [audit, ca].into_iter().chain(key).chain(credentials).filter_map(existing).collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),
         open_files,
     };

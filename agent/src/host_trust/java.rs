@@ -40,13 +40,14 @@ pub(super) fn install(
             None => return Err(Error::NoKeytool(keystore)),
         };
         let have: Vec<String> = tool.aliases(&keystore)?;
-        let stale = have.iter().filter(|alias| !anchors.iter().any(|anchor| name(anchor) == **alias));
+        let is_of = |alias: &str, anchor| own_name(alias) == Some(&name(anchor));
+        let stale = have.iter().filter(|alias| !anchors.iter().any(|anchor| is_of(alias, anchor)));
         for alias in stale {
             tool.delete(&keystore, alias)?;
             done.push(format!("removed {alias} from {}", keystore.display()));
         }
         // A keystore whose entries are encrypted shows its certificates to keytool alone.
-        for anchor in missing.into_iter().filter(|anchor| !have.contains(&name(anchor))) {
+        for anchor in missing.into_iter().filter(|anchor| !have.iter().any(|alias| is_of(alias, anchor))) {
             keep_original(&keystore)?;
             tool.import(&keystore, anchor)?;
             done.push(format!("imported {} into {}", name(anchor), keystore.display()));
@@ -95,6 +96,15 @@ fn keystores(root: &Root) -> BTreeSet<PathBuf> {
         }
     }
     found
+}
+
+/// Our name in an alias. Debian's tool makes one of a file's name, and forgets to take it out with the file.
+fn own_name(alias: &str) -> Option<&str> {
+    let name = match alias.strip_prefix("debian:") {
+        Some(file) => file.strip_suffix(".pem")?,
+        None => alias,
+    };
+    is_ours(name).then_some(name)
 }
 
 fn holds(keystore: &[u8], anchor: &CertificateDer<'_>) -> bool {
@@ -180,7 +190,7 @@ impl<'a> Keytool<'a> {
     fn aliases(&self, keystore: &Path) -> Result<Vec<String>, Error> {
         let told = self.list(keystore)?;
         let names = told.lines().filter_map(|line| line.split_once(", ")).map(|(name, _)| name);
-        Ok(names.filter(|name| is_ours(name)).map(str::to_owned).collect())
+        Ok(names.filter(|name| own_name(name).is_some()).map(str::to_owned).collect())
     }
 
     /// keytool writes a keystore in its place, so that a crash would leave half of one: it gets a copy.
@@ -218,5 +228,27 @@ impl<'a> Keytool<'a> {
         );
         fs::remove_file(&file).map_err(failed("remove", &file))?;
         imported
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("tidegate-1a2b3c4d", Some("tidegate-1a2b3c4d"))]
+    #[test_case("debian:tidegate-1a2b3c4d.pem", Some("tidegate-1a2b3c4d"))]
+    #[test_case("debian:tidegate-1a2b3c4d", None; "no file's name")]
+    #[test_case("tidegate-1a2b3c4d.pem", None; "not debian's")]
+    #[test_case("debian:company.pem", None; "another's")]
+    fn our_entries_are_known_by_their_aliases(alias: &str, expected: Option<&str>) {
+        assert_eq!(own_name(alias), expected);
+    }
+
+    #[test]
+    fn a_keystore_holds_what_is_in_it_in_the_clear() {
+        let anchor = CertificateDer::from(b"certificate".to_vec());
+        assert!(holds(b"..certificate..", &anchor));
+        assert!(!holds(b"..certificat", &anchor) && !holds(b"", &anchor));
     }
 }

@@ -431,13 +431,17 @@ impl<'a> Row<'a> {
     ) -> Result<Generation, Error> {
         let number = generations.last().map_or(1, |newest| newest.number.saturating_add(1));
         let made = Generation::make(self.directory, number, domains, (now, signs_from), LIFETIME)?;
-        let in_force = signs_from.duration_since(now).unwrap_or_default();
-        tracing::warn!(
-            generation = number,
-            id = made.id,
-            ?in_force,
-            "made a local CA; where programs trust an earlier one by `tidegate ca install`, run that again"
-        );
+        if number == 1 {
+            tracing::info!(id = made.id, "made a local CA");
+        } else {
+            let signs_in = signs_from.duration_since(now).unwrap_or_default();
+            tracing::warn!(
+                generation = number,
+                id = made.id,
+                ?signs_in,
+                "made the next local CA; where the earlier one is installed, run `tidegate ca install` again"
+            );
+        }
         Ok(made)
     }
 }
