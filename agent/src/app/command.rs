@@ -10,6 +10,7 @@ use crate::{
     decide::store::PolicyFile,
     identify::{Workload, Workloads, cgroups::Cgroups},
     run::Enclosure,
+    session::protected::mirror,
 };
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -58,6 +59,10 @@ fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Erro
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
+    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    mirror::apply(&mut capture.protected, &protected);
+    let (addresses, mut listed) = (Arc::clone(&proxy.addresses), capture.protected);
+    proxy.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
     capture.subjects.add(options.cgroup)?;
     let Capture { flows, events, log, forward_proxies, .. } = capture;
     proxy.serve(Taken { flows, events, log, forward_proxies, listeners, canary: None });
