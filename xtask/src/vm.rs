@@ -100,7 +100,8 @@ const SUITES: [Suite; 4] = [
         threads: 2,
         options: "",
         chosen: &[
-            "an_allowed_read",
+            "upstreams_bytes::test_case_1",
+            "upstreams_bytes::test_case_2",
             "refused_write_never_reaches_the_upstream::test_case_1",
             "either_family",
             "stopped_agent",

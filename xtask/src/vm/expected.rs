@@ -59,7 +59,7 @@ pub(crate) struct Exception {
 }
 
 /// Every one of them.
-pub(crate) const EXCEPTIONS: [Exception; 2] = [
+pub(crate) const EXCEPTIONS: [Exception; 3] = [
     Exception {
         kernels: &["5.10", "5.10-bpf"],
         suite: "hooks",
@@ -71,6 +71,12 @@ pub(crate) const EXCEPTIONS: [Exception; 2] = [
         suite: "hooks",
         test: "evasion::a_subject_gets_no_socket_that_would_pass_the_hooks::test_case_2_mptcp_over_ipv6",
         reason: NO_MPTCP,
+    },
+    Exception {
+        kernels: &["5.10", "5.10-bpf"],
+        suite: "escape",
+        test: "a_subject_stays_one_wherever_it_goes::test_case_1_as_root",
+        reason: "the programs of sticky tags do not load, see above; `capture.sticky_tags = false` is for such kernels",
     },
 ];
 
