@@ -31,10 +31,14 @@ const HELPFUL: [&str; 50] = [
 ];
 
 /// Files and directories of the machine that programs look into.
-const SURROUNDINGS: [&str; 8] = [
+const SURROUNDINGS: [&str; 12] = [
+    "/etc/gai.conf",
+    "/etc/host.conf",
     "/etc/ld.so.cache",
     "/etc/nsswitch.conf",
     "/etc/pam.d",
+    "/etc/protocols",
+    "/etc/services",
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/openssl.cnf",
     "/usr/lib/locale/C.utf8",

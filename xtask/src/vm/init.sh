@@ -43,7 +43,7 @@ suite() {
 read -r uptime _ </proc/uptime
 say "{\"vm\":\"up\",\"release\":\"$(uname -r)\",\"lsm\":\"$(cat /sys/kernel/security/lsm)\",\"seconds\":$uptime}"
 if [ -n "$TIDEGATE_VM_SHELL" ]; then
-    setsid -c sh </dev/ttyS0 >/dev/ttyS0 2>&1
+    setsid -c bash </dev/ttyS0 >/dev/ttyS0 2>&1
 else
     . /suites
 fi
