@@ -312,7 +312,7 @@ impl Prison {
 
     /// The audit log so far.
     pub(crate) fn records(&self) -> Vec<Record> {
-        if self.audit().exists() { audit::read(&self.audit()).unwrap() } else { Vec::new() }
+        if self.audit().exists() { audit::read_past_torn(&self.audit()).unwrap() } else { Vec::new() }
     }
 
     /// Whether a record behind the first `before` gives this reason, soon.
