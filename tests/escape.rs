@@ -6,7 +6,6 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, too"
@@ -14,6 +13,8 @@
 
 #[path = "escape/attempts.rs"]
 mod attempts;
+#[path = "escape/chaos.rs"]
+mod chaos;
 #[path = "escape/prison.rs"]
 mod prison;
 

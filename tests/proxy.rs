@@ -26,6 +26,8 @@ mod grammar;
 mod limits;
 #[path = "proxy/matrix.rs"]
 mod matrix;
+#[path = "proxy/own_proxy.rs"]
+mod own_proxy;
 #[path = "proxy/pieces.rs"]
 mod pieces;
 #[path = "proxy/pool.rs"]

@@ -1,6 +1,8 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
+pub mod ca;
 mod command;
+mod counts;
 pub mod daemon;
 mod handover;
 mod proxy;
@@ -11,7 +13,7 @@ use crate::{
     capture,
     config::{Config, RUN_DIR},
     decide::store::{FileError, PolicyFile, PolicySet},
-    forward::upstream::RootsError,
+    forward::upstream::{RootsError, SetupError},
     record::{fingerprint::RandomUnavailable, sink},
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
@@ -64,15 +66,15 @@ pub enum Error {
     /// There are no certificates to verify the upstream with.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// TLS with the upstream cannot be set up.
-    #[error("cannot set up TLS with the upstream")]
-    Upstream(#[source] rustls::Error),
+    /// No upstream can be reached.
+    #[error(transparent)]
+    Upstream(#[from] SetupError),
     /// TLS with the workload cannot be set up.
     #[error(transparent)]
     Terminate(#[from] terminate::Error),
-    /// The local CA cannot be made.
-    #[error("cannot make the local CA")]
-    Authority(#[from] terminate::ca::Error),
+    /// The local CA cannot be made or used.
+    #[error(transparent)]
+    Ca(#[from] terminate::store::Error),
     /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
@@ -147,6 +149,8 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
     let audit = job.config.audit.path.clone();
     let ca = job.config.ca.dir.clone();
+    let key = job.config.ca.brought.as_ref().and_then(|brought| brought.key.clone());
+    let credentials = job.config.upstream.proxy_credentials.clone();
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
@@ -155,7 +159,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
         command,
         user,
         read_only,
-        hidden: [audit, ca].into_iter().filter_map(existing).collect(),
+        hidden: [audit, ca].into_iter().chain(key).chain(credentials).filter_map(existing).collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),
         open_files,
     };

@@ -17,6 +17,7 @@ pub(crate) mod readable;
 mod sock_diag;
 pub mod standing;
 pub mod sys;
+mod uid_ranges;
 
 use attached::Attached;
 use layout::Layout;

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and how failure is told.
 
+pub mod ca;
 pub mod check;
 pub mod daemon;
 pub mod doctor;
@@ -10,7 +11,7 @@ pub mod scopes;
 pub mod status;
 pub mod suggest;
 
-use crate::{app, capture::pins, decide::trial, health::control, toml_file};
+use crate::{app, capture::pins, decide::trial, health::control, host_trust, terminate::store, toml_file};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
@@ -48,6 +49,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Take away what the daemon enforces, once it has ended
     Release(release::ReleaseArgs),
+    /// Show, renew, install or take away the local CA
+    Ca(ca::CaArgs),
 }
 
 /// `tidegate scopes`.
@@ -128,6 +131,12 @@ pub enum Error {
     /// `daemon` could not begin.
     #[error(transparent)]
     Daemon(app::Error),
+    /// The local CA cannot be used.
+    #[error(transparent)]
+    Ca(#[from] store::Error),
+    /// A trust store cannot be read or changed.
+    #[error(transparent)]
+    HostTrust(#[from] host_trust::Error),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -143,7 +152,7 @@ impl Error {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
-            Self::Audit { .. } | Self::Control(_) => 1,
+            Self::Audit { .. } | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
             Self::Daemon(_) => 1,
             Self::App(error) => error.exit_status(),
@@ -171,6 +180,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Status(args) => return status::run(&args, out),
         Command::Doctor(args) => return doctor::run(&args, out),
         Command::Release(args) => return release::run(&args, out),
+        Command::Ca(args) => return ca::run(&args, out),
     }
     out.flush()?;
     Ok(0)
@@ -211,6 +221,10 @@ mod tests {
     #[test_case("doctor --json", true; "doctor")]
     #[test_case("release --config c --force", true; "release")]
     #[test_case("status --json --socket s", true; "status")]
+    #[test_case("ca show --json --config c --root r", true; "ca show")]
+    #[test_case("ca --root r rotate --now", true; "ca rotate")]
+    #[test_case("ca bundle --anchors --output f", true; "ca bundle")]
+    #[test_case("ca", false; "ca nothing")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

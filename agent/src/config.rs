@@ -126,6 +126,10 @@ pub struct Capture {
 pub struct Upstream {
     /// PEM certificates to trust beside the system's roots.
     pub ca_file: Option<PathBuf>,
+    /// The HTTP proxy that the agent's own connections to protected hosts go through, if any.
+    pub proxy: Option<ForwardProxy>,
+    /// A file that holds `user:password` for that proxy.
+    pub proxy_credentials: Option<PathBuf>,
     /// For TCP and TLS, each address.
     pub connect_timeout: Duration,
     /// From the end of the request to the head of the answer.
@@ -159,6 +163,30 @@ pub struct Ca {
     pub ephemeral: bool,
     /// Where it is kept otherwise.
     pub dir: PathBuf,
+    /// An authority of the user's own, in the place of one that tidegate makes.
+    pub brought: Option<BroughtCa>,
+    /// How long a new authority is announced before it signs, so that programs that trust it have started by then.
+    pub overlap: Duration,
+    /// What kind of key leaves have.
+    pub leaf_key: LeafKey,
+}
+
+/// The files of an authority that the user brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BroughtCa {
+    /// The certificate that signs leaves, and behind it those above it, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM. None: the systemd credential `ca-key`.
+    pub key: Option<PathBuf>,
+}
+
+/// What kind of key leaves have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafKey {
+    /// ECDSA on the curve P-256.
+    Ecdsa,
+    /// RSA with 2048 bits, for clients that know nothing else.
+    Rsa,
 }
 
 /// `[limits]`, each per workload.
@@ -185,6 +213,8 @@ impl Default for Config {
             capture: Capture::default(),
             upstream: Upstream {
                 ca_file: None,
+                proxy: None,
+                proxy_credentials: None,
                 connect_timeout: Duration::from_secs(10),
                 response_timeout: Duration::from_secs(120),
             },
@@ -193,7 +223,13 @@ impl Default for Config {
                 on_failure: OnAuditFailure::RefuseWrites,
                 sync: false,
             },
-            ca: Ca { ephemeral: false, dir: format!("{STATE_DIR}/ca").into() },
+            ca: Ca {
+                ephemeral: false,
+                dir: format!("{STATE_DIR}/ca").into(),
+                brought: None,
+                overlap: Duration::from_hours(24),
+                leaf_key: LeafKey::Ecdsa,
+            },
             limits: Limits {
                 connections: 256,
                 handshakes: 32,

@@ -7,6 +7,7 @@ pub mod body;
 pub mod filter;
 pub mod guard;
 pub mod headers;
+mod own_proxy;
 mod pool;
 pub mod ratelimit;
 pub mod stall;
@@ -172,14 +173,14 @@ impl Forwarder {
     /// A forwarder with an empty pool. To be called within the runtime, which the pool's sweeper needs.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// When TLS cannot be set up, or the agent's own proxy not be used.
     pub fn start(
         settings: &config::Upstream,
         body_idle_timeout: Duration,
         roots: rustls::RootCertStore,
         resolve: upstream::Resolve,
         own_sockets: OwnSockets,
-    ) -> Result<Self, rustls::Error> {
+    ) -> Result<Self, upstream::SetupError> {
         let dialer = upstream::Dialer::new(settings, roots, resolve, own_sockets)?;
         let response_timeout = settings.response_timeout;
         let memory = filter::Memory::new(filter::MAX_TOTAL_BYTES);

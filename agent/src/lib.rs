@@ -31,4 +31,5 @@ pub mod app;
 pub mod cli;
 pub mod doctor;
 pub mod health;
+pub mod host_trust;
 pub mod run;

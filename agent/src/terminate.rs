@@ -2,7 +2,12 @@
 
 pub mod ca;
 mod cache;
-pub mod leaf;
+pub mod certificate;
+pub mod files;
+mod key;
+mod leaf;
+pub mod store;
+pub mod tickets;
 
 use crate::{host::HostName, reason::Reason};
 use ca::Authority;
@@ -10,7 +15,7 @@ use cache::Cache;
 use rustls::{
     AlertDescription, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -33,7 +38,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Finishes handshakes with workloads.
 pub struct Terminator {
-    leaves: Cache,
+    leaves: Arc<Cache>,
     /// What every handshake starts from; each gets its own certificate.
     config: ServerConfig,
 }
@@ -84,6 +89,15 @@ impl Terminator {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(authority: Arc<Authority>) -> Result<Self, Error> {
+        let tickets = aws_lc_rs::Ticketer::new().map_err(Error::Setup)?;
+        Self::with_tickets(authority, tickets)
+    }
+
+    /// With leaves of this authority, and these session tickets.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with_tickets(authority: Arc<Authority>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -92,9 +106,14 @@ impl Terminator {
             .with_cert_resolver(Arc::new(Shown::default()));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         // Tickets resume sessions in both versions, so nothing needs to be kept here.
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(Error::Setup)?;
+        config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { leaves: Cache::new(authority), config })
+        Ok(Self { leaves: Arc::new(Cache::new(authority)), config })
+    }
+
+    /// What changes the authority, wherever the terminator itself has gone.
+    pub fn signer(&self) -> Signer {
+        Signer(Arc::clone(&self.leaves))
     }
 
     /// Finishes the handshake as `name`, which the peeked ClientHello asks for.
@@ -125,6 +144,23 @@ impl Terminator {
             return Err(Error::HandshakeFailed(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
         Ok(stream)
+    }
+}
+
+/// Says which authority a terminator's leaves come from.
+#[derive(Clone)]
+pub struct Signer(Arc<Cache>);
+
+impl Signer {
+    /// From here on leaves are of this authority. Connections that are open go on.
+    pub fn sign_with(&self, authority: Arc<Authority>) {
+        self.0.sign_with(authority);
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").finish_non_exhaustive()
     }
 }
 

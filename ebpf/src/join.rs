@@ -6,16 +6,23 @@ use crate::{
     verdict::{Kind, Verdict, judge},
 };
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_CONNECT_CB},
+    bindings::{
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB,
+    },
     programs::SockOpsContext,
 };
 use aya_log_ebpf::error;
 use tidegate_ebpf_common::{FLOW_DIRECT, Flow, FlowKey};
 
+const TCP_SYN_SENT: u32 = 2;
+const TCP_CLOSE: u32 = 7;
+
 pub(crate) fn change(ctx: &SockOpsContext) {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => join(ctx),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accept(ctx),
+        BPF_SOCK_OPS_STATE_CB => end(ctx),
         _ => {}
     }
 }
@@ -30,6 +37,19 @@ fn join(ctx: &SockOpsContext) {
     } else if flow::publish(&key, &flow).is_err() {
         // This hook cannot refuse; the agent closes the connection, since it finds no flow.
         error!(ctx, "flow table full: a connection of process {} will be closed", flow.tgid);
+    } else {
+        // Where the kernel cannot tell of its end, the agent's sweep removes the flow.
+        let _ = ctx.set_cb_flags(ctx.cb_flags() as i32 | BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+    }
+}
+
+/// A redirected connect that failed, as all do while the agent is gone: nobody will accept it.
+fn end(ctx: &SockOpsContext) {
+    if (ctx.arg(0), ctx.arg(1)) != (TCP_SYN_SENT, TCP_CLOSE) {
+        return;
+    }
+    if let Some(flow) = flow::by_cookie(flow::cookie(ctx)) {
+        flow::unpublish(&key(ctx, &flow));
     }
 }
 

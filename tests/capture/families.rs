@@ -77,7 +77,7 @@ for port in (443, 5353):
 fn datagrams_to_captured_ports_are_refused_and_others_are_not() -> Result<()> {
     const SCRIPT: &str = r#"
 import socket
-for family, address in ((socket.AF_INET, "192.0.2.10"), (socket.AF_INET6, "2001:db8::10")):
+for family, address in ((socket.AF_INET, "198.51.100.20"), (socket.AF_INET6, "2001:db8:0:2::20")):
     for port in (443, 5353):
         sender = socket.socket(family, socket.SOCK_DGRAM)
         for send in (lambda: sender.sendto(b"x", (address, port)),

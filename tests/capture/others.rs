@@ -130,3 +130,17 @@ fn plain_http_is_refused_for_the_protected_name_and_passed_on_for_others() -> Re
     assert_eq!(ran.answer()?.status, 200);
     Ok(())
 }
+
+#[test]
+fn another_port_of_the_apis_address_is_refused_at_once() -> Result<()> {
+    const SCRIPT: &str = r#"
+import socket, sys
+try: socket.create_connection((sys.argv[1], 8444), timeout=20); print("connected")
+except OSError as error: print("refused", error.errno)
+"#;
+    let scene = Scene::new()?;
+    let ran = scene.tidegate("others")?.run(&["python3", "-c", SCRIPT, &API.to_string()])?;
+    assert_eq!(printed(&ran)?, "refused 1\n");
+    expect(ran.outcome_because("address_refused")?, "deny", "refused", "address_refused", None)?;
+    Ok(())
+}

@@ -97,3 +97,36 @@ fn the_daemons_own_user_can_be_a_workload() -> Result<()> {
     running.stop()?;
     Ok(())
 }
+
+#[test]
+fn a_daemon_tells_how_it_is_and_what_it_holds() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = daemon(&scene)?
+        .workload("bots", "look", r#"[{ user = "4242" }, { cgroup = "CGROUP/bots/*" }]"#)?
+        .table("[health]\nlisten = \"127.0.0.1:9090\"");
+    let ci = scene.world.cgroup().child("ci")?;
+    let bot = scene.world.cgroup().child("bots")?.child("1")?;
+    let running = daemon.start()?;
+    assert_eq!(Answer::of(&daemon.run(&ci, &look())?)?.status, 200);
+    let tidegate = tidegate_tests::programs::built("tidegate")?.display().to_string();
+    let ask = [tidegate.as_str(), "status", "--json"];
+    let outside = scene.world.cgroup().child("outside")?;
+    let finished = daemon.run(&outside, &ask)?;
+    assert!(finished.status.success(), "{finished:?}");
+    let status: serde_json::Value = serde_json::from_slice(&finished.stdout)?;
+    let at = |pointer: &str| status.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!((at("/healthy"), at("/counters/redirected")), (true.into(), 1.into()), "{status:#}");
+    assert_eq!(at("/workloads/0/cgroups"), serde_json::json!([ci.name()?]));
+    assert_eq!(at("/workloads/1/cgroups"), serde_json::json!([bot.name()?]));
+    assert_eq!(at("/workloads/1/users"), serde_json::json!([4242]));
+    assert!(at("/programs").as_array().is_some_and(|programs| programs.len() == 12), "{status:#}");
+    // A subject gets no answer, though it is root.
+    let refused = daemon.run(&ci, &ask)?;
+    assert!(refused.stderr.contains("a subject gets no answer"), "{refused:?}");
+    let ready = ["curl", "--silent", "--fail", "http://127.0.0.1:9090/readyz"];
+    assert!(daemon.run(&outside, &ready)?.status.success());
+    running.kill()?;
+    let gone = daemon.run(&outside, &ask)?;
+    assert_eq!(gone.status.code(), Some(1), "{gone:?}");
+    Ok(())
+}

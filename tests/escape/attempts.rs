@@ -37,6 +37,16 @@ impl Attempt {
         Self { user: Expected { outcomes: errno, reason: None }, has_middle: false, ..self }
     }
 
+    /// Which of several it is depends on the machine.
+    const fn without_record(self) -> Self {
+        let Self { user, root, .. } = self;
+        Self {
+            user: Expected { reason: None, ..user },
+            root: Expected { reason: None, ..root },
+            ..self.without_middle()
+        }
+    }
+
     const fn without_middle(self) -> Self {
         Self { has_middle: false, ..self }
     }
@@ -123,7 +133,9 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     decided("lent-socket", "a socket of its own, connected by somebody who is no subject"),
     decided("other-user", "another user").for_root_only(EPERM),
     decided("forward-proxy", "the host's forward proxy"),
-    decided("burst", "ten thousand connects first").without_middle(),
+    // On a slow machine the last of them waits longer than the program does.
+    attempt("burst", "ten thousand connects first", &["answered 403", "closed", "silent"], "")
+        .without_record(),
 ];
 
 /// What only sticky tags stop; and packet sockets, which need BPF LSM.

@@ -2,6 +2,7 @@
 //! place of the API where nobody may come.
 
 use anyhow::{Result, bail};
+use aya::maps::{HashMap, Map, MapData};
 use nix::sys::signal::Signal;
 use std::{
     fmt::Write as _,
@@ -14,6 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tidegate_ebpf_common::{LAYOUT, maps};
 use tidegate_tests::{
     agent::READ_ONLY,
     audit::{self, Record},
@@ -21,13 +23,14 @@ use tidegate_tests::{
     netns::{World, addresses},
     process::{Finished, Process, patience},
     programs,
-    standin::{Served, Service, Tls},
+    standin::{Request, Served, Service, Tls},
 };
 
 /// Generous, since machines that test are busy, and some are emulated.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const PROGRAM: &str = include_str!("../programs/escape.py");
+const LOAD: &str = include_str!("../programs/load.py");
 
 /// What every attempt's request carries.
 const MARK: &str = "escape-attempt";
@@ -51,12 +54,19 @@ pub(crate) struct Prison {
     inside: Cgroup,
     outside: Cgroup,
     settings: String,
+    policy: &'static str,
     world: World,
 }
 
 impl Prison {
     pub(crate) fn new() -> Result<Self> {
+        Self::with_policy(READ_ONLY)
+    }
+
+    /// With this policy instead.
+    pub(crate) fn with_policy(policy: &'static str) -> Result<Self> {
         let mut prison = Self::without_agent()?;
+        prison.policy = policy;
         prison.add_workload("sticky_tags = false\n")?;
         prison.start_agent()?;
         Ok(prison)
@@ -123,6 +133,7 @@ impl Prison {
             inside,
             outside,
             settings,
+            policy: READ_ONLY,
             world,
         })
     }
@@ -130,12 +141,12 @@ impl Prison {
     fn add_workload(&mut self, capture: &str) -> Result<()> {
         let policies = self.world.directory().join("policies");
         fs::create_dir_all(&policies)?;
-        fs::write(policies.join("read-only.toml"), READ_ONLY)?;
+        fs::write(policies.join("only.toml"), self.policy)?;
         let (root, ca, audit) = (self.world.cgroup().path(), self.standin.ca_file(), self.audit());
         write!(
             self.settings,
             "policy_dir = {policies:?}\n\
-             [[workload]]\nname = \"prisoner\"\npolicy = \"read-only\"\nmatch = [{{ cgroup = {:?} }}]\n\
+             [[workload]]\nname = \"prisoner\"\npolicy = \"only\"\nmatch = [{{ cgroup = {:?} }}]\n\
              [capture]\ncgroup_root = {root:?}\nforward_proxies = [\"http://{}:3128\"]\n{capture}\
              [upstream]\nca_file = {ca:?}\n[audit]\npath = {audit:?}\n",
             self.inside.name()?,
@@ -250,6 +261,45 @@ impl Prison {
         ports.next()
     }
 
+    /// Starts programs of the workload that read and delete without end.
+    pub(crate) fn start_load(&self, workers: usize) -> Result<Vec<Process>> {
+        let program = self.world.write("load.py", LOAD)?.display().to_string();
+        let start = |number: usize| {
+            let line = ["python3", &program, &number.to_string()].map(str::to_owned);
+            let mut command = self.world.command_in(&self.inside, &line);
+            let mut worker = Process::start(command.stdin(Stdio::piped()), self.world.directory())?;
+            worker.wait_for_output("ready", LIMIT)?;
+            Ok(worker)
+        };
+        (1..=workers).map(start).collect()
+    }
+
+    /// Ends one of them; how many answers it got.
+    pub(crate) fn finish_load(&self, worker: &mut Process) -> u64 {
+        drop(worker.take_stdin());
+        worker.wait_for_output("done", LIMIT).unwrap();
+        let text = worker.stdout().unwrap();
+        let line = text.lines().last().unwrap_or_default();
+        line.split(' ').nth(1).and_then(|answered| answered.parse().ok()).expect("a number")
+    }
+
+    /// The requests that reached the API.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.standin.log().requests().unwrap()
+    }
+
+    /// How many entries a map has that is pinned in this world.
+    pub(crate) fn entries(&self, name: &str) -> usize {
+        let agent = self.agent.as_ref().expect("an agent").id();
+        let path = format!("/proc/{agent}/root/sys/fs/bpf/tidegate/v{LAYOUT}/maps/{name}");
+        let map = Map::HashMap(MapData::from_pin(path).unwrap());
+        // Only the number of entries counts, so that their bytes need no names.
+        match name {
+            maps::ORIGINALS => HashMap::<_, u64, [u8; 96]>::try_from(map).unwrap().keys().count(),
+            _ => HashMap::<_, [u8; 32], [u8; 96]>::try_from(map).unwrap().keys().count(),
+        }
+    }
+
     /// How long a subject's connect takes to fail, as it measures itself.
     pub(crate) fn milliseconds_to_fail(&self, port: u16) -> f64 {
         let script = format!(
@@ -265,7 +315,7 @@ impl Prison {
 
     /// The audit log so far.
     pub(crate) fn records(&self) -> Vec<Record> {
-        if self.audit().exists() { audit::read(&self.audit()).unwrap() } else { Vec::new() }
+        if self.audit().exists() { audit::read_past_torn(&self.audit()).unwrap() } else { Vec::new() }
     }
 
     /// Whether a record behind the first `before` gives this reason, soon.

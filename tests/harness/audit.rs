@@ -22,6 +22,17 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     text.lines().enumerate().map(parse).collect()
 }
 
+/// As [`read`], without the lines that killed writers have left in the middle.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_past_torn(path: &Path) -> Result<Vec<Record>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("reading the audit log {}", path.display()))?;
+    let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    Ok(whole.map(Record).collect())
+}
+
 impl Record {
     /// The value of a key.
     pub fn value(&self, key: &str) -> Option<&Value> {

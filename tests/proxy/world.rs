@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tidegate::{
     capture::own_sockets::OwnSockets,
     classify::Catalogue,
-    config::{Config, OnAuditFailure},
+    config::{Config, ForwardProxy, OnAuditFailure},
     decide::store::{Handle, PolicySet, Store},
     forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
@@ -63,6 +63,9 @@ pub(crate) struct Setting {
     pub(crate) body_inspect: usize,
     pub(crate) head_timeout: Duration,
     pub(crate) offer: Offer,
+    /// `upstream.proxy` and `upstream.proxy_credentials`.
+    pub(crate) own_proxy: Option<String>,
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 impl Default for Setting {
@@ -81,6 +84,8 @@ impl Default for Setting {
             body_inspect: 1 << 20,
             head_timeout: Duration::from_secs(20),
             offer: Offer::Http2OrHttp1,
+            own_proxy: None,
+            credentials: None,
         }
     }
 }
@@ -119,6 +124,8 @@ impl World {
         config.audit.on_failure = setting.on_failure;
         config.audit.sync = setting.sync;
         config.upstream.ca_file = Some(ca_file.clone());
+        config.upstream.proxy = setting.own_proxy.map(|place| ForwardProxy::parse(&place).unwrap());
+        config.upstream.proxy_credentials = setting.credentials;
         config.upstream.response_timeout = setting.response_timeout;
         config.upstream.connect_timeout = Duration::from_secs(2);
         config.limits.body_idle_timeout = setting.body_idle_timeout;

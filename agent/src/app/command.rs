@@ -6,9 +6,11 @@ use super::{
 };
 use crate::{
     capture::{self, Capture, Options, listener, pins::Pins},
+    config,
     decide::store::PolicyFile,
     identify::{Workload, Workloads, cgroups::Cgroups},
     run::Enclosure,
+    session::protected::mirror,
 };
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -26,8 +28,11 @@ pub(super) async fn start(
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&cgroup), cgroup.clone()));
     let ports = proxy::ports(&config);
     let workloads = Arc::new(Workloads::only(workload, cgroups));
+    // A command's CA ends with it, so that there is no key to steal; a user's own is there anyhow.
+    let authority = config::Ca { ephemeral: true, ..config.ca.clone() };
     let mut proxy =
-        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None }).await?;
+        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None, authority }).await?;
+    proxy.follow_authority(None);
     let captured = proxy.captured.clone();
     let options = Options {
         cgroup: &cgroup,
@@ -54,6 +59,10 @@ fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Erro
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
+    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    mirror::apply(&mut capture.protected, &protected);
+    let (addresses, mut listed) = (Arc::clone(&proxy.addresses), capture.protected);
+    proxy.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
     capture.subjects.add(options.cgroup)?;
     let Capture { flows, events, log, forward_proxies, .. } = capture;
     proxy.serve(Taken { flows, events, log, forward_proxies, listeners, canary: None });

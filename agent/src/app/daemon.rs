@@ -1,6 +1,7 @@
 //! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
 //! then, until the next one takes over.
 
+mod desk;
 mod places;
 mod subjects;
 mod upkeep;
@@ -17,10 +18,16 @@ use crate::{
         canary::Canary,
         connections::Destinations,
         listener::{self, Listener},
-        pins::{BPFFS, Pins},
+        pins::{BPFFS, Pins, base},
+        standing::Mismatch,
     },
     config::{Config, Mode, RUN_DIR, STATE_DIR},
     decide::store::PolicySet,
+    health::{
+        Health, Part,
+        control::{self, Control},
+        http, status,
+    },
     identify::{
         Workloads,
         cgroups::Cgroups,
@@ -29,6 +36,7 @@ use crate::{
     run::{cgroup, limits::OpenFiles},
     session::protected::mirror,
 };
+use desk::Desk;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
@@ -44,6 +52,7 @@ use std::{
 use subjects::Matching;
 use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
 use tokio::{
+    net::TcpListener,
     runtime::Runtime,
     sync::{Notify, mpsc},
 };
@@ -103,7 +112,7 @@ impl Asked {
 
 async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let Charge { config, policies, policy_files } = charge;
-    let manager = Manager::of_environment();
+    let manager = Arc::new(Manager::of_environment());
     let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
     let matching = Matching::of(&config, &cgroups)?;
@@ -117,9 +126,13 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         files,
         hangup: Arc::clone(&asked.reload),
         addresses: Some(Path::new(STATE_DIR).join("protected.json")),
+        authority: config.ca.clone(),
     };
     let mut proxy = Proxy::build(plan).await?;
-    let mut upkeep = capture(&config, matching, &cgroups, &mut proxy, &manager)?;
+    let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog];
+    let health = Arc::new(Health::new(&parts));
+    let (mut upkeep, desk) = capture(&config, matching, &health, &cgroups, &mut proxy, &manager)?;
+    tell(&config, desk, &health, &mut proxy, &manager).await?;
     tokio::select! {
         () = upkeep.keep_proving(&manager) => {}
         () = asked.stop.notified() => {}
@@ -135,17 +148,19 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
 fn capture(
     config: &Config,
     matching: Matching,
+    health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
     proxy: &mut Proxy,
     manager: &Manager,
-) -> Result<Upkeep, Error> {
+) -> Result<(Upkeep, Desk), Error> {
     let ports = proxy::ports(config);
     let root = cgroups.top();
+    let pins = Pins::on(Path::new(BPFFS));
     let options = Options {
         cgroup: root,
-        pins: &Pins::on(Path::new(BPFFS)),
+        pins: &pins,
         sticky_tags: config.capture.sticky_tags,
-        packet_sockets: config.capture.sticky_tags,
+        packet_sockets: config.capture.sticky_tags && runs_lsm_programs(),
         ports: &ports,
         forward_proxies: &proxy.captured,
         flows: capture::DEFAULT_FLOWS,
@@ -154,6 +169,7 @@ fn capture(
     proxy.own_sockets.exempt(capture.exempt);
     // From here on no other daemon is at work.
     places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
+    proxy.follow_authority(Some(RUN_DIR.into()));
     let unfinished = Path::new(RUN_DIR).join("unfinished");
     proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
         action: "count unfinished reads in",
@@ -163,13 +179,13 @@ fn capture(
     let targeted = config.capture.mode == Mode::Targeted;
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
     flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };
-    let all = proxy.addresses.all();
-    mirror::apply(&mut capture.protected, &all);
-    let (addresses, mut listed) = (Arc::clone(&proxy.addresses), capture.protected);
-    proxy.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
+    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    mirror::apply(&mut capture.protected, &protected);
+    let (addresses, mut kernel) = (Arc::clone(&proxy.addresses), capture.protected);
+    proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
-    let listeners = listeners(&ports, proxy, &capture.listeners, manager)?;
+    let listeners = listeners(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -182,9 +198,10 @@ fn capture(
     let destinations = Destinations {
         ports: ports.iter().copied().collect(),
         targeted,
-        protected: all.into_iter().collect(),
+        protected: protected.iter().copied().collect(),
         forward_proxies: proxy.captured.iter().copied().collect(),
     };
+    let told: Vec<status::Listener> = listeners.iter().map(told).collect();
     proxy.serve(Taken {
         flows: capture.flows,
         events: capture.events,
@@ -202,10 +219,73 @@ fn capture(
         Kernel { subjects: capture.subjects, sticky: config.capture.sticky_tags.then_some(capture.sticky) };
     let own = canary.cgroup().to_owned();
     let tagger = Tagger::start(Arc::clone(cgroups), matching.patterns(), own, kernel, tagged)?;
-    proxy.spawn(tagger.keep_tagging());
-    proxy.spawn(upkeep::end_earlier(news, users, destinations));
-    let addresses = Arc::clone(&proxy.addresses);
-    Ok(Upkeep::new(capture.attached, canary, families, ports, targeted, addresses))
+    let report = Arc::clone(health);
+    let compared = move |compared: Result<(), Mismatch>| {
+        report.report(Part::Subjects, compared.map_err(|mismatch| mismatch.to_string()));
+    };
+    proxy.spawn(tagger.keep_tagging(users.clone(), compared));
+    proxy.spawn(upkeep::end_earlier(news, users, destinations, Arc::clone(&proxy.counts)));
+    let desk = Desk {
+        health: Arc::clone(health),
+        counts: Arc::clone(&proxy.counts),
+        sink: Arc::clone(&proxy.sink),
+        addresses: Arc::clone(&proxy.addresses),
+        cgroups: Arc::clone(cgroups),
+        workloads: matching.list,
+        programs: capture
+            .attached
+            .programs()
+            .map(|(name, id)| status::Program { name: name.to_owned(), id })
+            .collect(),
+        listeners: told,
+        pins: base(Path::new(BPFFS)),
+        own: canary.cgroup().to_owned(),
+    };
+    let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
+    let attached = capture.attached;
+    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health }, desk))
+}
+
+fn told(listener: &Listener) -> status::Listener {
+    status::Listener { netns_cookie: listener.netns_cookie, address: listener.address }
+}
+
+/// Tells how the daemon is: on the control socket, over HTTP where that is wanted, in the log and to the service
+/// manager.
+async fn tell(
+    config: &Config,
+    desk: Desk,
+    health: &Arc<Health>,
+    proxy: &mut Proxy,
+    manager: &Arc<Manager>,
+) -> Result<(), Error> {
+    let path = Path::new(RUN_DIR).join(control::FILE_NAME);
+    let bound = Control::bind(&path);
+    let control = bound.map_err(|source| Error::File { action: "listen at", path, source })?;
+    proxy.spawn(control.serve(Arc::new(desk)));
+    if let Some(address) = config.health.listen {
+        let bound = TcpListener::bind(address).await;
+        let listener =
+            bound.map_err(|source| Error::System { action: "listen at `health.listen`", source })?;
+        proxy.spawn(http::serve(listener, Arc::clone(health)));
+    }
+    proxy.spawn(upkeep::keep_watching_log(Arc::clone(&proxy.sink), Arc::clone(health)));
+    proxy.spawn(Arc::clone(health).keep_telling());
+    proxy.spawn(Arc::clone(health).keep_beating());
+    let alive = Arc::clone(manager);
+    let is_watching = manager.is_watching();
+    let watch = health.watch_over(move || {
+        if is_watching {
+            alive.tell("WATCHDOG=1");
+        }
+    });
+    watch.map_err(|source| Error::System { action: "start the watchdog's thread", source })
+}
+
+/// Whether the kernel calls BPF LSM programs: without `bpf` in this list, Linux 5.10 attaches them and calls none.
+fn runs_lsm_programs() -> bool {
+    let list = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    list.trim().split(',').any(|module| module == "bpf")
 }
 
 /// The listeners that were handed over, and new ones for the families that have none. All are kept for the next agent.
@@ -213,9 +293,14 @@ fn listeners(
     ports: &[u16],
     proxy: &Proxy,
     published: &capture::maps::Listeners,
+    flows: &mut capture::maps::FlowTable,
     manager: &Manager,
 ) -> Result<Vec<Listener>, capture::Error> {
     let mut listeners = handover::kept();
+    if listeners.is_empty() {
+        let cleared = flows.clear();
+        tracing::debug!(cleared, "flows of connections that nobody will accept");
+    }
     let avoid = [ports, proxy.proxies.ports()].concat();
     let new = listener::bind(&avoid, &listeners, |cookie, v6| published.port(cookie, v6))?;
     for listener in &new {

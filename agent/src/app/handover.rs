@@ -50,6 +50,11 @@ impl Manager {
         }
     }
 
+    /// Whether it wants to be told now and then that the agent is alive.
+    pub(super) fn is_watching(&self) -> bool {
+        self.0.is_some() && env::var_os("WATCHDOG_USEC").is_some()
+    }
+
     /// Says something, such as `READY=1`.
     pub(super) fn tell(&self, state: &str) {
         self.send(state, &[]);

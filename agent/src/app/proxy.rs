@@ -1,6 +1,6 @@
 //! The proxy: the gate, and the tasks that serve it. What is captured for it, and how, is its owner's.
 
-use super::{Error, refusals::Refusals, reload::Reloader};
+use super::{Error, ca::Keeper, counts::Counts, refusals::Refusals, reload::Reloader};
 use crate::{
     capture::{
         self,
@@ -12,7 +12,7 @@ use crate::{
         own_sockets::OwnSockets,
     },
     classify::Catalogue,
-    config::{Config, ForwardProxies, ForwardProxy, forward_proxy},
+    config::{self, Config, ForwardProxies, ForwardProxy, forward_proxy},
     decide::store::{PolicyFile, PolicySet, Store},
     forward::{
         Forwarder,
@@ -26,7 +26,7 @@ use crate::{
         Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
         proxies::ProxyAddresses, route::Names,
     },
-    terminate::{Terminator, ca::Authority},
+    terminate::Signer,
 };
 use std::{
     collections::BTreeSet,
@@ -60,6 +60,8 @@ pub(super) struct Plan {
     pub(super) hangup: Arc<Notify>,
     /// Where the protected addresses are kept for the next start.
     pub(super) addresses: Option<PathBuf>,
+    /// Where the CA comes from.
+    pub(super) authority: config::Ca,
 }
 
 /// What of the kernel side the proxy serves.
@@ -76,6 +78,7 @@ pub(super) struct Taken {
 /// A running proxy.
 pub(super) struct Proxy {
     trust_anchor: String,
+    authority: Option<(Keeper, Signer)>,
     /// The addresses of protected hosts.
     pub(super) addresses: Arc<ProtectedAddresses>,
     /// The forward proxies.
@@ -84,7 +87,12 @@ pub(super) struct Proxy {
     pub(super) captured: Vec<SocketAddr>,
     /// How the agent connects itself.
     pub(super) own_sockets: OwnSockets,
+    /// What has happened so far.
+    pub(super) counts: Arc<Counts>,
+    /// The audit log.
+    pub(super) sink: Arc<Sink>,
     gate: Arc<Gate>,
+    reloader: Option<Reloader>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
     sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
@@ -95,11 +103,11 @@ pub(super) struct Proxy {
 impl Proxy {
     /// Builds the gate and all behind it; nothing comes to it yet.
     pub(super) async fn build(plan: Plan) -> Result<Self, Error> {
-        let Plan { config, workloads, policies, files, hangup, addresses: kept } = plan;
+        let Plan { config, workloads, policies, files, hangup, addresses: kept, authority } = plan;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
         let names = Names::new(&config.hosts);
-        let authority = Arc::new(Authority::ephemeral(names.domains())?);
+        let ca = Keeper::open(&authority, names.domains())?;
         let resolve = system_resolver();
         let prefixes = config.capture.edge_prefixes.clone();
         let addresses = ProtectedAddresses::new(config.hosts.clone(), prefixes, Arc::clone(&resolve));
@@ -108,7 +116,7 @@ impl Proxy {
             None => addresses,
         });
         addresses.learn_first().await;
-        let proxies = forward_proxies(&config.capture.forward_proxies);
+        let proxies = forward_proxies(&config);
         let proxies = Arc::new(ProxyAddresses::new(proxies, Arc::clone(&resolve)));
         let captured = proxies.learn_first().await;
 
@@ -117,7 +125,7 @@ impl Proxy {
         let forwarder = Forwarder::start(
             &config.upstream,
             config.limits.body_idle_timeout,
-            load_roots(config.upstream.ca_file.as_deref(), &[])?,
+            load_roots(config.upstream.ca_file.as_deref(), ca.anchors())?,
             resolve,
             own_sockets.clone(),
         );
@@ -125,24 +133,26 @@ impl Proxy {
             catalogue: Catalogue::embedded(),
             own_sockets: own_sockets.clone(),
             forwarder: forwarder.map_err(Error::Upstream)?,
-            recorder: Recorder::new(sink, fingerprinter, &config.audit),
+            recorder: Recorder::new(Arc::clone(&sink), fingerprinter, &config.audit),
             limiter: Limiter::default(),
             budgets: Budgets::default(),
             limits: config.limits.clone(),
             drain: draining,
         });
-        let trust_anchor = authority.trust_anchor_pem().to_owned();
-        let terminator = Terminator::new(authority)?;
+        let trust_anchor = ca.anchors_pem();
+        let terminator = ca.terminator()?;
+        let signer = terminator.signer();
         let store = Arc::new(Store::new(policies));
         let known = (Arc::clone(&addresses), Arc::clone(&proxies));
         let governed = (workloads, Arc::clone(&store));
         let gate = Arc::new(Gate::new(governed, names, &config, known, terminator, services));
+        let counts = Arc::default();
         let mut tasks = JoinSet::new();
         let learning = Arc::clone(&addresses);
         tasks.spawn(async move { learning.keep_learning().await });
-        tasks.spawn(Reloader { store, files, hangup }.keep_loading());
         Ok(Self {
             trust_anchor,
+            authority: Some((ca, signer)),
             addresses,
             proxies,
             captured,
@@ -150,10 +160,21 @@ impl Proxy {
             drain,
             tasks,
             sessions: Vec::new(),
-            refusals: Arc::new(Refusals::new(Arc::clone(&gate))),
+            refusals: Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&counts))),
+            counts,
+            sink,
             reports: JoinSet::new(),
+            reloader: Some(Reloader { store, files, hangup }),
             gate,
         })
+    }
+
+    /// Follows the CA from now on, and keeps what programs must trust in the directory `published`. No other agent may
+    /// be at work.
+    pub(super) fn follow_authority(&mut self, published: Option<PathBuf>) {
+        if let Some((ca, signer)) = self.authority.take() {
+            self.spawn(ca.keep(signer, published));
+        }
     }
 
     /// Keeps in the file at `path` how many reads have no record yet, and records what an earlier agent left there.
@@ -176,6 +197,9 @@ impl Proxy {
     pub(super) fn serve(&mut self, taken: Taken) {
         let Taken { flows, events, log, forward_proxies, listeners, canary } = taken;
         let flows = SharedFlows::new(flows);
+        if let Some(reloader) = self.reloader.take() {
+            self.tasks.spawn(reloader.keep_loading());
+        }
         self.tasks.spawn(logged("the kernel side's log", log.copy()));
         let reports = Arc::clone(&self.refusals).report(events, canary.clone(), self.drain.subscribe());
         self.reports.spawn(reports);
@@ -187,6 +211,7 @@ impl Proxy {
                 gate: Arc::clone(&self.gate),
                 refusals: Arc::clone(&self.refusals),
                 canary: canary.clone(),
+                counts: Arc::clone(&self.counts),
             };
             self.sessions.push(tokio::spawn(server.accept(listener, self.drain.subscribe())));
         }
@@ -219,6 +244,7 @@ struct Server {
     gate: Arc<Gate>,
     refusals: Arc<Refusals>,
     canary: Option<Arc<Canary>>,
+    counts: Arc<Counts>,
 }
 
 impl Server {
@@ -238,8 +264,11 @@ impl Server {
                         sessions.spawn(async move { canary.answer(captured).await });
                     }
                     Some(_) | None => {
-                        let gate = Arc::clone(&self.gate);
-                        sessions.spawn(async move { gate.pass(captured).await });
+                        let (gate, open) = (Arc::clone(&self.gate), self.counts.opened());
+                        sessions.spawn(async move {
+                            gate.pass(captured).await;
+                            drop(open);
+                        });
                     }
                 },
                 Ok(Err(no_flow)) => self.refusals.no_flow(no_flow.peer),
@@ -276,13 +305,16 @@ pub(super) fn ports(config: &Config) -> Vec<u16> {
     ports.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
-fn forward_proxies(configured: &ForwardProxies) -> Vec<ForwardProxy> {
-    match configured {
+fn forward_proxies(config: &Config) -> Vec<ForwardProxy> {
+    match &config.capture.forward_proxies {
         ForwardProxies::Listed(proxies) => proxies.clone(),
         ForwardProxies::FromEnvironment => {
             let lookup =
                 |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-            let (proxies, unusable) = forward_proxy::from_environment(lookup);
+            let (mut proxies, unusable) = forward_proxy::from_environment(lookup);
+            // What the agent may use, programs may know of.
+            let own = config.upstream.proxy.iter().filter(|own| !proxies.contains(own)).cloned();
+            proxies.extend(own.collect::<Vec<_>>());
             for (variable, error) in unusable {
                 tracing::warn!(variable, %error, "this proxy is not captured; see `capture.forward_proxies`");
             }

@@ -1,6 +1,7 @@
 //! Records of what was refused before it was a connection: a program, or anybody on the machine, can cause these as
 //! fast as it can call the kernel, and must fill neither the audit log nor the memory with them.
 
+use super::counts::Counts;
 use crate::{
     capture::{
         canary::Canary,
@@ -13,7 +14,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
@@ -33,6 +34,7 @@ type Kind = (u32, u64, SocketAddr, Reason);
 /// Records refusals at the gate.
 pub(super) struct Refusals {
     gate: Arc<Gate>,
+    counts: Arc<Counts>,
     tallies: Mutex<Tallies>,
 }
 
@@ -44,8 +46,8 @@ struct Tallies {
 }
 
 impl Refusals {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, tallies: Mutex::default() }
+    pub(super) fn new(gate: Arc<Gate>, counts: Arc<Counts>) -> Self {
+        Self { gate, counts, tallies: Mutex::default() }
     }
 
     /// A connection came to the listener and nobody knows whose it is.
@@ -94,6 +96,7 @@ impl Refusals {
     }
 
     fn refused(&self, refused: &Refused) {
+        self.counts.refused.fetch_add(1, Relaxed);
         let flow = &refused.flow;
         let kind = (flow.tgid, flow.cgroup_id, refused.destination.0, refused.reason);
         if self.with(|tallies| tallies.refused.is_first(kind, *refused)) {
@@ -106,6 +109,7 @@ impl Refusals {
 
     /// Ends the window. `lost` is how many refusals the kernel side could not report since it started.
     fn turn(&self, lost: u64) {
+        self.counts.lost.fetch_max(lost, Relaxed);
         let (refused, no_flow, newly_lost) = self.with(|tallies| {
             let newly_lost = lost.saturating_sub(tallies.lost);
             tallies.lost = tallies.lost.max(lost);

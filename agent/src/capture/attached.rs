@@ -104,9 +104,14 @@ impl Attached {
         for hook in HOOKS.into_iter().filter(|hook| is_needed(hook.need)) {
             match load(programs, hook) {
                 Ok(held) => hooks.push(held),
-                Err(error) if hook.need == Need::PacketSockets => {
+                // What these refuse, `doctor` says; the rest holds without them.
+                Err(error) if hook.need != Need::Always => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(hook = hook.name, error, "this kernel does not take the program");
+                    tracing::warn!(
+                        hook = hook.name,
+                        error,
+                        "this kernel does not take the program; see `tidegate doctor`"
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -117,6 +122,11 @@ impl Attached {
             attached.establish(held)?;
         }
         Ok(attached)
+    }
+
+    /// The programs, by name, with the kernel's numbers for them.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.hooks.iter().map(|held| (held.hook.name, held.program_id))
     }
 
     /// Whether every program is still attached and pinned, and every map pinned, as at the start.

@@ -1,6 +1,6 @@
 //! Typed handles over the eBPF maps; nothing else knows their names.
 
-use super::{Error, FLOW_LIFETIME};
+use super::{Error, FLOW_LIFETIME, uid_ranges::prefixes};
 use aya::{
     Ebpf, Pod,
     maps::{
@@ -333,6 +333,12 @@ impl FlowTable {
         }
     }
 
+    /// Removes all flows, none of which has an accept to come; answers how many.
+    pub fn clear(&mut self) -> usize {
+        let keys: Vec<FlowKey> = self.0.keys().filter_map(Result::ok).collect();
+        keys.iter().filter(|key| self.0.remove(key).is_ok()).count()
+    }
+
     /// Removes the flows that waited for their accept longer than [`FLOW_LIFETIME`]; answers how many.
     pub fn sweep(&mut self) -> usize {
         let now = clock_gettime(ClockId::Boottime);
@@ -347,20 +353,6 @@ impl FlowTable {
             .collect();
         stale.iter().filter(|key| self.0.remove(key).is_ok()).count()
     }
-}
-
-/// The fewest prefixes, as first number and bits, that make up a range.
-fn prefixes(range: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
-    let (mut first, last) = (u64::from(*range.start()), u64::from(*range.end()));
-    let mut found = Vec::new();
-    while first <= last {
-        // As large as its first number allows, and no larger than what is left.
-        let aligned = first.trailing_zeros().min(u32::BITS);
-        let size = aligned.min((last - first + 1).ilog2());
-        found.push((first as u32, u32::BITS - size));
-        first += 1 << size;
-    }
-    found
 }
 
 /// An address as both sides write it.
@@ -388,33 +380,4 @@ pub(super) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, Error
 
 pub(super) fn used(name: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { name, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use test_case::test_case;
-
-    #[test_case(7..=7, &[(7, 32)]; "one")]
-    #[test_case(6..=13, &[(6, 31), (8, 30), (12, 31)]; "unaligned")]
-    #[test_case(0..=u32::MAX, &[(0, 0)]; "all")]
-    #[test_case(u32::MAX..=u32::MAX, &[(u32::MAX, 32)]; "the last")]
-    fn a_range_is_few_prefixes(range: RangeInclusive<u32>, expected: &[(u32, u32)]) {
-        assert_eq!(prefixes(&range), expected);
-    }
-
-    proptest! {
-        #[test]
-        fn prefixes_are_the_range_and_nothing_else(first: u32, length in 0_u32..70_000, near in -2_i64..70_002) {
-            let range = first..=first.saturating_add(length);
-            let number = i64::from(first) + near;
-            let Ok(number) = u32::try_from(number) else { return Ok(()) };
-            let is_in = prefixes(&range).into_iter().any(|(start, bits)| {
-                let differs = number ^ start;
-                bits == 0 || differs.checked_shr(u32::BITS - bits).unwrap_or(0) == 0
-            });
-            prop_assert_eq!(is_in, range.contains(&number));
-        }
-    }
 }

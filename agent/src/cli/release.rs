@@ -1,7 +1,10 @@
 //! `tidegate release`: takes away what the daemon left in the kernel, and with it everything that it enforced.
 
 use super::{Error, run::configuration};
-use crate::capture::pins::{self, removal};
+use crate::capture::{
+    canary::{self, Canary},
+    pins::{self, removal},
+};
 use clap::Args;
 use std::{
     io::Write,
@@ -31,6 +34,12 @@ pub fn run(args: &ReleaseArgs, out: &mut impl Write) -> Result<u8, Error> {
     let removed = removal::release(bpffs, &roots, args.force)?;
     for path in &removed {
         writeln!(out, "removed {}", path.display())?;
+    }
+    for root in roots {
+        Canary::remove(root).map_err(|error| {
+            let path = root.join(canary::CGROUP);
+            Error::Pins(pins::Error::Io { action: "remove the cgroup", path, source: error })
+        })?;
     }
     if removed.is_empty() {
         writeln!(out, "nothing to release in {}", pins::base(bpffs).display())?;

@@ -1,6 +1,8 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
+mod ca;
 mod limits;
+mod upstream;
 mod workloads;
 
 use super::{Capture, Config, ForwardProxies, ForwardProxy, Mode, OnAuditFailure, Treatment, duration};
@@ -8,6 +10,7 @@ use crate::{
     host::HostName,
     toml_file::{Findings, Source},
 };
+use ca::CaTable;
 use ipnet::IpNet;
 use limits::LimitsTable;
 use serde::Deserialize;
@@ -17,6 +20,7 @@ use std::{
     time::Duration,
 };
 use toml::Spanned;
+use upstream::UpstreamTable;
 use workloads::WorkloadTable;
 
 pub use crate::toml_file::Error;
@@ -88,14 +92,6 @@ enum TreatmentWord {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UpstreamTable {
-    ca_file: Option<Spanned<PathBuf>>,
-    connect_timeout: Option<Spanned<String>>,
-    response_timeout: Option<Spanned<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct AuditTable {
     path: Option<Spanned<PathBuf>>,
     on_failure: Option<OnFailureWord>,
@@ -107,13 +103,6 @@ struct AuditTable {
 enum OnFailureWord {
     RefuseWrites,
     RefuseAll,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaTable {
-    ephemeral: Option<Spanned<bool>>,
-    dir: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -165,16 +154,9 @@ impl Reader<'_> {
         }
         config.workloads = self.workloads(&document.workload);
         self.capture(document.capture, &config.hosts, &mut config.capture);
-        let ca_file = document.upstream.ca_file;
-        config.upstream.ca_file = ca_file.map(|file| {
-            let mut path = PathBuf::new();
-            self.absolute(Some(file), &mut path);
-            path
-        });
-        self.duration(document.upstream.connect_timeout.as_ref(), &mut config.upstream.connect_timeout);
-        self.duration(document.upstream.response_timeout.as_ref(), &mut config.upstream.response_timeout);
+        self.upstream(document.upstream, &mut config.upstream);
         self.audit(document.audit, &mut config);
-        self.ca(document.ca, &mut config);
+        self.ca(document.ca, &mut config.ca);
         self.limits(&document.limits, &mut config.limits);
         config.health.listen = document.health.listen.and_then(|word| self.socket_address(&word));
         config
@@ -325,14 +307,6 @@ impl Reader<'_> {
             None => config.audit.on_failure,
         };
         config.audit.sync = table.sync.unwrap_or(config.audit.sync);
-    }
-
-    fn ca(&mut self, table: CaTable, config: &mut Config) {
-        if let (Some(true), Some(dir)) = (table.ephemeral.as_ref().map(|word| *word.as_ref()), &table.dir) {
-            self.findings.add(dir.span(), "`dir` has no meaning with `ephemeral = true`; remove one of them");
-        }
-        config.ca.ephemeral = table.ephemeral.map_or(config.ca.ephemeral, Spanned::into_inner);
-        self.absolute(table.dir, &mut config.ca.dir);
     }
 
     fn duration(&mut self, word: Option<&Spanned<String>>, duration: &mut Duration) {

@@ -1,7 +1,11 @@
 //! One new connection to the upstream: the original destination first, the host's certificate always.
 
-use super::{Error, Key, Via, via};
-use crate::{capture::own_sockets::OwnSockets, config, host::HostName, peek::rewind::Rewind};
+use super::{
+    Error, Key, Via,
+    own_proxy::{self, OwnProxy},
+    via,
+};
+use crate::{capture::own_sockets::OwnSockets, config, host::HostName, peek::rewind::Rewind, terminate::ca};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -67,6 +71,17 @@ pub enum RootsError {
     },
 }
 
+/// Why no upstream can be reached, whatever it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS with the upstream")]
+    Tls(#[from] rustls::Error),
+    /// What the proxy wants to know is not to be had.
+    #[error("cannot use `upstream.proxy`")]
+    Proxy(#[from] own_proxy::Error),
+}
+
 /// The certificates that an upstream is verified against: the system's and those of `upstream.ca_file`,
 /// without `local`, the certificates of the agent's own CA, which a host may have been told to trust.
 ///
@@ -76,7 +91,7 @@ pub fn load_roots(ca_file: Option<&Path>, local: &[CertificateDer<'_>]) -> Resul
     let mut roots = RootCertStore::empty();
     let mut system = rustls_native_certs::load_native_certs();
     // Systems carry some that no verifier takes; each is worth nothing by itself.
-    let foreign = system.certs.into_iter().filter(|certificate| !local.contains(certificate));
+    let foreign = system.certs.into_iter().filter(|certificate| !is_local(certificate, local));
     let (_, unusable) = roots.add_parsable_certificates(foreign);
     tracing::debug!(usable = roots.len(), unusable, errors = system.errors.len(), "system roots read");
     if let Some(path) = ca_file {
@@ -87,12 +102,18 @@ pub fn load_roots(ca_file: Option<&Path>, local: &[CertificateDer<'_>]) -> Resul
     Ok(roots)
 }
 
+/// Also one that was rotated away, whose key may have been stolen.
+fn is_local(certificate: &CertificateDer<'_>, local: &[CertificateDer<'_>]) -> bool {
+    let is_ours = || certificate.windows(ca::NAME.len()).any(|window| window == ca::NAME.as_bytes());
+    local.contains(certificate) || is_ours()
+}
+
 fn add_file(roots: &mut RootCertStore, path: &Path, local: &[CertificateDer<'_>]) -> Result<(), RootsError> {
     let before = roots.len();
     let unreadable = |source| RootsError::File { path: path.to_owned(), source };
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         let certificate = certificate.map_err(unreadable)?;
-        if !local.contains(&certificate) {
+        if !is_local(&certificate, local) {
             let unusable = |source| RootsError::Certificate { path: path.to_owned(), source };
             roots.add(certificate).map_err(unusable)?;
         }
@@ -107,6 +128,7 @@ pub(super) struct Dialer {
     resolve: Resolve,
     own_sockets: OwnSockets,
     patience: Duration,
+    proxy: Option<OwnProxy>,
 }
 
 /// A verified connection.
@@ -121,7 +143,7 @@ impl Dialer {
         roots: RootCertStore,
         resolve: Resolve,
         own_sockets: OwnSockets,
-    ) -> Result<Self, rustls::Error> {
+    ) -> Result<Self, SetupError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = Arc::new(roots);
         let connector = |protocols: &[&str]| -> Result<TlsConnector, rustls::Error> {
@@ -138,15 +160,17 @@ impl Dialer {
             resolve,
             own_sockets,
             patience: settings.connect_timeout,
+            proxy: OwnProxy::load(settings)?,
         })
     }
 
     /// Connects to the key's original destination or, where that is out of reach, to what the agent itself
-    /// resolves the host to. Through a forward proxy there is only the one way.
+    /// resolves the host to. Through a forward proxy, the workload's own or the agent's, there is only the one way.
     pub(super) async fn dial(&self, key: &Key) -> Result<Dialled, Error> {
-        let (stream, address) = match &key.via {
-            Some(via) => (self.tunnel(key, via).await?, key.destination),
-            None => self.reach(key).await?,
+        let (stream, address) = match (&key.via, &self.proxy) {
+            (Some(via), _) => (self.tunnel(key, via, key.destination).await?, key.destination),
+            (None, Some(proxy)) => self.through(key, proxy).await?,
+            (None, None) => self.reach(key).await?,
         };
         self.secure(key, stream, address).await
     }
@@ -175,8 +199,27 @@ impl Dialer {
         Ok(Dialled { stream, http2 })
     }
 
-    async fn tunnel(&self, key: &Key, via: &Via) -> Result<TcpStream, Error> {
-        let mut stream = Rewind::new(self.connect(key.destination, &key.host).await?);
+    /// Through the agent's proxy, at the first of its addresses that takes a connection.
+    async fn through(&self, key: &Key, proxy: &OwnProxy) -> Result<(TcpStream, SocketAddr), Error> {
+        let resolved = timeout(self.patience, proxy.addresses(&self.resolve)).await;
+        let addresses = resolved
+            .map_err(|_| Error::SlowToConnect { what: "resolve `upstream.proxy`", after: self.patience })?
+            .map_err(|source| Error::failed(&key.host, source))?;
+        let via = proxy.tunnel_to(&key.host, key.destination.port());
+        let nowhere = io::Error::new(io::ErrorKind::NotFound, "`upstream.proxy` resolves to no address");
+        let mut failure = Error::failed(&key.host, nowhere);
+        for address in addresses.into_iter().take(MAX_ADDRESSES) {
+            match self.tunnel(key, &via, address).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error @ Error::Unreachable { .. }) => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn tunnel(&self, key: &Key, via: &Via, proxy: SocketAddr) -> Result<TcpStream, Error> {
+        let mut stream = Rewind::new(self.connect(proxy, &key.host).await?);
         let asked = via::ask(&mut stream, via.head(), self.patience).await;
         let (answer, _head) = asked.map_err(|error| {
             if error.kind() == io::ErrorKind::TimedOut {
@@ -186,7 +229,7 @@ impl Dialer {
             }
         })?;
         if !answer.is_tunnel() {
-            return Err(Error::Proxy { address: key.destination, status: answer.status });
+            return Err(Error::Proxy { address: proxy, status: answer.status });
         }
         match stream.into_parts() {
             (early, stream) if early.is_empty() => Ok(stream),
@@ -264,6 +307,15 @@ mod tests {
         assert_eq!(both, one + 1);
         let only_local = load_roots(Some(&path), &[local.der().clone(), extra.der().clone()]);
         assert!(matches!(only_local, Err(RootsError::Empty { .. })));
+    }
+
+    #[test]
+    fn a_local_ca_that_was_rotated_away_never_counts_either() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("extra.pem");
+        let domain = HostName::parse("digitalocean.com").unwrap();
+        fs::write(&path, ca::Authority::ephemeral(&[domain]).unwrap().trust_anchor_pem()).unwrap();
+        assert!(matches!(load_roots(Some(&path), &[]), Err(RootsError::Empty { .. })));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::process;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -56,6 +56,13 @@ impl Cgroups {
         known.paths.insert(id, path);
     }
 
+    /// The directories of those that are there.
+    pub fn here(&self) -> Vec<PathBuf> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let removed: HashSet<u64> = known.removed.iter().map(|(_, id)| *id).collect();
+        known.paths.iter().filter(|(id, _)| !removed.contains(id)).map(|(_, path)| path.clone()).collect()
+    }
+
     /// Notes that the cgroup was removed at this time.
     pub fn removed(&self, id: u64, now: Instant) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -100,6 +107,7 @@ mod tests {
         cgroups.keep(8, "/nonexistent/top/b".into());
         cgroups.removed(7, start);
         assert_eq!(cgroups.find(7, 1 << 23).as_deref(), Some(Path::new("/nonexistent/top/a")));
+        assert_eq!(cgroups.here(), [Path::new("/nonexistent/top/b")]);
         cgroups.removed(8, start + KEPT + Duration::from_secs(1));
         assert_eq!(cgroups.find(7, 1 << 23), None);
         assert!(cgroups.find(8, 1 << 23).is_some());

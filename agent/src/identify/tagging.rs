@@ -11,6 +11,7 @@ use crate::{
         self,
         maps::{Sticky, Subjects},
         readable,
+        standing::{self, Mismatch},
     },
     config::CgroupPattern,
 };
@@ -22,6 +23,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs, io,
     mem::MaybeUninit,
+    ops::RangeInclusive,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -91,8 +93,21 @@ impl Tagger {
         Ok(tagger)
     }
 
-    /// Follows the tree, for as long as the agent runs.
-    pub async fn keep_tagging(mut self) {
+    /// Whether the kernel has in its lists what is in the tree, and the first of these users' ranges.
+    ///
+    /// # Errors
+    /// Says who is not listed.
+    pub fn compare(&self, users: &[RangeInclusive<u32>]) -> Result<(), Mismatch> {
+        let users: Vec<u32> = users.iter().map(|range| *range.start()).collect();
+        standing::compare(&self.tree.subjects(), &users, &self.kernel.subjects)
+    }
+
+    /// Follows the tree, for as long as the agent runs, and tells now and then whether the kernel does, too.
+    pub async fn keep_tagging(
+        mut self,
+        users: Vec<RangeInclusive<u32>>,
+        compared: impl Fn(Result<(), Mismatch>) + Send,
+    ) {
         let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cgroups = Arc::clone(&self.cgroups);
@@ -104,7 +119,10 @@ impl Tagger {
                     self.look_at_all();
                     sleep(REST).await;
                 }
-                _ = polls.tick() => self.look_at_all(),
+                _ = polls.tick() => {
+                    self.look_at_all();
+                    compared(self.compare(&users));
+                }
             }
         }
     }

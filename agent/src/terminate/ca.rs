@@ -1,22 +1,35 @@
 //! The local CA: a root and an intermediate, both constrained to the domains of the protected hosts.
 //!
-//! The root's key exists only until it has signed the intermediate. What the constraint permits stands in both
+//! The root's key exists only until it has signed the intermediate; it is never written. What the constraint permits stands in both
 //! certificates, since some verifiers ignore it in the one and some in the other.
 
-use super::leaf::{self, Leaf};
-use crate::host::HostName;
-use aws_lc_rs::rand;
+use super::{
+    certificate,
+    key::Key,
+    leaf::{self, Leaf},
+};
+use crate::{config::LeafKey, host::HostName};
+use ::aws_lc_rs::rand;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SerialNumber,
+    Issuer, KeyUsagePurpose, NameConstraints, SerialNumber,
 };
-use rustls_pki_types::CertificateDer;
+use rustls::{
+    RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::aws_lc_rs,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
+
+/// How the subject of every root that tidegate makes begins, by which one is told from others.
+pub const NAME: &str = "tidegate local CA";
 
 /// How long an authority lives whose key is never stored: longer than any command runs, and no matter otherwise, since
 /// the key dies with the process.
@@ -28,10 +41,21 @@ pub(super) const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// The only holder of a key that can sign for the protected hosts.
 pub struct Authority {
     domains: Vec<HostName>,
-    root_pem: String,
-    intermediate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    anchor: CertificateDer<'static>,
+    anchor_pem: String,
+    /// What is sent behind a leaf: the issuer's certificate first, the anchor not at all.
+    chain: Vec<CertificateDer<'static>>,
+    issuer: Issuer<'static, Key>,
+    leaf_keys: leaf::Keys,
     not_after: SystemTime,
+}
+
+/// A new root and intermediate, and the intermediate's key: what is to be kept of them.
+pub(super) struct Made {
+    pub(super) root: CertificateDer<'static>,
+    pub(super) intermediate: CertificateDer<'static>,
+    /// PKCS#8.
+    pub(super) key: Zeroizing<Vec<u8>>,
 }
 
 /// Why there is no authority, or no certificate.
@@ -47,8 +71,11 @@ pub enum Error {
         name: HostName,
     },
     /// The authority is too old to sign.
-    #[error("the local CA has expired: restart tidegate")]
+    #[error("the local CA has expired: run `tidegate ca rotate --now`")]
     Expired,
+    /// What it signs would not be accepted.
+    #[error("leaves that this CA signs are not valid: {0}")]
+    Unfit(String),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -66,37 +93,67 @@ impl Authority {
     /// # Errors
     /// When there is no domain, or a key or certificate cannot be made.
     pub fn ephemeral(domains: &[HostName]) -> Result<Self, Error> {
-        if domains.is_empty() {
-            return Err(Error::NoDomain);
+        Self::ephemeral_with(domains, LeafKey::Ecdsa)
+    }
+
+    pub(super) fn ephemeral_with(domains: &[HostName], leaf_key: LeafKey) -> Result<Self, Error> {
+        let Made { root, intermediate, key } = make(domains, SystemTime::now(), EPHEMERAL_LIFETIME)?;
+        Self::new(domains, vec![intermediate, root], Key::from_pkcs8(&key)?, leaf_key)
+    }
+
+    /// Of a chain, the issuer of leaves first and the anchor last, which may be one, and the issuer's key.
+    pub(super) fn new(
+        domains: &[HostName],
+        mut chain: Vec<CertificateDer<'static>>,
+        key: Key,
+        leaf_key: LeafKey,
+    ) -> Result<Self, Error> {
+        let anchor = chain.last().cloned().ok_or(Error::NoDomain)?;
+        let issuing = chain.first().cloned().ok_or(Error::NoDomain)?;
+        let read = |der: &_| certificate::read(der).map_err(|error| Error::Unfit(error.to_string()));
+        // Clients have a root themselves; whatever hangs from one that is not here, they may not have.
+        if read(&anchor)?.is_self_issued {
+            chain.pop();
         }
-        let now = SystemTime::now();
-        let not_after = now + EPHEMERAL_LIFETIME;
-        // Several authorities can be trusted at once; verifiers and people tell them apart by name.
-        let id = short_id()?;
-        let root_params = ca_params(&format!("tidegate local CA {id}"), 1, domains, now, not_after)?;
-        let mut params =
-            ca_params(&format!("tidegate local CA {id} intermediate"), 0, domains, now, not_after)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-
-        let key = new_key()?;
-        let mut root_key = new_key()?;
-        let root = root_params.self_signed(&root_key)?;
-        let intermediate = params.signed_by(&key, &Issuer::from_params(&root_params, &root_key))?;
-        root_key.zeroize();
-        drop(root_key);
-
+        let not_after = read(&issuing)?.not_after;
         Ok(Self {
             domains: domains.to_vec(),
-            root_pem: root.pem(),
-            intermediate: intermediate.into(),
-            issuer: Issuer::new(params, key),
+            anchor_pem: certificate::pem(&anchor),
+            anchor,
+            chain,
+            issuer: Issuer::from_ca_cert_der(&issuing, key)?,
+            leaf_keys: leaf::Keys::new(leaf_key)?,
             not_after,
         })
     }
 
-    /// The root's certificate, which clients have to trust.
+    /// Signs a leaf as a client would be shown it, and verifies that as a client would.
+    pub(super) fn prove(&self, now: SystemTime) -> Result<(), Error> {
+        let name = self.domains.first().ok_or(Error::NoDomain)?;
+        let leaf = self.mint(name, now)?;
+        let unfit = |error: &dyn fmt::Display| Error::Unfit(error.to_string());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.anchor.clone()).map_err(|error| unfit(&error))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| unfit(&error))?;
+        let asked = ServerName::try_from(name.as_str()).map_err(|error| unfit(&error))?;
+        let (leaf, chain) = leaf.certified.cert.split_first().ok_or(Error::NoDomain)?;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|error| unfit(&error))?;
+        let now = UnixTime::since_unix_epoch(now);
+        verifier.verify_server_cert(leaf, chain, &asked, &[], now).map_err(|error| unfit(&error))?;
+        Ok(())
+    }
+
+    /// The certificate that clients have to trust, PEM.
     pub fn trust_anchor_pem(&self) -> &str {
-        &self.root_pem
+        &self.anchor_pem
+    }
+
+    /// The certificate that clients have to trust.
+    pub fn trust_anchor(&self) -> &CertificateDer<'static> {
+        &self.anchor
     }
 
     /// Signs a leaf for one name.
@@ -104,7 +161,7 @@ impl Authority {
         if !self.domains.iter().any(|domain| name.is_within(domain)) {
             return Err(Error::Outside { name: name.clone() });
         }
-        leaf::sign(name, &self.issuer, &self.intermediate, now, self.not_after)
+        leaf::sign(name, &self.issuer, &self.chain, &self.leaf_keys, now, self.not_after)
     }
 }
 
@@ -114,8 +171,22 @@ impl fmt::Debug for Authority {
     }
 }
 
-pub(super) fn new_key() -> Result<KeyPair, Error> {
-    Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+/// Makes a root, and an intermediate that it signs. The root's key exists in here only.
+pub(super) fn make(domains: &[HostName], now: SystemTime, lifetime: Duration) -> Result<Made, Error> {
+    if domains.is_empty() {
+        return Err(Error::NoDomain);
+    }
+    let not_after = now + lifetime;
+    // Several authorities can be trusted at once; verifiers and people tell them apart by name.
+    let id = short_id()?;
+    let root_params = ca_params(&format!("{NAME} {id}"), 1, domains, now, not_after)?;
+    let mut params = ca_params(&format!("{NAME} {id} intermediate"), 0, domains, now, not_after)?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+
+    let (root_key, key) = (Key::generate()?, Key::generate()?);
+    let root = root_params.self_signed(&root_key)?;
+    let intermediate = params.signed_by(&key, &Issuer::from_params(&root_params, &root_key))?;
+    Ok(Made { root: root.into(), intermediate: intermediate.into(), key: key.to_pkcs8() })
 }
 
 /// 126 random bits and a fixed first bit, so that it is positive and always equally long.

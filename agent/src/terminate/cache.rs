@@ -8,32 +8,45 @@ use crate::host::HostName;
 use rustls::sign::CertifiedKey;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 /// A workload can ask for any name below a protected domain; real ones are a handful.
 const MAX_LEAVES: usize = 256;
 
-/// The leaves of one authority.
-pub(super) struct Cache {
+/// The leaves of the authority that signs now.
+pub(super) struct Cache(Mutex<Signing>);
+
+struct Signing {
     authority: Arc<Authority>,
-    leaves: Mutex<HashMap<HostName, Leaf>>,
+    leaves: HashMap<HostName, Leaf>,
 }
 
 impl Cache {
     pub(super) fn new(authority: Arc<Authority>) -> Self {
-        Self { authority, leaves: Mutex::default() }
+        Self(Mutex::new(Signing { authority, leaves: HashMap::new() }))
+    }
+
+    /// From here on this authority signs.
+    pub(super) fn sign_with(&self, authority: Arc<Authority>) {
+        *self.lock() = Signing { authority, leaves: HashMap::new() };
+    }
+
+    /// No code panics while it holds the lock, and each leaves whole values behind.
+    fn lock(&self) -> MutexGuard<'_, Signing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The leaf for a name, minted if there is no fresh one.
     pub(super) fn leaf(&self, name: &HostName, now: SystemTime) -> Result<Arc<CertifiedKey>, Error> {
         // Minting takes a tenth of a millisecond, so whoever asks meanwhile waits under the lock and finds it done.
-        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut signing = self.lock();
+        let Signing { authority, leaves } = &mut *signing;
         if let Some(leaf) = leaves.get(name).filter(|leaf| leaf.is_fresh(now)) {
             return Ok(leaf.certified.clone());
         }
-        let leaf = self.authority.mint(name, now)?;
+        let leaf = authority.mint(name, now)?;
         if leaves.len() >= MAX_LEAVES && !leaves.contains_key(name) {
             leaves.retain(|_, leaf| leaf.is_fresh(now));
         }
@@ -87,13 +100,24 @@ mod tests {
     }
 
     #[test]
+    fn a_new_authority_signs_from_its_turn_on() {
+        let (cache, next) = (cache(), cache());
+        let now = SystemTime::now();
+        let first = cache.leaf(&name("api"), now).unwrap();
+        cache.sign_with(next.lock().authority.clone());
+        let second = cache.leaf(&name("api"), now).unwrap();
+        assert_ne!(first.cert.last(), second.cert.last());
+        assert_eq!(second.cert.last(), next.leaf(&name("api"), now).unwrap().cert.last());
+    }
+
+    #[test]
     fn made_up_names_do_not_fill_the_memory() {
         let cache = cache();
         let now = SystemTime::now();
         for number in 0..MAX_LEAVES + 10 {
             cache.leaf(&name(&number.to_string()), now).unwrap();
         }
-        assert!(cache.leaves.lock().unwrap().len() <= MAX_LEAVES);
+        assert!(cache.lock().leaves.len() <= MAX_LEAVES);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Leaf certificates: one name, one day.
 
-use super::ca::{self, CLOCK_SKEW, Error};
-use crate::host::HostName;
-use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
-use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use super::{
+    ca::{self, CLOCK_SKEW, Error},
+    key::Key,
+};
+use crate::{config::LeafKey, host::HostName};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-const LIFETIME: Duration = Duration::from_hours(24);
+/// How long a leaf is valid.
+pub(super) const LIFETIME: Duration = Duration::from_hours(24);
 /// How long before its end a leaf is no longer given out: longer than clocks differ.
 const RENEWAL: Duration = Duration::from_hours(1);
 /// The longest common name that X.509 allows.
@@ -33,11 +37,29 @@ impl Leaf {
     }
 }
 
+/// Where the keys of leaves come from.
+pub(super) enum Keys {
+    /// Each leaf has its own.
+    Ecdsa,
+    /// All have this one: an RSA key takes a tenth of a second to find, for which no connection should wait.
+    Rsa(Key),
+}
+
+impl Keys {
+    pub(super) fn new(kind: LeafKey) -> Result<Self, Error> {
+        match kind {
+            LeafKey::Ecdsa => Ok(Self::Ecdsa),
+            LeafKey::Rsa => Ok(Self::Rsa(Key::generate_rsa()?)),
+        }
+    }
+}
+
 /// Signs a leaf. Whether the CA may sign for the name is not asked here.
 pub(super) fn sign(
     name: &HostName,
-    issuer: &Issuer<'_, KeyPair>,
-    intermediate: &CertificateDer<'static>,
+    issuer: &Issuer<'_, Key>,
+    chain: &[CertificateDer<'static>],
+    keys: &Keys,
     now: SystemTime,
     issuer_not_after: SystemTime,
 ) -> Result<Leaf, Error> {
@@ -53,10 +75,16 @@ pub(super) fn sign(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into()?)];
 
-    let key = ca::new_key()?;
-    let certificate = params.signed_by(&key, issuer)?;
-    let chain = vec![certificate.into(), intermediate.clone()];
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let certified = CertifiedKey::from_der(chain, key.into(), &aws_lc_rs::default_provider())?;
+    let (own, key);
+    match keys {
+        Keys::Ecdsa => {
+            own = Key::generate()?;
+            key = &own;
+        }
+        Keys::Rsa(shared) => key = shared,
+    }
+    let mut certificates = vec![params.signed_by(key, issuer)?.into()];
+    certificates.extend_from_slice(chain);
+    let certified = CertifiedKey::new(certificates, key.for_tls()?);
     Ok(Leaf { certified: Arc::new(certified), minted: now, not_after })
 }

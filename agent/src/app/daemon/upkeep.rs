@@ -1,17 +1,24 @@
 //! What the daemon does beside the proxy: proving that capture works, and ending connections from before it did.
 
-use super::super::handover::Manager;
+use super::super::{counts::Counts, handover::Manager};
 use crate::{
     capture::{
         attached::Attached,
         canary::{self, Canary},
         connections::{self, Destinations, Owners, Report},
     },
+    health::{Health, Part},
+    record::sink::Sink,
     session::protected::ProtectedAddresses,
 };
 use std::{
-    collections::HashSet, error::Error as StdError, net::IpAddr, ops::RangeInclusive, path::PathBuf,
-    sync::Arc, time::Duration,
+    collections::HashSet,
+    error::Error as StdError,
+    net::IpAddr,
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -27,36 +34,25 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What keeps the kernel side as it was left.
 pub(super) struct Upkeep {
-    attached: Attached,
-    canary: Arc<Canary>,
+    pub(super) attached: Attached,
+    pub(super) canary: Arc<Canary>,
     /// Whether there is a listener, for IPv4 and for IPv6.
-    families: [bool; 2],
-    ports: Vec<u16>,
-    targeted: bool,
-    addresses: Arc<ProtectedAddresses>,
+    pub(super) families: [bool; 2],
+    pub(super) ports: Vec<u16>,
+    pub(super) targeted: bool,
+    pub(super) addresses: Arc<ProtectedAddresses>,
+    pub(super) health: Arc<Health>,
 }
 
 impl Upkeep {
-    pub(super) fn new(
-        attached: Attached,
-        canary: Arc<Canary>,
-        families: [bool; 2],
-        ports: Vec<u16>,
-        targeted: bool,
-        addresses: Arc<ProtectedAddresses>,
-    ) -> Self {
-        Self { attached, canary, families, ports, targeted, addresses }
-    }
-
     /// Proves capture again and again, and says so the first time. Ends with whoever waits for it.
     pub(super) async fn keep_proving(&mut self, manager: &Manager) {
         let mut is_ready = false;
         let mut rounds = interval(PROOF);
         loop {
             rounds.tick().await;
-            while let Err(error) = self.prove().await {
-                let error: &dyn StdError = &error;
-                tracing::error!(error, "capture is not proven");
+            self.verify();
+            while !self.prove().await {
                 self.repair();
                 sleep(RETRY).await;
             }
@@ -66,24 +62,30 @@ impl Upkeep {
                 tracing::info!("ready");
                 manager.tell("READY=1");
             }
-            if self.attached.verify().is_err() {
-                self.repair();
-            }
         }
     }
 
-    async fn prove(&self) -> Result<(), canary::Failure> {
+    /// Whether the programs are as they were left; what is not, is repaired.
+    fn verify(&self) {
+        let mut found = self.attached.verify();
+        if let Err(missing) = &found {
+            tracing::error!(%missing, "the kernel side is not as it was left");
+            self.repair();
+            found = self.attached.verify();
+        }
+        self.health.report(Part::Programs, found.map_err(|missing| missing.to_string()));
+    }
+
+    async fn prove(&self) -> bool {
         let (canary, ports) = (Arc::clone(&self.canary), self.ports.clone());
         let protected: Vec<IpAddr> = self.addresses.whole().borrow().iter().copied().collect();
         let (targeted, [v4, v6]) = (self.targeted, self.families);
-        let probed = spawn_blocking(move || {
+        let probe = move || {
             let plan =
                 canary::Plan { namespace: None, v4, v6, ports: &ports, targeted, protected: &protected };
             canary.probe(&plan)
-        });
-        probed.await.unwrap_or_else(|error| {
-            Err(canary::Failure::NotTried { action: "wait for the canary", source: error.into() })
-        })
+        };
+        self.health.check(Part::Canary, probe).await
     }
 
     fn repair(&self) {
@@ -111,11 +113,33 @@ impl Upkeep {
     }
 }
 
+/// How often the audit log's own counts are looked at.
+const AUDIT_LOG: Duration = Duration::from_secs(5);
+
+/// Tells whether records could be written since it last looked.
+pub(super) async fn keep_watching_log(sink: Arc<Sink>, health: Arc<Health>) {
+    let mut before = sink.counts();
+    health.report(Part::AuditLog, Ok(()));
+    let mut looks = interval(AUDIT_LOG);
+    loop {
+        looks.tick().await;
+        let now = sink.counts();
+        if now.failed > before.failed {
+            let why = format!("{} records could not be written", now.failed);
+            health.report(Part::AuditLog, Err(why));
+        } else if now.written > before.written {
+            health.report(Part::AuditLog, Ok(()));
+        }
+        before = now;
+    }
+}
+
 /// Ends the connections that users, and each cgroup that becomes a subject, had open before.
 pub(super) async fn end_earlier(
     mut tagged: UnboundedReceiver<PathBuf>,
     users: Vec<RangeInclusive<u32>>,
     destinations: Destinations,
+    counts: Arc<Counts>,
 ) {
     let mut users = Some(users);
     loop {
@@ -128,6 +152,7 @@ pub(super) async fn end_earlier(
         match ended {
             Ok(Report { ended: 0, failed: 0, problems }) if problems.is_empty() => {}
             Ok(Report { ended, failed, problems }) => {
+                counts.ended.fetch_add(ended as u64, Relaxed);
                 tracing::info!(ended, failed, "connections from before");
                 problems.iter().for_each(|error| {
                     let error: &dyn StdError = error;
@@ -146,8 +171,9 @@ fn end(cgroups: &[PathBuf], users: &[RangeInclusive<u32>], destinations: &Destin
             tracing::warn!(cgroup = %cgroup.display(), %error, "its connections from before are left to the backstop");
         }
     }
-    for uid in users.iter().filter_map(|range| (range.start() == range.end()).then(|| *range.start())) {
-        if let Err(error) = owners.add_user(uid) {
+    // Of thousands of subordinate ids, the backstop drops the packets.
+    for uid in users.iter().filter(|range| range.start() == range.end()).map(RangeInclusive::start) {
+        if let Err(error) = owners.add_user(*uid) {
             tracing::warn!(uid, %error, "its connections from before are left to the backstop");
         }
     }

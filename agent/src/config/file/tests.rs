@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{CgroupPattern, Limits, Match, Workload};
+use crate::config::{BroughtCa, Ca, CgroupPattern, LeafKey, Limits, Match, Workload};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
@@ -42,6 +42,8 @@ fn every_key_reaches_the_configuration() {
         peek_timeout = "500ms"
         [upstream]
         ca_file = "/f.pem"
+        proxy = "http://Proxy.example:3128"
+        proxy_credentials = "/secret"
         connect_timeout = "1s"
         response_timeout = "2m"
         [audit]
@@ -50,6 +52,10 @@ fn every_key_reaches_the_configuration() {
         sync = true
         [ca]
         dir = "/ca"
+        certificate = "/chain.pem"
+        key = "/key.pem"
+        overlap = "2d"
+        leaf_key = "rsa"
         [limits]
         connections = 1
         handshakes = 2
@@ -104,12 +110,23 @@ fn every_key_reaches_the_configuration() {
     };
     assert_eq!(config.capture, expected);
     assert_eq!(config.upstream.ca_file.as_deref(), Some(Path::new("/f.pem")));
+    let proxy = config.upstream.proxy.map(|proxy| proxy.to_string());
+    assert_eq!(proxy.as_deref(), Some("proxy.example:3128"));
+    assert_eq!(config.upstream.proxy_credentials.as_deref(), Some(Path::new("/secret")));
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(1));
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(120));
     assert_eq!(config.audit.path, Path::new("-"));
     assert_eq!(config.audit.on_failure, OnAuditFailure::RefuseAll);
     assert!(config.audit.sync);
-    assert_eq!(config.ca.dir, Path::new("/ca"));
+    let brought = BroughtCa { certificate: "/chain.pem".into(), key: Some("/key.pem".into()) };
+    let expected = Ca {
+        ephemeral: false,
+        dir: "/ca".into(),
+        brought: Some(brought),
+        overlap: Duration::from_hours(48),
+        leaf_key: LeafKey::Rsa,
+    };
+    assert_eq!(config.ca, expected);
     let expected = Limits {
         connections: 1,
         handshakes: 2,
@@ -146,6 +163,13 @@ fn every_key_reaches_the_configuration() {
 #[test_case("[capture]\necho = \"pass\"", "2: unknown key `echo`"; "misspelt")]
 #[test_case("[capture]\nech = \"allow\"", "2: unknown variant `allow`"; "unknown treatment")]
 #[test_case("[ca]\nephemeral = true\ndir = \"/x\"", "3: `dir` has no meaning with `ephemeral = true`"; "contradiction")]
+#[test_case("[ca]\nephemeral = true\ncertificate = \"/x\"", "3: `certificate` has no meaning with"; "a kept CA that is not kept")]
+#[test_case("[ca]\nkey = \"/x\"", "2: `key` without `certificate`"; "a key alone")]
+#[test_case("[ca]\noverlap = \"90d\"", "2: `90d` is no overlap"; "long overlap")]
+#[test_case("[ca]\nleaf_key = \"dsa\"", "2: unknown variant `dsa`"; "unknown kind of key")]
+#[test_case("[upstream]\nproxy = \"http://me:secret@p.example:1\"", "2: `proxy` is named without user and password"; "password of the proxy")]
+#[test_case("[upstream]\nproxy = \"https://p.example:1\"", "2: `https://p.example:1` is reached over TLS"; "upstream proxy over tls")]
+#[test_case("[upstream]\nproxy_credentials = \"/x\"", "2: `proxy_credentials` without `proxy`"; "credentials alone")]
 #[test_case("[limits]\nconnections = 0", "2: `connections = 0` is out of range"; "no connections")]
 #[test_case("[limits]\nconnections = -1", "2: invalid value: integer `-1`"; "negative")]
 #[test_case("[audit]\nqueue = 5", "2: unknown key `queue`"; "a key of a later version")]

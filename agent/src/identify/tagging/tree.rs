@@ -41,6 +41,12 @@ impl Tree {
         self.0.values().map(|entry| entry.id)
     }
 
+    /// The subjects among them.
+    pub(super) fn subjects(&self) -> Vec<PathBuf> {
+        let subjects = self.0.iter().filter(|(_, entry)| entry.standing == Standing::Subject);
+        subjects.map(|(path, _)| path.clone()).collect()
+    }
+
     /// Those whose children count: below a subject nothing does.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
         let watched = self.0.iter().filter(|(_, entry)| entry.standing != Standing::Subject);
@@ -93,6 +99,7 @@ mod tests {
         tree.insert("/c".into(), Entry { id: 1, standing: Standing::Parent });
         tree.insert("/c/a".into(), Entry { id: 2, standing: Standing::Subject });
         tree.insert("/c/b".into(), Entry { id: 3, standing: Standing::Nobody });
+        assert_eq!(tree.subjects(), [Path::new("/c/a")]);
         assert_eq!(tree.watched(), [Path::new("/c"), Path::new("/c/b")]);
     }
 }

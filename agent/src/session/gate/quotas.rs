@@ -62,6 +62,8 @@ mod tests {
         identify::{cgroups::Cgroups, workloads::Matched},
     };
 
+    use std::slice;
+
     fn workload(name: &str) -> Workload {
         Workload { name: name.into(), policy: "p".into() }
     }
@@ -78,11 +80,11 @@ mod tests {
         let quotas = quotas(2);
         let (a, b) = (workload("a"), workload("b"));
         let both = quotas.connect(&[a.clone(), b.clone()]).unwrap();
-        let one = quotas.connect(&[a.clone()]).unwrap();
-        assert!(quotas.connect(&[a.clone()]).is_none());
+        let one = quotas.connect(slice::from_ref(&a)).unwrap();
+        assert!(quotas.connect(slice::from_ref(&a)).is_none());
         assert!(quotas.connect(&[b.clone(), a.clone()]).is_none(), "a has no room");
-        let rest = quotas.connect(&[b.clone()]).unwrap();
-        assert!(quotas.connect(&[b.clone()]).is_none(), "what was refused is given back, and no more");
+        let rest = quotas.connect(slice::from_ref(&b)).unwrap();
+        assert!(quotas.connect(slice::from_ref(&b)).is_none(), "what was refused is given back, and no more");
         drop((both, one, rest));
         assert!(quotas.connect(&[a, b]).is_some());
     }

@@ -1,12 +1,7 @@
 use super::*;
 use rcgen::SanType;
-use rustls::{
-    RootCertStore,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
-    crypto::aws_lc_rs,
-};
-use rustls_pki_types::{ServerName, UnixTime, pem::PemObject};
-use std::{fs, process::Command, sync::Arc};
+use rustls_pki_types::pem::PemObject;
+use std::{fs, process::Command};
 use tempfile::TempDir;
 use test_case::test_case;
 
@@ -29,7 +24,7 @@ fn stolen(authority: &Authority, names: Vec<SanType>) -> CertificateDer<'static>
     params.is_ca = IsCa::ExplicitNoCa;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.subject_alt_names = names;
-    params.signed_by(&new_key().unwrap(), &authority.issuer).unwrap().into()
+    params.signed_by(&Key::generate().unwrap(), &authority.issuer).unwrap().into()
 }
 
 fn dns(name: &str) -> SanType {
@@ -42,7 +37,7 @@ fn webpki_accepts(authority: &Authority, leaf: &CertificateDer<'_>, name: &str) 
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
     let name = ServerName::try_from(name).unwrap();
-    let chain = [authority.intermediate.clone()];
+    let chain = [authority.chain[0].clone()];
     verifier.verify_server_cert(leaf, &chain, &name, &[], UnixTime::now()).map(drop)
 }
 
@@ -61,7 +56,7 @@ fn openssl_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(
         output.stdout
     };
     let root = file("root.pem", authority.trust_anchor_pem().as_bytes());
-    let intermediate = file("intermediate.pem", &to_pem(&authority.intermediate, "intermediate.der"));
+    let intermediate = file("intermediate.pem", &to_pem(&authority.chain[0], "intermediate.der"));
     let leaf = file("leaf.pem", &to_pem(leaf, "leaf.der"));
     let output = Command::new("openssl")
         .args(["verify", "-x509_strict", "-purpose", "sslserver", "-no-CApath", "-CAfile"])
@@ -74,6 +69,19 @@ fn openssl_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+/// `certtool --verify` of GnuTLS; what it says where it refuses.
+fn gnutls_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(), String> {
+    let folder = TempDir::new().unwrap();
+    let (root, chain) = (folder.path().join("root.pem"), folder.path().join("chain.pem"));
+    fs::write(&root, authority.trust_anchor_pem()).unwrap();
+    fs::write(&chain, certificate::pem(leaf) + &certificate::pem(&authority.chain[0])).unwrap();
+    let mut certtool = Command::new("certtool");
+    certtool.args(["--verify", "--verify-profile", "medium", "--load-ca-certificate"]).arg(root);
+    let output = certtool.arg("--infile").arg(chain).output().expect("certtool, of the package gnutls-bin");
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    if output.status.success() { Ok(()) } else { Err(told) }
+}
+
 #[test_case("api.digitalocean.com")]
 #[test_case("digitalocean.com")]
 #[test_case("a.b.example.org")]
@@ -84,6 +92,7 @@ fn leaves_inside_the_constraint_are_accepted(name: &str) {
     let leaf = &leaf.certified.cert[0];
     assert_eq!(webpki_accepts(&authority, leaf, name), Ok(()));
     assert_eq!(openssl_accepts(&authority, leaf), Ok(()));
+    assert_eq!(gnutls_accepts(&authority, leaf), Ok(()));
 }
 
 #[test_case("api.example.com"; "another domain")]
@@ -107,6 +116,8 @@ fn what_a_stolen_key_signs_elsewhere_is_refused(names: Vec<SanType>, asked: &str
     assert!(format!("{webpki:?}").contains("NameConstraintViolation"), "{webpki:?}");
     let openssl = openssl_accepts(&authority, &leaf).unwrap_err();
     assert!(openssl.contains("subtree violation"), "{openssl}");
+    let gnutls = gnutls_accepts(&authority, &leaf).unwrap_err();
+    assert!(gnutls.contains("The certificate chain violates the signer's constraints"), "{gnutls}");
 }
 
 #[test]
@@ -116,7 +127,7 @@ fn an_intermediate_of_the_intermediate_is_refused() {
     let end = now + Duration::from_hours(1);
     let name = [host("digitalocean.com")];
     let params = ca_params("second", 0, &name, now, end).unwrap();
-    let second = params.signed_by(&new_key().unwrap(), &authority.issuer).unwrap();
+    let second = params.signed_by(&Key::generate().unwrap(), &authority.issuer).unwrap();
     let error = openssl_accepts(&authority, second.der()).unwrap_err();
     assert!(error.contains("path length constraint exceeded") || error.contains("purpose"), "{error}");
 }
@@ -133,7 +144,7 @@ fn both_certificates_carry_the_same_critical_constraint() {
     expected.extend([0; 8]);
     expected.extend([0x30, 0x22, 0x87, 0x20]); // and ::/0
     expected.extend([0; 32]);
-    for der in [root_der(&authority), authority.intermediate.clone()] {
+    for der in [root_der(&authority), authority.chain[0].clone()] {
         assert!(der.windows(expected.len()).any(|window| window == expected), "{der:02x?}");
     }
 }
@@ -160,7 +171,7 @@ fn certificates_say_what_they_are_and_may() {
     let authority = authority();
     let leaf = authority.mint(&host("api.digitalocean.com"), SystemTime::now()).unwrap();
     let [root, intermediate, leaf] =
-        [&root_der(&authority), &authority.intermediate, &leaf.certified.cert[0]].map(|der| text_of(der));
+        [&root_der(&authority), &authority.chain[0], &leaf.certified.cert[0]].map(|der| text_of(der));
     let rows: [(&str, [&str; 3]); 4] = [
         (
             "X509v3 Basic Constraints",

@@ -1,0 +1,96 @@
+//! Who answers on the control socket.
+
+use super::super::counts::Counts;
+use crate::{
+    health::{
+        Health,
+        control::{self, peer::Peer},
+        status::{Counters, Listener, Program, Status, Workload},
+    },
+    identify::{cgroups::Cgroups, workloads::Matched},
+    record::sink::Sink,
+    session::protected::ProtectedAddresses,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// What the daemon knows of itself.
+pub(super) struct Desk {
+    pub(super) health: Arc<Health>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) sink: Arc<Sink>,
+    pub(super) addresses: Arc<ProtectedAddresses>,
+    pub(super) cgroups: Arc<Cgroups>,
+    pub(super) workloads: Vec<Matched>,
+    pub(super) programs: Vec<Program>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) pins: PathBuf,
+    /// The canary's cgroup.
+    pub(super) own: PathBuf,
+}
+
+impl control::Desk for Desk {
+    /// Whoever could be one is taken for one: what narrows a table does not count here.
+    fn is_subject(&self, peer: &Peer) -> bool {
+        let cgroup = Path::new(&peer.cgroup);
+        let tables = || self.workloads.iter().flat_map(|matched| &matched.matches);
+        let by_cgroup = tables()
+            .filter_map(|table| table.cgroup.as_ref())
+            .any(|pattern| pattern.outermost(cgroup).is_some());
+        let by_user = tables()
+            .filter(|table| table.cgroup.is_none())
+            .filter_map(|table| table.users.as_ref())
+            .any(|users| users.iter().any(|range| range.contains(&peer.uid)));
+        by_cgroup || by_user || cgroup.starts_with(self.cgroups.name(&self.own))
+    }
+
+    fn status(&self) -> Status {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let mut counters = Counters {
+            redirected: count(&self.counts.redirected),
+            open: count(&self.counts.open),
+            ..Counters::default()
+        };
+        counters.refused = count(&self.counts.refused);
+        counters.lost_events = count(&self.counts.lost);
+        counters.ended = count(&self.counts.ended);
+        counters.unwritten_records = self.sink.counts().failed;
+        Status {
+            cgroup_root: Some(self.cgroups.top().to_owned()),
+            pins: Some(self.pins.clone()),
+            programs: self.programs.clone(),
+            listeners: self.listeners.clone(),
+            workloads: self.workloads.iter().map(|matched| self.workload(matched)).collect(),
+            protected: self.addresses.all().into_iter().collect(),
+            counters,
+            ..Status::of(&self.health)
+        }
+    }
+}
+
+impl Desk {
+    fn workload(&self, matched: &Matched) -> Workload {
+        let patterns = || matched.matches.iter().filter_map(|table| table.cgroup.as_ref());
+        let names = self.cgroups.here().into_iter().map(|path| self.cgroups.name(&path));
+        let is_meant = |path: &PathBuf| {
+            let depth = path.components().count() - 1;
+            patterns().any(|pattern| pattern.outermost(path) == Some(depth))
+        };
+        let alone = matched.matches.iter().filter(|table| table.cgroup.is_none());
+        let ranges = alone.filter_map(|table| table.users.as_ref()).flatten();
+        let mut cgroups: Vec<PathBuf> = names.filter(is_meant).collect();
+        cgroups.sort();
+        Workload {
+            name: matched.workload.name.to_string(),
+            policy: matched.workload.policy.to_string(),
+            cgroups,
+            // Of subordinate ids there are thousands; the first of each range tells enough.
+            users: ranges.map(|range| *range.start()).collect(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Paths within a system's tree, whose links lead to places in that tree.
+
+use super::{Error, failed, run};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The root of a system's tree: the machine's own or that of an image.
+pub(super) struct Root {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let unusable = |source| Error::Root { path: path.to_owned(), source };
+        let real = fs::canonicalize(path).map_err(unusable)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, &real, flags, Mode::empty()).map_err(|errno| unusable(errno.into()))?;
+        Ok(Self { path: real, directory })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_machine(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// Where a path of the tree leads, links and all; None where there is nothing.
+    pub(super) fn resolve(&self, path: &Path) -> Option<PathBuf> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let opened = openat2(&self.directory, path, flags, Mode::empty(), resolve).ok()?;
+        fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()
+    }
+
+    /// Runs a tool of the tree in the tree.
+    pub(super) fn run(&self, tool: &Path, arguments: &[&str]) -> Result<String, Error> {
+        let mut words = vec![tool.display().to_string()];
+        words.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let mut command = if self.is_machine() {
+            Command::new(tool)
+        } else {
+            words.splice(0..0, ["chroot".to_owned(), self.path.display().to_string()]);
+            let mut command = Command::new("chroot");
+            command.arg(&self.path).arg(tool);
+            command
+        };
+        command.args(arguments).current_dir("/");
+        run(command, words.join(" "))
+    }
+}
+
+/// Puts a file in its place, whole, with this mode whatever the caller's umask.
+pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tidegate-new");
+    let new = path.with_file_name(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &new)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(failed("make", &new))?;
+    file.write_all(content)
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(failed("write", path))
+}
