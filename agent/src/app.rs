@@ -8,6 +8,7 @@ mod handover;
 mod proxy;
 mod refusals;
 mod reload;
+mod watch;
 
 use crate::{
     capture,

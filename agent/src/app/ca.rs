@@ -1,7 +1,7 @@
 //! Keeps the gate at the CA that signs now, and what programs must trust where they find it.
 
+use super::watch::Watch;
 use crate::{
-    capture::readable,
     config,
     host::HostName,
     host_trust::bundle,
@@ -11,23 +11,14 @@ use crate::{
         tickets::Tickets,
     },
 };
-use rustix::{
-    fs::inotify::{self, CreateFlags, WatchFlags},
-    io::Errno,
-};
 use rustls_pki_types::CertificateDer;
 use std::{
     error::Error as StdError,
-    future::pending,
-    io,
-    mem::MaybeUninit,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::{
-    io::unix::AsyncFd,
     task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -86,9 +77,9 @@ impl Keeper {
     pub async fn keep(self, signer: Signer, published: Option<PathBuf>) {
         let Self { store, mut standing, tickets } = self;
         let store = Arc::new(store);
-        let watch = Watch::start(&store.watched()).unwrap_or_else(|error| {
+        let watch = Watch::start(store.watched()).unwrap_or_else(|error| {
             tracing::warn!(%error, "a change of the local CA is seen only every {POLL:?}");
-            Watch(None)
+            Watch::SILENT
         });
         publish(published.as_deref(), &standing);
         let mut polls = interval(POLL);
@@ -145,37 +136,6 @@ fn publish(directory: Option<&Path>, standing: &Standing) {
     if let Err(error) = written {
         let error: &dyn StdError = &error;
         tracing::error!(error, "programs do not find the certificates that they have to trust");
-    }
-}
-
-/// The kernel's news of directories, where there are any.
-struct Watch(Option<AsyncFd<OwnedFd>>);
-
-impl Watch {
-    fn start(directories: &[&Path]) -> io::Result<Self> {
-        if directories.is_empty() {
-            return Ok(Self(None));
-        }
-        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let events = WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
-        for directory in directories {
-            inotify::add_watch(&queue, *directory, events)?;
-        }
-        Ok(Self(Some(readable::watch(queue)?)))
-    }
-
-    async fn changed(&self) {
-        let Some(queue) = &self.0 else { return pending().await };
-        let Ok(mut guard) = queue.readable().await else { return pending().await };
-        self.forget();
-        guard.clear_ready();
-    }
-
-    fn forget(&self) {
-        let Some(queue) = &self.0 else { return };
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(queue.get_ref(), &mut buffer);
-        while matches!(reader.next(), Ok(_) | Err(Errno::INTR)) {}
     }
 }
 

@@ -1,19 +1,13 @@
 //! Loads the policies again when they change or when a SIGHUP asks for it: all or none, and the last good set stays.
 
-use super::Error;
+use super::{Error, watch::Watch};
 use crate::{
-    capture::readable,
     classify::Catalogue,
     decide::store::{self, FileError, Missing, PolicyFile, PolicySet, Reading, Store},
     toml_file::Error as LoadError,
 };
-use rustix::{
-    fs::inotify::{self, CreateFlags, WatchFlags},
-    io::Errno,
-};
-use std::{future::pending, io, mem::MaybeUninit, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    io::unix::AsyncFd,
     sync::Notify,
     task::{JoinError, spawn_blocking},
     time::{interval, sleep},
@@ -62,10 +56,11 @@ pub(super) fn open(paths: &[PathBuf], places: &[PathBuf]) -> Result<Arc<[PolicyF
 impl Reloader {
     /// Goes on for good.
     pub(super) async fn keep_loading(self) {
-        let watch = Watch::start(&self.files).unwrap_or_else(|error| {
-            tracing::warn!(%error, "changes of the policy files are seen only every {POLL:?}");
-            Watch(None)
-        });
+        let watch =
+            Watch::start(self.files.iter().map(PolicyFile::watched_directory)).unwrap_or_else(|error| {
+                tracing::warn!(%error, "changes of the policy files are seen only every {POLL:?}");
+                Watch::SILENT
+            });
         // What was read before the watch began may have changed since, so that the first look is at once.
         let mut seen: Arc<str> = self.store.current().digest().into();
         let mut polls = interval(POLL);
@@ -154,46 +149,6 @@ impl Snapshot {
 
     fn failed(error: Refused) -> Self {
         Self { seen: error.to_string().into(), found: Err(error) }
-    }
-}
-
-/// The kernel's news of the files' directories, where it tells any.
-struct Watch(Option<AsyncFd<OwnedFd>>);
-
-impl Watch {
-    fn start(files: &[PolicyFile]) -> io::Result<Self> {
-        if files.is_empty() {
-            return Ok(Self(None));
-        }
-        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // Directories, since editors and Kubernetes put another file in the place of the one that was there.
-        let events = WatchFlags::CLOSE_WRITE
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVE
-            | WatchFlags::ATTRIB
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::ONLYDIR;
-        for file in files {
-            inotify::add_watch(&queue, file.watched_directory(), events)?;
-        }
-        Ok(Self(Some(readable::watch(queue)?)))
-    }
-
-    /// Waits for news, and forgets them.
-    async fn changed(&self) {
-        let Some(queue) = &self.0 else { return pending().await };
-        let Ok(mut guard) = queue.readable().await else { return pending().await };
-        self.forget();
-        guard.clear_ready();
-    }
-
-    fn forget(&self) {
-        let Some(queue) = &self.0 else { return };
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(queue.get_ref(), &mut buffer);
-        while matches!(reader.next(), Ok(_) | Err(Errno::INTR)) {}
     }
 }
 
