@@ -52,6 +52,11 @@ pub(super) fn read(
     let mut matches = Vec::new();
     for table in tables.as_ref() {
         match table.as_ref().read() {
+            // A process can run any file, and would go free by it.
+            Ok(Match { exe: Some(_), .. }) if key == "except" => findings.add(
+                table.span(),
+                "`exe` in `except` would let go whoever runs that file; narrow `match` instead, or leave it out",
+            ),
             Ok(found) => matches.push(found),
             Err(message) => findings.add(table.span(), message),
         }

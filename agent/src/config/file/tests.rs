@@ -184,6 +184,7 @@ fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
 #[test_case("name = \"a\"\nmatch = [{}]", "an empty table matches nothing"; "empty table")]
 #[test_case("name = \"a\"\nmatch = [{ exe = \"/bin/x\" }]", "`exe` alone is no identity"; "exe alone")]
 #[test_case("name = \"a\"\nexcept = [{ exe = \"/bin/x\" }]", "`exe` alone is no identity"; "exe alone as an exception")]
+#[test_case("name = \"a\"\nexcept = [{ user = \"ci\", exe = \"/bin/x\" }]", "would let go whoever runs that file"; "exe in an exception")]
 #[test_case("name = \"a\"\nmatch = [{ any = true, exe = \"/bin/x\" }]", "`any` stands alone"; "any with exe")]
 #[test_case("name = \"a\"\nmatch = [{ any = false }]", "`any = false` matches nothing"; "any false")]
 #[test_case("name = \"a\"\nmatch = [{ unit = \"\" }]", "`unit` is empty"; "empty word")]
