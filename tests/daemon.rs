@@ -8,6 +8,8 @@ mod daemon {
     mod tagging;
 }
 
+mod pinned;
+
 use anyhow::Result;
 use tidegate_tests::{
     agent::LIMIT,

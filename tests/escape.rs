@@ -15,6 +15,7 @@
 mod attempts;
 #[path = "escape/chaos.rs"]
 mod chaos;
+mod pinned;
 #[path = "escape/prison.rs"]
 mod prison;
 

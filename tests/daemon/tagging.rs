@@ -1,6 +1,6 @@
 //! Cgroups that come and go while the daemon works.
 
-use crate::{ask_directly, look, told};
+use crate::{ask_directly, look, pinned::entries, told};
 use anyhow::Result;
 use tidegate_tests::{
     agent::{LIMIT, READ_ONLY},
@@ -77,5 +77,23 @@ fn a_cgroup_of_the_same_name_as_one_that_was_removed_is_a_subject_again() -> Res
     }
     running.stop()?;
     assert_eq!(told(&daemon.records()?), vec![("job", "look", "scopes_allowed"); 10]);
+    Ok(())
+}
+
+#[test]
+fn an_agent_outside_of_what_it_captures_lists_no_socket_of_its_own() -> Result<()> {
+    // No hook would see the socket closed there, and the list would fill up.
+    let scene = Scene::new()?;
+    let ci = scene.world.cgroup().child("ci")?;
+    let daemon = Daemon::new(&scene)?.at(&ci).policy("look", READ_ONLY)?.workload(
+        "ci",
+        "look",
+        r#"[{ cgroup = "CGROUP/ci/**" }]"#,
+    )?;
+    let job = ci.child("job")?;
+    let running = daemon.start()?;
+    assert_eq!(Answer::of(&daemon.run(&job, &look())?)?.status, 200);
+    assert_eq!(entries(running.process.id(), "EXEMPT")?, 0);
+    running.stop()?;
     Ok(())
 }

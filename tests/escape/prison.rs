@@ -1,8 +1,8 @@
 //! A world with `tidegate daemon`, one workload that may only read, a friend outside of it, and a witness at every
 //! place of the API where nobody may come.
 
+use crate::pinned::entries;
 use anyhow::{Result, bail};
-use aya::maps::{HashMap, Map, MapData};
 use nix::sys::signal::Signal;
 use std::{
     fmt::Write as _,
@@ -15,7 +15,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tidegate_ebpf_common::{LAYOUT, maps};
 use tidegate_tests::{
     agent::READ_ONLY,
     audit::{self, Record},
@@ -289,15 +288,8 @@ impl Prison {
     }
 
     /// How many entries a map has that is pinned in this world.
-    pub(crate) fn entries(&self, name: &str) -> usize {
-        let agent = self.agent.as_ref().expect("an agent").id();
-        let path = format!("/proc/{agent}/root/sys/fs/bpf/tidegate/v{LAYOUT}/maps/{name}");
-        let map = Map::HashMap(MapData::from_pin(path).unwrap());
-        // Only the number of entries counts, so that their bytes need no names.
-        match name {
-            maps::ORIGINALS => HashMap::<_, u64, [u8; 96]>::try_from(map).unwrap().keys().count(),
-            _ => HashMap::<_, [u8; 32], [u8; 96]>::try_from(map).unwrap().keys().count(),
-        }
+    pub(crate) fn entries(&self, map: &str) -> usize {
+        entries(self.agent.as_ref().expect("an agent").id(), map).unwrap()
     }
 
     /// How long a subject's connect takes to fail, as it measures itself.

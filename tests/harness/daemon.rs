@@ -96,14 +96,20 @@ impl<'s> Daemon<'s> {
         let keeper = Arc::clone(&kept);
         // Ends with the process: the socket is never closed.
         thread::spawn(move || while keep(&socket, &keeper).is_ok() {});
-        let root = scene.world.cgroup().path();
         let (config, audit) = (directory.join("tidegate.toml"), directory.join("daemon.audit.jsonl"));
         let ca_file = scene.standin.ca_file();
-        let mut capture = String::new();
-        writeln!(capture, "cgroup_root = {root:?}\nsticky_tags = false")?;
         let rest = format!("[upstream]\nca_file = {ca_file:?}\n[audit]\npath = {audit:?}\n");
         let workloads = String::new();
-        Ok(Self { scene, capture, rest, workloads, config, policies, audit, notify, kept })
+        let capture = String::new();
+        let daemon = Self { scene, capture, rest, workloads, config, policies, audit, notify, kept };
+        Ok(daemon.at(scene.world.cgroup()))
+    }
+
+    /// Attached at this cgroup instead of the world's own.
+    #[must_use]
+    pub fn at(mut self, root: &Cgroup) -> Self {
+        self.capture = format!("cgroup_root = {:?}\nsticky_tags = false\n", root.path());
+        self
     }
 
     /// With this policy.

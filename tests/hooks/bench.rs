@@ -18,7 +18,7 @@ use tidegate::capture::{
     Capture, Captured, Options,
     event::Refused,
     listener::{self, Listener, SharedFlows},
-    maps::{Exempt, ForwardProxies, Protected, SettingsMap, Subjects},
+    maps::{Exempt, ForwardProxies, Protected, SettingsMap, Sticky, Subjects},
     pins::Pins,
 };
 use tidegate_tests::{cgroup::Cgroup, process::patience};
@@ -54,6 +54,7 @@ pub(crate) struct Lists {
     pub(crate) protected: Protected,
     pub(crate) exempt: Exempt,
     pub(crate) settings: SettingsMap,
+    pub(crate) sticky: Sticky,
 }
 
 pub(crate) struct Program(Child);
@@ -106,10 +107,11 @@ impl Bench {
             }
         }
         drop(_entered);
-        let Capture { events, flows, forward_proxies, subjects, protected, exempt, settings, .. } = capture;
+        let Capture { events, flows, forward_proxies, subjects, protected, exempt, settings, sticky, .. } =
+            capture;
         Self {
             capture: RefCell::new(Parts { events }),
-            lists: RefCell::new(Lists { subjects, protected, exempt, settings }),
+            lists: RefCell::new(Lists { subjects, protected, exempt, settings, sticky }),
             forward_proxies,
             listeners,
             flows: SharedFlows::new(flows),

@@ -5,8 +5,8 @@ use super::{
     bench::{Bench, Program},
 };
 use std::{os::unix::fs::MetadataExt, path::PathBuf};
-use tidegate::reason::Reason;
-use tidegate_ebpf_common::NO_UID;
+use tidegate::{capture::maps::Sticky, reason::Reason};
+use tidegate_ebpf_common::{Executable, NO_UID, Origin};
 
 const REDIRECTED: &str = "peer 192.0.2.7 443";
 /// Nobody listens at the captured port, so that what is not redirected is refused by the machine itself.
@@ -168,4 +168,24 @@ fn a_socket_of_the_agents_own_is_never_judged() {
     assert_eq!(bench.received(&mut connection).as_deref(), Some(&b"own"[..]));
     assert_eq!(program.output(), REDIRECTED);
     bench.assert_nothing_arrived();
+}
+
+#[test]
+fn a_bit_that_meant_another_program_holds_its_thread_to_all() {
+    let bench = Bench::without_subjects();
+    let mut lists = bench.lists();
+    let file = |inode| Executable { inode, device: 1, reserved: 0 };
+    let origin = |executables| Origin { cgroup_id: 7, uid: NO_UID, executables };
+    lists.sticky.follow_executables(&[(file(1), 0), (file(2), 1)]).unwrap();
+    lists.sticky.add(4_000_001, origin(0)).unwrap();
+    lists.sticky.add(4_000_002, origin(1)).unwrap();
+    let bits = |sticky: &Sticky| {
+        let mut threads = sticky.threads().unwrap();
+        threads.sort_by_key(|(tid, _)| *tid);
+        threads.into_iter().map(|(_, origin)| origin.executables).collect::<Vec<_>>()
+    };
+    lists.sticky.follow_executables(&[(file(1), 0), (file(2), 1), (file(3), 2)]).unwrap();
+    assert_eq!(bits(&lists.sticky), [0, 1], "one that is added changes nothing");
+    lists.sticky.follow_executables(&[(file(2), 0)]).unwrap();
+    assert_eq!(bits(&lists.sticky), [0, u32::MAX]);
 }

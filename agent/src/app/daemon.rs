@@ -166,7 +166,10 @@ fn capture(
         flows: capture::DEFAULT_FLOWS,
     };
     let mut capture = Capture::start(&options)?;
-    proxy.own_sockets.exempt(capture.exempt);
+    // Elsewhere the hooks never see the agent's sockets, and would never forget them.
+    if cgroup::own().map_or(true, |own| own.starts_with(root)) {
+        proxy.own_sockets.exempt(capture.exempt);
+    }
     // From here on no other daemon is at work.
     places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
     proxy.follow_authority(Some(RUN_DIR.into()));
@@ -178,7 +181,8 @@ fn capture(
     })?;
     let targeted = config.capture.mode == Mode::Targeted;
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
-    flags |= if config.capture.sticky_tags { SETTING_STICKY } else { 0 };
+    let is_sticky = capture.attached.follows_threads();
+    flags |= if is_sticky { SETTING_STICKY } else { 0 };
     let protected = Arc::clone(&proxy.addresses.whole().borrow());
     mirror::apply(&mut capture.protected, &protected);
     let (addresses, mut kernel) = (Arc::clone(&proxy.addresses), capture.protected);
@@ -214,9 +218,8 @@ fn capture(
     let (tagged, news) = mpsc::unbounded_channel();
     let users = matching.users();
     subjects::enter_users(&users, &mut capture.subjects)?;
-    matching.follow_programs(&mut capture.sticky)?;
-    let kernel =
-        Kernel { subjects: capture.subjects, sticky: config.capture.sticky_tags.then_some(capture.sticky) };
+    matching.follow_programs(&mut capture.sticky, is_sticky)?;
+    let kernel = Kernel { subjects: capture.subjects, sticky: is_sticky.then_some(capture.sticky) };
     let own = canary.cgroup().to_owned();
     let tagger = Tagger::start(Arc::clone(cgroups), matching.patterns(), own, kernel, tagged)?;
     let report = Arc::clone(health);

@@ -129,6 +129,13 @@ impl Attached {
         self.hooks.iter().map(|held| (held.hook.name, held.program_id))
     }
 
+    /// Whether threads are followed: by all programs that this takes, or nothing forgets those that have ended.
+    pub fn follows_threads(&self) -> bool {
+        let is_sticky = |hook: &Hook| hook.need == Need::StickyTags;
+        let held = self.hooks.iter().filter(|held| is_sticky(&held.hook)).count();
+        held == HOOKS.iter().filter(|hook| is_sticky(hook)).count()
+    }
+
     /// Whether every program is still attached and pinned, and every map pinned, as at the start.
     ///
     /// # Errors

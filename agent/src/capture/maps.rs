@@ -1,5 +1,9 @@
 //! Typed handles over the eBPF maps; nothing else knows their names.
 
+mod sticky;
+
+pub use sticky::Sticky;
+
 use super::{Error, FLOW_LIFETIME, uid_ranges::prefixes};
 use aya::{
     Ebpf, Pod,
@@ -16,8 +20,7 @@ use std::{
     path::Path,
 };
 use tidegate_ebpf_common::{
-    Endpoint, Executable, Flow, FlowKey, KNOWN, ListenerKey, Origin, PARENT, SUBJECT, Settings, Task, mapped,
-    maps,
+    Endpoint, Flow, FlowKey, KNOWN, ListenerKey, PARENT, SUBJECT, Settings, mapped, maps,
 };
 
 type Hash<K, V> = HashMap<MapData, K, V>;
@@ -200,46 +203,6 @@ impl SettingsMap {
     /// When the kernel refuses.
     pub fn set(&mut self, settings: Settings) -> Result<(), Error> {
         self.0.set(0, settings, 0).map_err(used(maps::SETTINGS))
-    }
-}
-
-/// Threads that stay subjects, and the programs that are told apart by their files.
-pub struct Sticky {
-    tasks: Hash<u32, Task>,
-    executables: Hash<Executable, u32>,
-}
-
-impl Sticky {
-    pub(super) fn take(programs: &mut Ebpf) -> Result<Self, Error> {
-        let tasks = hash(programs, maps::TASKS)?;
-        Ok(Self { tasks, executables: hash(programs, maps::EXECUTABLES)? })
-    }
-
-    /// Makes a thread that is there already a subject by `origin`, for as long as it lives.
-    ///
-    /// # Errors
-    /// When the table is full.
-    pub fn add(&mut self, tid: u32, origin: Origin) -> Result<(), Error> {
-        self.tasks.insert(tid, Task { origin, address: 0 }, 0).map_err(used(maps::TASKS))
-    }
-
-    /// The threads that are subjects, and by what.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub fn threads(&self) -> Result<Vec<(u32, Origin)>, Error> {
-        let entries = self.tasks.iter().map(|entry| entry.map(|(tid, task)| (tid, task.origin)));
-        entries.collect::<Result<_, _>>().map_err(used(maps::TASKS))
-    }
-
-    /// Notes in the origin of every thread that runs this file from now on, and of all below it, the bit
-    /// `1 << number`.
-    ///
-    /// # Errors
-    /// When the table is full.
-    pub fn add_executable(&mut self, file: Executable, number: u32) -> Result<(), Error> {
-        let bit = 1_u32.checked_shl(number).unwrap_or(0);
-        self.executables.insert(file, bit, 0).map_err(used(maps::EXECUTABLES))
     }
 }
 

@@ -85,22 +85,29 @@ impl Matching {
         alone.filter_map(|table| table.users.clone()).flatten().collect()
     }
 
-    /// Lets the kernel side note who runs the programs.
-    pub(super) fn follow_programs(&self, sticky: &mut Sticky) -> Result<(), capture::Error> {
+    /// Lets the kernel side note who runs the programs, where it follows threads.
+    pub(super) fn follow_programs(&self, sticky: &mut Sticky, is_sticky: bool) -> Result<(), capture::Error> {
+        if !is_sticky && !self.programs.is_empty() {
+            tracing::warn!(
+                "threads are not followed (see `capture.sticky_tags`), so that `exe` is told by what /proc says: a \
+                 process that runs another program right after its connect counts as that one"
+            );
+        }
+        let mut files = Vec::new();
         for (number, path) in (0..).zip(&self.programs) {
             match fs::metadata(path) {
                 Ok(metadata) => {
                     let (major, minor) =
                         (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
                     let file = Executable { inode: metadata.ino(), device: major << 20 | minor, reserved: 0 };
-                    sticky.add_executable(file, number)?;
+                    files.push((file, number));
                 }
                 Err(error) => tracing::warn!(
                     program = %path.display(), %error, "told by what /proc says at a connect alone"
                 ),
             }
         }
-        Ok(())
+        sticky.follow_executables(&files)
     }
 }
 
