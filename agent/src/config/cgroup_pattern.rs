@@ -98,6 +98,12 @@ impl CgroupPattern {
         None
     }
 
+    /// The cgroup that is not meant though everything below it is, where one name leads to it: of `/a/**`, `/a`.
+    pub fn spared(&self) -> Option<&Path> {
+        let path = self.text.strip_suffix("/**").filter(|path| !path.is_empty())?;
+        (!path.contains(['*', '?'])).then(|| Path::new(path))
+    }
+
     /// Whether a cgroup below this path can be meant.
     pub fn may_mean_below(&self, path: &Path) -> bool {
         let states = names(path).fold(self.begin(), |states, name| self.step(&states, &name));
@@ -231,6 +237,14 @@ mod tests {
     fn a_slice_has_one_place(name: &str, expected: Option<&str>) {
         let pattern = CgroupPattern::slice(name).ok();
         assert_eq!(pattern.as_ref().map(ToString::to_string).as_deref(), expected);
+    }
+
+    #[test_case("/a/b/**", Some("/a/b"); "everything below")]
+    #[test_case("/a/b", None; "itself")]
+    #[test_case("/a/*/**", None; "many")]
+    #[test_case("/**", None; "the root")]
+    fn what_only_holds_those_meant_is_spared(pattern: &str, expected: Option<&str>) {
+        assert_eq!(CgroupPattern::parse(pattern).unwrap().spared(), expected.map(Path::new));
     }
 
     #[test_case("a"; "relative")]

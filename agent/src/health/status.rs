@@ -72,6 +72,8 @@ pub struct Workload {
     pub cgroups: Vec<PathBuf>,
     /// The user ids that match.
     pub users: Vec<u32>,
+    /// The globs that no cgroup matches now.
+    pub unmatched: Vec<String>,
 }
 
 /// Counts since the start.
@@ -166,7 +168,11 @@ impl Workload {
             self.cgroups.iter().map(|cgroup| printable(&cgroup.display().to_string())).collect();
         made_of.extend(self.users.iter().map(|uid| format!("user {uid}")));
         let made_of = if made_of.is_empty() { "nobody now".to_owned() } else { made_of.join(", ") };
-        writeln!(out, "  {} (policy {}): {made_of}", printable(&self.name), printable(&self.policy))
+        writeln!(out, "  {} (policy {}): {made_of}", printable(&self.name), printable(&self.policy))?;
+        if self.unmatched.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "    no cgroup now matches {}", printable(&list(&self.unmatched)))
     }
 }
 
@@ -234,8 +240,14 @@ mod tests {
                     policy: "builder".into(),
                     cgroups: vec!["/ci.slice/a\nb".into()],
                     users: vec![1000],
+                    unmatched: Vec::new(),
                 },
-                Workload { name: "bots".into(), policy: "read-only".into(), ..Workload::default() },
+                Workload {
+                    name: "bots".into(),
+                    policy: "read-only".into(),
+                    unmatched: vec!["/bots/**".into()],
+                    ..Workload::default()
+                },
             ],
             ..Status::of(&health)
         };
@@ -255,6 +267,7 @@ mod tests {
             "Workloads:",
             "  ci (policy builder): /ci.slice/a\\nb, user 1000",
             "  bots (policy read-only): nobody now",
+            "    no cgroup now matches /bots/**",
             "",
         ];
         assert_eq!(text(&status), expected.join("\n"));

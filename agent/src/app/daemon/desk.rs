@@ -2,6 +2,7 @@
 
 use super::super::counts::Counts;
 use crate::{
+    config::CgroupPattern,
     health::{
         Health,
         control::{self, peer::Peer},
@@ -77,20 +78,23 @@ impl Desk {
     fn workload(&self, matched: &Matched) -> Workload {
         let patterns = || matched.matches.iter().filter_map(|table| table.cgroup.as_ref());
         let names = self.cgroups.here().into_iter().map(|path| self.cgroups.name(&path));
-        let is_meant = |path: &PathBuf| {
-            let depth = path.components().count() - 1;
-            patterns().any(|pattern| pattern.outermost(path) == Some(depth))
+        let means = |pattern: &CgroupPattern, path: &PathBuf| {
+            pattern.outermost(path) == Some(path.components().count() - 1)
         };
         let alone = matched.matches.iter().filter(|table| table.cgroup.is_none());
         let ranges = alone.filter_map(|table| table.users.as_ref()).flatten();
-        let mut cgroups: Vec<PathBuf> = names.filter(is_meant).collect();
+        let mut cgroups: Vec<PathBuf> =
+            names.filter(|path| patterns().any(|pattern| means(pattern, path))).collect();
         cgroups.sort();
+        let is_unmatched = |pattern: &&CgroupPattern| !cgroups.iter().any(|path| means(pattern, path));
+        let unmatched = patterns().filter(is_unmatched).map(ToString::to_string).collect();
         Workload {
             name: matched.workload.name.to_string(),
             policy: matched.workload.policy.to_string(),
             cgroups,
             // Of subordinate ids there are thousands; the first of each range tells enough.
             users: ranges.map(|range| *range.start()).collect(),
+            unmatched,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Matching {
                 continue;
             }
             check_reach(&workload.name, &workload.matches, cgroups)?;
+            warn_of_gaps(&workload.name, &workload.matches, cgroups);
             let (matches, except) = (matching.tables(&workload.matches)?, matching.tables(&workload.except)?);
             let workload =
                 Workload { name: workload.name.as_str().into(), policy: workload.policy.as_str().into() };
@@ -124,6 +125,27 @@ fn check_reach(workload: &str, matches: &[Match], cgroups: &Cgroups) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whoever is left out though the configuration reads as if they were meant.
+fn warn_of_gaps(workload: &str, matches: &[Match], cgroups: &Cgroups) {
+    for spared in matches.iter().filter_map(|one| one.cgroup.as_ref()).filter_map(CgroupPattern::spared) {
+        let below_mount = spared.strip_prefix("/").unwrap_or(spared);
+        let processes = fs::read(cgroups.mount().join(below_mount).join("cgroup.procs"));
+        if processes.is_ok_and(|processes| !processes.is_empty()) {
+            tracing::warn!(
+                workload, cgroup = %spared.display(),
+                "processes are in the cgroup itself, and `/**` means those below it: without `/**` both are meant"
+            );
+        }
+    }
+    let has_users = matches.iter().any(|one| one.cgroup.is_none() && one.user.is_some());
+    if has_users && cgroups.top() != cgroups.mount() {
+        tracing::warn!(
+            workload, cgroup_root = %cgroups.top().display(),
+            "`user` reaches only that user's processes below `capture.cgroup_root`"
+        );
+    }
 }
 
 /// Makes these users subjects and no others. Whoever stays one is one throughout.
