@@ -13,6 +13,8 @@ pub(crate) struct Attempt {
     root: Expected,
     /// Whether it can be stopped in its middle.
     pub(crate) has_middle: bool,
+    /// The first kernel that lets anybody try it; an older one answers EPERM.
+    since: (u32, u32),
 }
 
 /// What must become of it.
@@ -25,7 +27,10 @@ pub(crate) struct Expected {
 }
 
 impl Attempt {
-    pub(crate) const fn expected(&self, who: Who) -> Expected {
+    pub(crate) fn expected(&self, who: Who) -> Expected {
+        if kernel() < self.since {
+            return Expected { outcomes: EPERM, reason: None };
+        }
         match who {
             Who::User => self.user,
             Who::Root => self.root,
@@ -47,9 +52,19 @@ impl Attempt {
         }
     }
 
+    const fn since(self, major: u32, minor: u32) -> Self {
+        Self { since: (major, minor), ..self }
+    }
+
     const fn without_middle(self) -> Self {
         Self { has_middle: false, ..self }
     }
+}
+
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 const fn attempt(
@@ -59,7 +74,7 @@ const fn attempt(
     reason: &'static str,
 ) -> Attempt {
     let expected = Expected { outcomes, reason: Some(reason) };
-    Attempt { name, how, user: expected, root: expected, has_middle: true }
+    Attempt { name, how, user: expected, root: expected, has_middle: true, since: (0, 0) }
 }
 
 /// The proxy took it over, and the policy refused the request.
@@ -115,7 +130,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     attempt("fast-open-deferred", "a connect that waits for the first data", DECIDED, "plain_http"),
     refused("mptcp", "multipath TCP", "protocol_refused").without_middle(),
     decided("io-uring", "a connect by io_uring"),
-    decided("io-uring-polled", "a connect by a kernel thread of io_uring's"),
+    decided("io-uring-polled", "a connect by a kernel thread of io_uring's").since(5, 13),
     refused("raw", "a raw IPv4 socket", "protocol_refused").for_root_only(EPERM).without_middle(),
     refused("raw-ipv6", "a raw IPv6 socket", "protocol_refused").for_root_only(EPERM).without_middle(),
     decided("child", "a child process"),

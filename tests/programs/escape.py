@@ -137,7 +137,8 @@ def io_uring(polling):
     if ring < 0:
         raise OSError(ctypes.get_errno(), "io_uring_setup")
     sq_off, cq_off = struct.unpack_from("10I", parameters, 40), struct.unpack_from("10I", parameters, 80)
-    sq = mmap.mmap(ring, sq_off[6] + 4 * 4 + 4096, offset=0)
+    # Linux 5.10 maps no more than there is.
+    sq = mmap.mmap(ring, sq_off[6] + 4 * 4, offset=0)
     cq = mmap.mmap(ring, 4096, offset=0x8000000)
     entries = mmap.mmap(ring, 4 * 64, offset=0x10000000)
     stream = socket.socket()
