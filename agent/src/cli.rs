@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and how failure is told.
 
+pub mod audit;
 pub mod ca;
 pub mod check;
 pub mod daemon;
@@ -11,7 +12,10 @@ pub mod scopes;
 pub mod status;
 pub mod suggest;
 
-use crate::{app, capture::pins, decide::trial, health::control, host_trust, terminate::store, toml_file};
+use crate::{
+    app, capture::pins, decide::trial, health::control, host_trust, record::signer, terminate::store,
+    toml_file,
+};
 use clap::{Args, Parser, Subcommand};
 use std::{
     error::Error as StdError,
@@ -41,6 +45,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Write the least policy that the recorded calls need
     Suggest(suggest::SuggestArgs),
+    /// Show what was decided, or check that no record of it was altered or removed
+    Audit(audit::AuditArgs),
     /// Search the catalogue of operations and scopes
     Scopes(ScopesArgs),
     /// Say what the daemon captures, and whether it is well
@@ -80,7 +86,7 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// `suggest --audit` cannot be used.
+    /// The audit log cannot be used.
     #[error("cannot read the audit log `{}`", .path.display())]
     Audit {
         /// The file.
@@ -88,6 +94,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The audit log's key cannot be used.
+    #[error(transparent)]
+    AuditKey(#[from] signer::Error),
     /// The audit log has no calls to suggest a policy for.
     #[error("no calls of that workload in `{}`; it has calls of: {}", .path.display(), names(.workloads))]
     NoCalls {
@@ -152,7 +161,7 @@ impl Error {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
-            Self::Audit { .. } | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
+            Self::Audit { .. } | Self::AuditKey(_) | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
             Self::Daemon(_) => 1,
             Self::App(error) => error.exit_status(),
@@ -181,6 +190,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Doctor(args) => return doctor::run(&args, out),
         Command::Release(args) => return release::run(&args, out),
         Command::Ca(args) => return ca::run(&args, out),
+        Command::Audit(args) => return audit::run(&args, out),
     }
     out.flush()?;
     Ok(0)
@@ -225,6 +235,9 @@ mod tests {
     #[test_case("ca --root r rotate --now", true; "ca rotate")]
     #[test_case("ca bundle --anchors --output f", true; "ca bundle")]
     #[test_case("ca", false; "ca nothing")]
+    #[test_case("audit --follow --denied --workload w --json --config c", true; "audit")]
+    #[test_case("audit verify a b --key k --json", true; "audit verify")]
+    #[test_case("audit --denied verify", false; "audit verify with what it has not")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

@@ -154,6 +154,14 @@ pub struct Audit {
     pub on_failure: OnAuditFailure,
     /// fsync before a write goes to the upstream.
     pub sync: bool,
+    /// The key that heads of its hash chain are signed with.
+    pub key: PathBuf,
+    /// How long the file may become before it is moved aside.
+    pub max_size_mib: u64,
+    /// How old.
+    pub max_age_days: u64,
+    /// How many such files are kept.
+    pub keep_files: usize,
 }
 
 /// `[ca]`.
@@ -222,6 +230,10 @@ impl Default for Config {
                 path: "/var/log/tidegate/audit.jsonl".into(),
                 on_failure: OnAuditFailure::RefuseWrites,
                 sync: false,
+                key: format!("{STATE_DIR}/audit.key").into(),
+                max_size_mib: 100,
+                max_age_days: 7,
+                keep_files: 14,
             },
             ca: Ca {
                 ephemeral: false,

@@ -1,15 +1,18 @@
 //! Stage 8: the audit records, one JSON object a line.
 
+pub mod chain;
 pub mod fingerprint;
 mod line;
 pub mod redact;
+pub mod signer;
 pub mod sink;
 mod token;
 pub mod unfinished;
+pub mod verify;
 
 use crate::{decide::Effect, identify::Subject, reason::Reason};
 use aws_lc_rs::rand;
-use fingerprint::RandomUnavailable;
+pub use fingerprint::RandomUnavailable;
 use serde::Serialize;
 use std::{
     net::{IpAddr, SocketAddr},

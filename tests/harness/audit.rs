@@ -8,7 +8,7 @@ use std::{fmt, fs, path::Path};
 #[derive(Clone, PartialEq)]
 pub struct Record(Map<String, Value>);
 
-/// Every line of this file; a line that is not a JSON object is an error, a missing file too.
+/// Every record of this file; a line that is not a JSON object is an error, a missing file too.
 ///
 /// # Errors
 /// Says which line is wrong.
@@ -16,10 +16,15 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("reading the audit log {}", path.display()))?;
     let parse = |(number, line)| match serde_json::from_str(line) {
-        Ok(Value::Object(record)) => Ok(Record(record)),
+        Ok(Value::Object(record)) => Ok(Some(record).filter(is_record).map(Record)),
         _ => bail!("line {} of {} is not a JSON object: {line}", number + 1, path.display()),
     };
-    text.lines().enumerate().map(parse).collect()
+    text.lines().enumerate().filter_map(|line| parse(line).transpose()).collect()
+}
+
+/// A checkpoint is about the log itself.
+fn is_record(line: &Map<String, Value>) -> bool {
+    line.get("tidegate.phase").and_then(Value::as_str) != Some("checkpoint")
 }
 
 /// As [`read`], without the lines that killed writers have left in the middle.
@@ -30,7 +35,7 @@ pub fn read_past_torn(path: &Path) -> Result<Vec<Record>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("reading the audit log {}", path.display()))?;
     let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-    Ok(whole.map(Record).collect())
+    Ok(whole.filter(is_record).map(Record).collect())
 }
 
 impl Record {

@@ -133,7 +133,7 @@ impl World {
         config.limits.head_timeout = setting.head_timeout;
 
         let fingerprinter = Fingerprinter::ephemeral().unwrap();
-        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone())).unwrap());
+        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()), None).unwrap());
         let roots = upstream::load_roots(Some(&ca_file), &[]).unwrap();
         let own: IpAddr = setting.upstream_ip.parse().unwrap();
         let resolve: upstream::Resolve = Arc::new(move |_| Box::pin(async move { Ok(vec![own]) }));

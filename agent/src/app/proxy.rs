@@ -21,7 +21,12 @@ use crate::{
     },
     host::HostName,
     identify::Workloads,
-    record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
+    record::{
+        fingerprint::Fingerprinter,
+        redact::Redactor,
+        signer::{self as audit_key, Signer as AuditSigner},
+        sink::Sink,
+    },
     session::{
         Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
         proxies::ProxyAddresses, route::Names,
@@ -48,6 +53,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long accept rests when the process has no descriptor to give.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long the newest audit records may stay without a signature.
+const SIGNED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a proxy is made of.
 pub(super) struct Plan {
@@ -105,7 +113,19 @@ impl Proxy {
     pub(super) async fn build(plan: Plan) -> Result<Self, Error> {
         let Plan { config, workloads, policies, files, hangup, addresses: kept, authority } = plan;
         let fingerprinter = Fingerprinter::ephemeral()?;
-        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()))?);
+        let signer = match AuditSigner::open(&config.audit.key) {
+            // A daemon's log is the machine's; a command's ends with it.
+            Ok(signer) if kept.is_some() => {
+                Some(signer.keeping_head_in(audit_key::head_path(&config.audit.key)))
+            }
+            Ok(signer) => Some(signer),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the audit log is chained and not signed");
+                None
+            }
+        };
+        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()), signer)?);
         let names = Names::new(&config.hosts);
         let ca = Keeper::open(&authority, names.domains())?;
         let resolve = system_resolver();
@@ -150,6 +170,7 @@ impl Proxy {
         let mut tasks = JoinSet::new();
         let learning = Arc::clone(&addresses);
         tasks.spawn(async move { learning.keep_learning().await });
+        tasks.spawn(keep_signing(Arc::clone(&sink)));
         Ok(Self {
             trust_anchor,
             authority: Some((ca, signer)),
@@ -235,6 +256,22 @@ impl Proxy {
         while self.reports.join_next().await.is_some() {}
         self.tasks.shutdown().await;
         self.refusals.finish();
+        sign(&self.sink);
+    }
+}
+
+/// Signs what was recorded, some time after it was.
+async fn keep_signing(sink: Arc<Sink>) {
+    loop {
+        sleep(SIGNED_WITHIN).await;
+        sign(&sink);
+    }
+}
+
+fn sign(sink: &Sink) {
+    if let Err(error) = sink.checkpoint() {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, "the audit log's latest records are not signed yet");
     }
 }
 

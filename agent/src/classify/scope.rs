@@ -8,6 +8,7 @@ pub struct Scope {
     word: Arc<str>,
     tag: Tag,
     resource_tag: Tag,
+    is_read: bool,
 }
 
 /// A number for a word, by which most other words are told from it without a look at either.
@@ -43,7 +44,8 @@ impl Scope {
         };
         match text.split_once(':') {
             Some((resource, action)) if part(resource) && part(action) => {
-                Ok(Self { word: text.into(), tag: Tag::of(text), resource_tag: Tag::of(resource) })
+                let is_read = action == "read" || text == "nfs:list";
+                Ok(Self { word: text.into(), tag: Tag::of(text), resource_tag: Tag::of(resource), is_read })
             }
             _ => Err(InvalidScope(text.to_owned())),
         }
@@ -66,7 +68,7 @@ impl Scope {
 
     /// Whether all that it lets a token do is to look (`*:read` and `nfs:list`).
     pub fn is_read(&self) -> bool {
-        self.word.ends_with(":read") || self.as_str() == "nfs:list"
+        self.is_read
     }
 
     /// Whether it is another scope of the same resource.

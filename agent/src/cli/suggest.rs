@@ -4,6 +4,7 @@ use super::Error;
 use crate::{
     classify::Catalogue,
     decide::suggest::{self, Call},
+    record::sink::CHECKPOINT,
 };
 use clap::Args;
 use serde::Deserialize;
@@ -111,7 +112,7 @@ impl Log {
             }
             match serde_json::from_slice::<Record>(&line) {
                 Ok(record) => log.add(record),
-                Err(_) if line.trim_ascii().is_empty() => {}
+                Err(_) if line.trim_ascii().is_empty() || is_checkpoint(&line) => {}
                 Err(_) => log.broken += 1,
             }
         }
@@ -137,6 +138,15 @@ impl Log {
             refused: record.verdict.as_deref() == Some("refused"),
         });
     }
+}
+
+fn is_checkpoint(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Phase {
+        #[serde(rename = "tidegate.phase")]
+        phase: String,
+    }
+    serde_json::from_slice::<Phase>(line).is_ok_and(|line| line.phase == CHECKPOINT)
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use ipnet::IpNet;
 use limits::LimitsTable;
 use serde::Deserialize;
 use std::{
+    fmt,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -96,6 +98,10 @@ struct AuditTable {
     path: Option<Spanned<PathBuf>>,
     on_failure: Option<OnFailureWord>,
     sync: Option<bool>,
+    key: Option<Spanned<PathBuf>>,
+    max_size_mib: Option<Spanned<u64>>,
+    max_age_days: Option<Spanned<u64>>,
+    keep_files: Option<Spanned<u64>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -157,7 +163,7 @@ impl Reader<'_> {
         self.upstream(document.upstream, &mut config.upstream);
         self.audit(document.audit, &mut config);
         self.ca(document.ca, &mut config.ca);
-        self.limits(&document.limits, &mut config.limits);
+        self.limits(document.limits, &mut config.limits);
         config.health.listen = document.health.listen.and_then(|word| self.socket_address(&word));
         config
     }
@@ -307,6 +313,25 @@ impl Reader<'_> {
             None => config.audit.on_failure,
         };
         config.audit.sync = table.sync.unwrap_or(config.audit.sync);
+        self.absolute(table.key, &mut config.audit.key);
+        self.number("max_size_mib", table.max_size_mib, &mut config.audit.max_size_mib, 1..=1 << 20);
+        self.number("max_age_days", table.max_age_days, &mut config.audit.max_age_days, 1..=3_650);
+        let mut keep_files = config.audit.keep_files as u64;
+        self.number("keep_files", table.keep_files, &mut keep_files, 0..=10_000);
+        config.audit.keep_files = usize::try_from(keep_files).unwrap_or(usize::MAX);
+    }
+
+    fn number<N>(&mut self, key: &str, word: Option<Spanned<N>>, number: &mut N, range: RangeInclusive<N>)
+    where
+        N: Copy + PartialOrd + fmt::Display,
+    {
+        let Some(word) = word else { return };
+        if !range.contains(word.as_ref()) {
+            let (first, last) = range.into_inner();
+            let message = format!("`{key} = {}` is out of range; write {first} to {last}", word.as_ref());
+            self.findings.add(word.span(), message);
+        }
+        *number = word.into_inner();
     }
 
     fn duration(&mut self, word: Option<&Spanned<String>>, duration: &mut Duration) {

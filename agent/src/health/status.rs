@@ -1,9 +1,9 @@
 //! What `tidegate status` tells: the document, and its text.
 
 use super::{Health, Part, Problem};
+use crate::record::redact::escape_control;
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt::Write as _,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -118,7 +118,7 @@ impl Status {
         let up = duration(self.up_seconds);
         writeln!(out, "tidegate {}, process {}, up {up}: {word}", self.version, self.pid)?;
         for Problem { part, why, seconds } in &self.problems {
-            writeln!(out, "  {}: {} (for {})", part.as_str(), printable(why), duration(*seconds))?;
+            writeln!(out, "  {}: {} (for {})", part.as_str(), escape_control(why), duration(*seconds))?;
         }
         writeln!(out)?;
         for (name, value) in self.facts() {
@@ -132,7 +132,9 @@ impl Status {
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| printable(&path.display().to_string()));
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref().map(|path| escape_control(&path.display().to_string()).into_owned())
+        };
         let canary = self.canary_seconds_ago.map_or_else(
             || "does not come to the gate".to_owned(),
             |seconds| format!("came to the gate {} ago", duration(seconds)),
@@ -140,7 +142,7 @@ impl Status {
         let programs: Vec<String> = self
             .programs
             .iter()
-            .map(|program| format!("{} ({})", printable(&program.name), program.id))
+            .map(|program| format!("{} ({})", escape_control(&program.name), program.id))
             .collect();
         let listeners: Vec<String> = self.listeners.iter().map(|one| one.address.to_string()).collect();
         let protected: Vec<String> = self.protected.iter().map(ToString::to_string).collect();
@@ -164,15 +166,23 @@ impl Status {
 
 impl Workload {
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut made_of: Vec<String> =
-            self.cgroups.iter().map(|cgroup| printable(&cgroup.display().to_string())).collect();
+        let mut made_of: Vec<String> = self
+            .cgroups
+            .iter()
+            .map(|cgroup| escape_control(&cgroup.display().to_string()).into_owned())
+            .collect();
         made_of.extend(self.users.iter().map(|uid| format!("user {uid}")));
         let made_of = if made_of.is_empty() { "nobody now".to_owned() } else { made_of.join(", ") };
-        writeln!(out, "  {} (policy {}): {made_of}", printable(&self.name), printable(&self.policy))?;
+        writeln!(
+            out,
+            "  {} (policy {}): {made_of}",
+            escape_control(&self.name),
+            escape_control(&self.policy)
+        )?;
         if self.unmatched.is_empty() {
             return Ok(());
         }
-        writeln!(out, "    no cgroup now matches {}", printable(&list(&self.unmatched)))
+        writeln!(out, "    no cgroup now matches {}", escape_control(&list(&self.unmatched)))
     }
 }
 
@@ -185,19 +195,6 @@ fn list(words: &[String]) -> String {
         number if number > SHOWN => format!("{shown} and {} more", number - SHOWN),
         _ => shown,
     }
-}
-
-/// Cgroups have the names that their makers like; none may move the cursor.
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            let _ = write!(shown, "{}", character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 fn duration(seconds: u64) -> String {

@@ -1,54 +1,99 @@
-//! The audit log: a file of JSON lines to which any number of agents may append.
+//! The audit log: a file of JSON lines to which any number of agents may append, or a stream.
+//!
+//! What [`Sink::write`] reports as written stands as a whole line in the file (and on the disk after [`Sink::sync`]).
+//! In a file, each writer's lines are a chain (see [`super::chain`]), whose head is signed now and then:
 //!
 //! ```text
-//! {"timestamp":…}\n      a record: one write(2) to a file opened with O_APPEND, so that lines never mix
-//! {"timesta\n            what a crash or a full disk left of one; the next writer ends the line
+//! {…"tidegate.phase":"checkpoint"…}   the writer's first line in a file: where its chain goes on
+//! {…}                                 its records
+//! {…"tidegate.phase":"checkpoint"…}   each 1,000 records, and some seconds after the last: signed
 //! ```
-//!
-//! There is no lock, since a stopped process could hold it, and nothing is ever cut off, since another agent's record
-//! could stand behind. So a reader must expect lines that are no JSON, and empty ones. What [`Sink::write`] reports as
-//! written stands as a whole line in the file (and on the disk after [`Sink::sync`]).
 
-use super::{AuditRecord, redact::Redactor};
+mod file;
+mod rotation;
+
+pub use rotation::rotated;
+
+use super::{
+    AuditRecord, RandomUnavailable, SCHEMA,
+    chain::{Head, Seal},
+    hex,
+    redact::Redactor,
+    signer::Signer,
+    timestamp,
+};
 use crate::config;
+use file::LogFile;
+use rotation::Rotation;
+use serde::{Deserialize, Serialize};
 use std::{
-    fs::{DirBuilder, File, Metadata, OpenOptions},
-    io::{self, ErrorKind, Seek, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
-/// How often a record is written again because it came to stand behind another writer's torn line.
-const MAX_ATTEMPTS: usize = 4;
+/// How many records may stand behind the last signature.
+const SIGN_EVERY: u64 = 1_000;
 
 /// Appends records to the log. Shared between threads.
 #[derive(Debug)]
 pub struct Sink {
     path: PathBuf,
-    file: File,
-    /// Whether the log is a file that keeps what is written; else it is a pipe, terminal or device.
-    is_regular: bool,
-    tail: Mutex<Tail>,
+    output: Mutex<Output>,
     redactor: Redactor,
+    signer: Option<Signer>,
     written: AtomicU64,
     failed: AtomicU64,
 }
 
-/// What this writer knows of the end of the file.
-#[derive(Debug, Default)]
-struct Tail {
-    /// Where its own last line ended.
-    end: u64,
-    /// Whether the last line has no end.
-    torn: bool,
+#[derive(Debug)]
+enum Output {
+    /// A pipe, terminal or device.
+    Stream(Arc<File>),
+    File(Ledger),
 }
+
+/// A file with this writer's chain.
+#[derive(Debug)]
+struct Ledger {
+    file: LogFile,
+    chain: Head,
+    /// Whether the file has a line of the chain.
+    is_begun: bool,
+    /// How many records stand behind the last checkpoint.
+    unsigned: u64,
+    rotation: Rotation,
+}
+
+/// A line that says where a chain is.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Checkpoint {
+    timestamp: String,
+    #[serde(rename = "tidegate.schema")]
+    schema: u32,
+    #[serde(rename = "tidegate.phase")]
+    phase: String,
+    /// The hash of the writer's line before, wherever that stands.
+    #[serde(rename = "tidegate.chain.before")]
+    pub(super) before: String,
+    /// The first line of a chain: the last line that another writer had left in the file, as `ID:NUMBER`.
+    #[serde(rename = "tidegate.chain.after", skip_serializing_if = "Option::is_none")]
+    pub(super) after: Option<String>,
+    /// Who signed, and the signature of the line before.
+    #[serde(rename = "tidegate.signature.key", skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    #[serde(rename = "tidegate.signature", skip_serializing_if = "Option::is_none")]
+    pub(super) signature: Option<String>,
+}
+
+/// The phase of a [`Checkpoint`].
+pub const CHECKPOINT: &str = "checkpoint";
 
 /// How many records were written, and how many could not be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,45 +151,45 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Its chain can have no name.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
 }
 
 impl Sink {
-    /// Opens the log, and makes it (for its owner only) and its directories where they are missing.
+    /// Opens the log, and makes it (for its owner only) and its directories where they are missing. Heads of its chain
+    /// are signed where there is a `signer`.
     ///
     /// A last line that a crash left without an end is ended, and reported.
     ///
     /// # Errors
     /// When it cannot be opened, is writable for everybody, or belongs to somebody else than root and the agent.
-    pub fn open(audit: &config::Audit, redactor: Redactor) -> Result<Self, Error> {
+    pub fn open(audit: &config::Audit, redactor: Redactor, signer: Option<Signer>) -> Result<Self, Error> {
         let path = audit.path.clone();
-        // In a directory that others can write to, a link would lead the agent's records to a file of their choice.
-        if let Ok(link) = path.symlink_metadata()
-            && link.is_symlink()
-        {
-            check_owner(&path, &link)?;
-        }
-        let file = if path == Path::new("-") { standard_error() } else { open(&path)? };
-        let opened = file.and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = opened.map_err(|source| Error::Open { path: path.clone(), source })?;
-        let is_regular = metadata.is_file() && path != Path::new("-");
-        if is_regular && metadata.permissions().mode() & 0o002 != 0 {
-            return Err(Error::WorldWritable { path });
-        }
-        if is_regular {
-            check_owner(&path, &metadata)?;
-        }
-        let tail = Mutex::default();
-        let sink = Self {
+        let output = if path == Path::new("-") {
+            let stream = io::stderr().as_fd().try_clone_to_owned();
+            let stream = stream.map_err(|source| Error::Open { path: path.clone(), source })?;
+            Output::Stream(Arc::new(stream.into()))
+        } else {
+            match LogFile::open(&path)? {
+                (stream, None) => Output::Stream(stream),
+                (_, Some(file)) => Output::File(Ledger {
+                    file,
+                    chain: Head::begin()?,
+                    is_begun: false,
+                    unsigned: 0,
+                    rotation: Rotation::new(audit),
+                }),
+            }
+        };
+        Ok(Self {
             path,
-            file,
-            is_regular,
-            tail,
+            output: Mutex::new(output),
             redactor,
+            signer,
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-        };
-        sink.end_torn_line(metadata.len()).map_err(|source| sink.write_error(source))?;
-        Ok(sink)
+        })
     }
 
     /// Appends the record as one line. When this returns `Ok`, write(2) has returned for all of it.
@@ -153,11 +198,21 @@ impl Sink {
     /// When the log does not hold the whole record.
     pub fn write(&self, record: &AuditRecord) -> Result<(), Error> {
         let line = record.to_line(&self.redactor).map_err(io::Error::from);
-        let result =
-            line.and_then(|line| if self.is_regular { self.append(&line) } else { self.send(&line) });
+        let result = line.map_err(|source| self.write_error(source)).and_then(|line| self.append(&line));
         let counter = if result.is_ok() { &self.written } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        result.map_err(|source| self.write_error(source))
+        result
+    }
+
+    /// Signs what was written since the last signature. To be called some seconds after a record, and at the end.
+    ///
+    /// # Errors
+    /// When the log does not take it.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        match &mut *self.output() {
+            Output::File(ledger) if ledger.unsigned > 0 => self.write_checkpoint(ledger),
+            Output::File(_) | Output::Stream(_) => Ok(()),
+        }
     }
 
     /// Returns when everything written so far is on the disk.
@@ -165,10 +220,11 @@ impl Sink {
     /// # Errors
     /// When the disk does not take it.
     pub fn sync(&self) -> Result<(), Error> {
-        if !self.is_regular {
-            return Ok(());
-        }
-        self.file.sync_data().map_err(|source| self.write_error(source))
+        let file = match &*self.output() {
+            Output::Stream(_) => return Ok(()),
+            Output::File(ledger) => ledger.file.shared(),
+        };
+        file.sync_data().map_err(|source| self.write_error(source))
     }
 
     /// What became of the records so far.
@@ -176,106 +232,93 @@ impl Sink {
         Counts { written: self.written.load(Ordering::Relaxed), failed: self.failed.load(Ordering::Relaxed) }
     }
 
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write_error(&self, source: io::Error) -> Error {
         Error::Write { path: self.path.clone(), source }
     }
 
-    /// Looks at the end of the file as it was found. Where the disk is full, the first record ends the line.
-    fn end_torn_line(&self, length: u64) -> io::Result<()> {
-        if !self.is_regular || self.line_ends_before(length)? {
-            return Ok(());
+    fn append(&self, line: &[u8]) -> Result<(), Error> {
+        match &mut *self.output() {
+            // All of it, since what was sent to a stream cannot be ended later.
+            Output::Stream(stream) => (&**stream).write_all(line).map_err(|source| self.write_error(source)),
+            Output::File(ledger) => {
+                self.turn(ledger)?;
+                if !ledger.is_begun {
+                    self.write_checkpoint(ledger)?;
+                }
+                ledger.append(line).map_err(|source| self.write_error(source))?;
+                ledger.unsigned += 1;
+                if ledger.unsigned >= SIGN_EVERY
+                    && let Err(error) = self.write_checkpoint(ledger)
+                {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the audit log's latest records are not signed yet");
+                }
+                Ok(())
+            }
         }
-        tracing::warn!(path = %self.path.display(), "the last record of the audit log is incomplete: its writer was killed, or the disk was full");
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.torn = (&self.file).write(b"\n").is_err();
-        Ok(())
     }
 
-    /// To a pipe, terminal or device: all of it, since what was sent cannot be ended later.
-    fn send(&self, line: &[u8]) -> io::Result<()> {
-        let _tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        (&self.file).write_all(line)
-    }
-
-    fn append(&self, line: &[u8]) -> io::Result<()> {
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..MAX_ATTEMPTS {
-            let start = self.append_once(&mut tail, line)?;
-            let is_next = start == tail.end;
-            tail.end = self.position()?;
-            // Another writer has been here. If it died in its line, this record was glued to it: once more.
-            if is_next || self.line_ends_before(start)? {
+    /// Goes on in a new file where the old one was moved away, by another agent, by logrotate, or here because it is due.
+    fn turn(&self, ledger: &mut Ledger) -> Result<(), Error> {
+        let now = SystemTime::now();
+        if ledger.file.is_at(&self.path) {
+            let is_due = ledger.rotation.is_due(ledger.file.length(), ledger.file.made, now);
+            if !is_due || !ledger.rotation.rotate(&self.path, now) {
                 return Ok(());
             }
         }
-        Err(io::Error::other("other writers leave torn lines faster than they can be ended"))
+        // Nobody syncs it later.
+        if let Err(error) = ledger.file.shared().sync_data() {
+            tracing::error!(%error, "the audit log that was moved away is perhaps not on the disk");
+        }
+        let (_, file) = LogFile::open(&self.path)?;
+        let file =
+            file.ok_or_else(|| self.write_error(io::Error::other("it is no regular file any more")))?;
+        ledger.file = file;
+        ledger.is_begun = false;
+        Ok(())
     }
 
-    /// Appends one line, behind the end of a torn one if there is one, and answers where the line starts.
-    fn append_once(&self, tail: &mut Tail, line: &[u8]) -> io::Result<u64> {
-        let ended;
-        let text = if tail.torn {
-            ended = [b"\n", line].concat();
-            &ended
-        } else {
-            line
+    fn write_checkpoint(&self, ledger: &mut Ledger) -> Result<(), Error> {
+        let is_first = ledger.chain.sequence == 0;
+        let before = if is_first { ledger.file.last_line().ok() } else { None };
+        let before = before.as_deref().and_then(Seal::of).map(|seal| seal.head);
+        // Of a chain without lines there is nothing to sign but its name, which then nobody else can have chosen.
+        let signature =
+            self.signer.as_ref().map(|signer| (signer.public().short(), signer.sign(&ledger.chain)));
+        let signed = ledger.chain.clone();
+        let (key, signature) = signature.unzip();
+        let checkpoint = Checkpoint {
+            timestamp: timestamp(SystemTime::now()),
+            schema: SCHEMA,
+            phase: CHECKPOINT.to_owned(),
+            before: hex(&ledger.chain.hash),
+            after: before.map(|head| format!("{}:{}", head.id, head.sequence)),
+            key,
+            signature: signature.clone(),
         };
-        let length = write(&self.file, text)?;
-        // Until it is known to be whole.
-        tail.torn = true;
-        let end = self.position()?;
-        if let Some(rest) = text.get(length..)
-            && !rest.is_empty()
-        {
-            // The disk is full, or another limit reached: the second write says which. If it goes well after all,
-            // the line is whole only where nobody came between.
-            let more = write(&self.file, rest)?;
-            if more < rest.len() || self.position()? != end + more as u64 {
-                return Err(ErrorKind::WriteZero.into());
-            }
+        let line = serde_json::to_vec(&checkpoint).map_err(io::Error::from);
+        line.and_then(|line| ledger.append(&line)).map_err(|source| self.write_error(source))?;
+        ledger.is_begun = true;
+        ledger.unsigned = 0;
+        if let (Some(signer), Some(signature)) = (&self.signer, &signature) {
+            signer.keep(&self.path, &signed, signature);
         }
-        tail.torn = false;
-        Ok(end - length as u64 + (text.len() - line.len()) as u64)
-    }
-
-    /// With O_APPEND the file's position is the end of the last write through this descriptor.
-    fn position(&self) -> io::Result<u64> {
-        (&self.file).stream_position()
-    }
-
-    fn line_ends_before(&self, position: u64) -> io::Result<bool> {
-        let Some(last) = position.checked_sub(1) else { return Ok(true) };
-        let mut byte = [0];
-        // A file that was cut shorter since then (by a rotation) has no torn line there.
-        Ok(self.file.read_at(&mut byte, last)? == 0 || byte == *b"\n")
+        Ok(())
     }
 }
 
-fn standard_error() -> io::Result<File> {
-    Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
-}
-
-fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
-    let owner = metadata.uid();
-    let is_trusted = owner == 0 || owner == rustix::process::geteuid().as_raw();
-    if is_trusted { Ok(()) } else { Err(Error::Foreign { path: path.to_owned(), owner }) }
-}
-
-fn open(path: &Path) -> Result<io::Result<File>, Error> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
-        made.map_err(|source| Error::Directory { path: path.to_owned(), source })?;
-    }
-    Ok(OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path))
-}
-
-fn write(mut file: &File, text: &[u8]) -> io::Result<usize> {
-    loop {
-        match file.write(text) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
+impl Ledger {
+    /// The chain goes on only from what stands in the file.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let (sealed, next) = self.chain.seal(line);
+        self.file.append(&sealed)?;
+        self.chain = next;
+        Ok(())
     }
 }
 

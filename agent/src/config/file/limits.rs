@@ -16,21 +16,11 @@ pub(super) struct LimitsTable {
 }
 
 impl Reader<'_> {
-    pub(super) fn limits(&mut self, table: &LimitsTable, limits: &mut Limits) {
-        let numbers = [
-            ("connections", &table.connections, &mut limits.connections, 1..=1_000_000),
-            ("handshakes", &table.handshakes, &mut limits.handshakes, 1..=1_000_000),
-            ("body_inspect", &table.body_inspect, &mut limits.body_inspect, 1..=1 << 26),
-        ];
-        for (key, word, number, range) in numbers {
-            let Some(word) = word else { continue };
-            if !range.contains(word.as_ref()) {
-                let (first, last) = range.into_inner();
-                let message = format!("`{key} = {}` is out of range; write {first} to {last}", word.as_ref());
-                self.findings.add(word.span(), message);
-            }
-            *number = *word.as_ref();
-        }
+    pub(super) fn limits(&mut self, table: LimitsTable, limits: &mut Limits) {
+        let Limits { connections, handshakes, body_inspect, .. } = limits;
+        self.number("connections", table.connections, connections, 1..=1_000_000);
+        self.number("handshakes", table.handshakes, handshakes, 1..=1_000_000);
+        self.number("body_inspect", table.body_inspect, body_inspect, 1..=1 << 26);
         self.duration(table.head_timeout.as_ref(), &mut limits.head_timeout);
         self.duration(table.body_idle_timeout.as_ref(), &mut limits.body_idle_timeout);
     }

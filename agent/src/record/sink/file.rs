@@ -1,0 +1,182 @@
+//! A file of lines that other processes may append to as well.
+//!
+//! ```text
+//! {"timestamp":…}\n      a record: one write(2) to a file opened with O_APPEND, so that lines never mix
+//! {"timesta\n            what a crash or a full disk left of one; the next writer ends the line
+//! ```
+//!
+//! There is no lock, since a stopped process could hold it, and nothing is ever cut off, since another agent's record
+//! could stand behind. So a reader must expect lines that are no JSON, and empty ones.
+
+use super::Error;
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Seek, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+/// How often a record is written again because it came to stand behind another writer's torn line.
+const MAX_ATTEMPTS: usize = 4;
+/// As much as is read of the last line; a longer one tells nothing.
+const MAX_LAST_LINE: u64 = 1 << 20;
+
+/// The file, and what this writer knows of its end.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: Arc<File>,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// When it was made, as far as the filesystem tells.
+    pub(super) made: SystemTime,
+    /// Where its own last line ended.
+    end: u64,
+    /// Whether the last line has no end.
+    torn: bool,
+}
+
+impl LogFile {
+    /// Opens the file, and makes it (for its owner only) and its directories where they are missing. None where it is
+    /// none that keeps what is written, but a pipe, terminal or device.
+    ///
+    /// A last line that a crash left without an end is ended, and reported.
+    pub(super) fn open(path: &Path) -> Result<(Arc<File>, Option<Self>), Error> {
+        // In a directory that others can write to, a link would lead the agent's records to a file of their choice.
+        if let Ok(link) = path.symlink_metadata()
+            && link.is_symlink()
+        {
+            check_owner(path, &link)?;
+        }
+        let opened = open(path)?.and_then(|file| Ok((file.metadata()?, Arc::new(file))));
+        let (metadata, file) = opened.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        if !metadata.is_file() {
+            return Ok((file, None));
+        }
+        if metadata.permissions().mode() & 0o002 != 0 {
+            return Err(Error::WorldWritable { path: path.to_owned() });
+        }
+        check_owner(path, &metadata)?;
+        let made = metadata.created().or_else(|_| metadata.modified()).unwrap_or_else(|_| SystemTime::now());
+        let identity = (metadata.dev(), metadata.ino());
+        let mut log = Self { file: Arc::clone(&file), identity, made, end: metadata.len(), torn: false };
+        log.end_torn_line(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+        Ok((file, Some(log)))
+    }
+
+    /// Whether it is still what the path names. Where that cannot be told, it is.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        match fs::metadata(path) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()) == self.identity,
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
+    }
+
+    /// How long it was after this writer's last line.
+    pub(super) fn length(&self) -> u64 {
+        self.end
+    }
+
+    /// What [`File::sync_data`] may be called on while others write.
+    pub(super) fn shared(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// The last line with an end, without it.
+    pub(super) fn last_line(&self) -> io::Result<Vec<u8>> {
+        let length = self.file.metadata()?.len();
+        let start = length.saturating_sub(MAX_LAST_LINE);
+        let mut text = vec![0; usize::try_from(length - start).unwrap_or_default()];
+        self.file.read_exact_at(&mut text, start)?;
+        let mut lines = text.split(|byte| *byte == b'\n').rev().skip(1);
+        Ok(lines.find(|line| !line.is_empty()).unwrap_or_default().to_vec())
+    }
+
+    /// Looks at the end of the file as it was found. Where the disk is full, the first record ends the line.
+    fn end_torn_line(&mut self, path: &Path) -> io::Result<()> {
+        if self.line_ends_before(self.end)? {
+            return Ok(());
+        }
+        tracing::warn!(path = %path.display(), "the last record of the audit log is incomplete: its writer was killed, or the disk was full");
+        self.torn = (&*self.file).write(b"\n").is_err();
+        Ok(())
+    }
+
+    /// Appends a line with its end, so that it stands whole in the file.
+    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let start = self.append_once(line)?;
+            let is_next = start == self.end;
+            self.end = self.position()?;
+            // Another writer has been here. If it died in its line, this record was glued to it: once more.
+            if is_next || self.line_ends_before(start)? {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("other writers leave torn lines faster than they can be ended"))
+    }
+
+    /// Appends one line, behind the end of a torn one if there is one, and answers where the line starts.
+    fn append_once(&mut self, line: &[u8]) -> io::Result<u64> {
+        let ended;
+        let text = if self.torn {
+            ended = [b"\n", line].concat();
+            &ended
+        } else {
+            line
+        };
+        let length = write(&self.file, text)?;
+        // Until it is known to be whole.
+        self.torn = true;
+        let end = self.position()?;
+        if let Some(rest) = text.get(length..)
+            && !rest.is_empty()
+        {
+            // The disk is full, or another limit reached: the second write says which. If it goes well after all,
+            // the line is whole only where nobody came between.
+            let more = write(&self.file, rest)?;
+            if more < rest.len() || self.position()? != end + more as u64 {
+                return Err(ErrorKind::WriteZero.into());
+            }
+        }
+        self.torn = false;
+        Ok(end - length as u64 + (text.len() - line.len()) as u64)
+    }
+
+    /// With O_APPEND the file's position is the end of the last write through this descriptor.
+    fn position(&self) -> io::Result<u64> {
+        (&*self.file).stream_position()
+    }
+
+    fn line_ends_before(&self, position: u64) -> io::Result<bool> {
+        let Some(last) = position.checked_sub(1) else { return Ok(true) };
+        let mut byte = [0];
+        // A file that was cut shorter since then (by a rotation) has no torn line there.
+        Ok(self.file.read_at(&mut byte, last)? == 0 || byte == *b"\n")
+    }
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+    let owner = metadata.uid();
+    let is_trusted = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if is_trusted { Ok(()) } else { Err(Error::Foreign { path: path.to_owned(), owner }) }
+}
+
+fn open(path: &Path) -> Result<io::Result<File>, Error> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
+        made.map_err(|source| Error::Directory { path: path.to_owned(), source })?;
+    }
+    Ok(OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path))
+}
+
+fn write(mut file: &File, text: &[u8]) -> io::Result<usize> {
+    loop {
+        match file.write(text) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
