@@ -4,6 +4,7 @@
 mod daemon {
     mod configuration;
     mod identity;
+    mod records;
     mod restart;
     mod tagging;
 }

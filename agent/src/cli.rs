@@ -237,7 +237,6 @@ mod tests {
     #[test_case("ca", false; "ca nothing")]
     #[test_case("audit --follow --denied --workload w --json --config c", true; "audit")]
     #[test_case("audit verify a b --key k --json", true; "audit verify")]
-    #[test_case("audit --denied verify", false; "audit verify with what it has not")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

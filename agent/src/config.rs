@@ -54,13 +54,17 @@ pub struct Workload {
     pub except: Vec<Match>,
 }
 
-/// One table of `match` or `except`: all of its keys must fit. `cgroup` or `user` is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One table of `match` or `except`: all of its keys must fit. `cgroup`, `user`, `group` or `any` is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// In or below these cgroups.
     pub cgroup: Option<CgroupPattern>,
     /// Run by this user, named or numbered, or with one of the user's subordinate ids.
     pub user: Option<String>,
+    /// Run by a member of this group, as `user` has it.
+    pub group: Option<String>,
+    /// Whoever it is; alone.
+    pub any: bool,
     /// The program's file.
     pub exe: Option<PathBuf>,
 }

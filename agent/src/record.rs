@@ -6,6 +6,7 @@ mod line;
 pub mod redact;
 pub mod signer;
 pub mod sink;
+pub mod tally;
 mod token;
 pub mod unfinished;
 pub mod verify;
@@ -37,6 +38,19 @@ pub enum Verdict {
     Passed,
     /// The request went to the upstream; without dry-run it would have been refused.
     WouldRefuse,
+}
+
+impl Verdict {
+    /// The word as it stands in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+            Self::Passed => "passed",
+            Self::WouldRefuse => "would_refuse",
+        }
+    }
 }
 
 /// Which of a request's lines this is.

@@ -44,7 +44,7 @@ fn what_is_wrong_is_told_with_status_2_and_nothing_is_attached() -> Result<()> {
     };
     let cases: [(&str, &str, &str); 6] = [
         ("nowhere", r#"[{ cgroup = "CGROUP/x" }]"#, "nowhere.toml"),
-        ("look", r#"[{ unit = "x.service" }]"#, "`unit` is not supported by this version yet"),
+        ("look", r#"[{ group = "no-such-group" }]"#, "no group `no-such-group`"),
         ("look", r#"[{ cgroup = "CGROUP/ci" }]"#, "`ci` and `more` match the same"),
         ("look", r#"[{ user = "no-such-user" }]"#, "no user `no-such-user`"),
         ("look", r#"[{ cgroup = "/elsewhere" }]"#, "lies outside of `capture.cgroup_root`"),

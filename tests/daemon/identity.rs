@@ -120,3 +120,45 @@ fn a_program_narrows_a_cgroup_and_exceptions_are_taken_out() -> Result<()> {
     assert_eq!(told(&daemon.records()?), [("curls", "nothing", "missing_scope")]);
     Ok(())
 }
+
+#[test]
+fn a_unit_is_held_in_whatever_slice_and_only_where_the_systems_manager_put_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("nothing", NOTHING)?.workload(
+        "runner",
+        "nothing",
+        r#"[{ unit = "runner@.service" }]"#,
+    )?;
+    let world = scene.world.cgroup();
+    let running = daemon.start()?;
+    // Made while the daemon runs, as systemd does it: a unit's first process must be held already.
+    let slice = world.child("ci.slice")?.child("ci-runner.slice")?;
+    let unit = slice.child("runner@7.service")?;
+    assert_eq!(Answer::of(&daemon.run(&unit, &look())?)?.status, 403);
+    assert_eq!(Answer::of(&daemon.run(&unit.child("job")?, &look())?)?.status, 403);
+    let others = [slice.child("runner.service")?, slice.child("other.service")?.child("runner@8.service")?];
+    for other in others {
+        assert_eq!(ask_directly(&scene, &other)?.status, 200, "{other:?}");
+    }
+    running.stop()?;
+    assert_eq!(told(&daemon.records()?), [("runner", "nothing", "missing_scope"); 2]);
+    Ok(())
+}
+
+#[test]
+fn everybody_is_held_who_is_no_exception() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("nothing", NOTHING)?.workload(
+        "rest",
+        "nothing",
+        "[{ any = true }]\nexcept = [{ cgroup = \"CGROUP/free\" }]",
+    )?;
+    let world = scene.world.cgroup();
+    let (free, other) = (world.child("free")?, world.child("other")?);
+    let running = daemon.start()?;
+    assert_eq!(Answer::of(&daemon.run(&other, &look())?)?.status, 403);
+    assert_eq!(ask_directly(&scene, &free)?.status, 200);
+    running.stop()?;
+    assert_eq!(told(&daemon.records()?), [("rest", "nothing", "missing_scope")]);
+    Ok(())
+}

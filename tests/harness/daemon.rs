@@ -112,6 +112,16 @@ impl<'s> Daemon<'s> {
         self
     }
 
+    /// Its configuration's file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Its audit log.
+    pub fn audit(&self) -> &Path {
+        &self.audit
+    }
+
     /// With this policy.
     ///
     /// # Errors

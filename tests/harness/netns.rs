@@ -93,7 +93,8 @@ impl World {
         let directory = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?.keep();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let cgroup = Cgroup::create(&format!("tidegate-test-{}-{number}", std::process::id()))?;
+        // A slice's name, so that what looks like a unit in it is one.
+        let cgroup = Cgroup::create(&format!("tidegate-test-{}-{number}.slice", std::process::id()))?;
         let neighbours = cgroup.child("neighbours")?;
         fs::write(directory.join("hosts"), hosts_file(addresses::NAMES, ipv6)?)?;
         let holder = Command::new("unshare")

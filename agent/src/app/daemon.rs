@@ -2,6 +2,7 @@
 //! then, until the next one takes over.
 
 mod desk;
+mod metrics;
 mod places;
 mod subjects;
 mod upkeep;
@@ -265,12 +266,13 @@ async fn tell(
     let path = Path::new(RUN_DIR).join(control::FILE_NAME);
     let bound = Control::bind(&path);
     let control = bound.map_err(|source| Error::File { action: "listen at", path, source })?;
-    proxy.spawn(control.serve(Arc::new(desk)));
+    let desk = Arc::new(desk);
+    proxy.spawn(control.serve(Arc::clone(&desk)));
     if let Some(address) = config.health.listen {
         let bound = TcpListener::bind(address).await;
         let listener =
             bound.map_err(|source| Error::System { action: "listen at `health.listen`", source })?;
-        proxy.spawn(http::serve(listener, Arc::clone(health)));
+        proxy.spawn(http::serve(listener, Arc::clone(health), metrics::of(desk, Arc::clone(&proxy.sink))));
     }
     proxy.spawn(upkeep::keep_watching_log(Arc::clone(&proxy.sink), Arc::clone(health)));
     proxy.spawn(Arc::clone(health).keep_telling());

@@ -126,7 +126,7 @@ impl AuditArgs {
                 || text("tidegate.verdict") == "would_refuse")
             && self.workload.as_ref().is_none_or(|name| {
                 // A connection of several workloads' names them all.
-                text("tidegate.workload").split(',').any(|one| one.trim() == name)
+                text("tidegate.workload").split('+').any(|one| one == name)
             })
     }
 }

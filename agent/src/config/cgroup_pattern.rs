@@ -18,6 +18,10 @@ enum Part {
     AnyNumber,
     /// One name.
     Name(String),
+    /// Any number of slices of systemd's, also none.
+    Slices,
+    /// A unit of systemd's, by a glob over its name.
+    Unit(String),
 }
 
 /// A text that is no glob over cgroups.
@@ -38,6 +42,9 @@ pub enum InvalidPattern {
     /// `**` with something else in one name.
     #[error("`{0}` has `**` within a name; it stands between slashes, for any number of names")]
     PartOfName(String),
+    /// A unit's name is none.
+    #[error("`{0}` is not a unit with processes; write its whole name, such as `{1}`, or use `slice`")]
+    Unit(String, String),
     /// A slice's name is none.
     #[error("`{0}` is not a slice's name; write for example `ci.slice`, without `/`, `*` or `?`")]
     Slice(String),
@@ -86,6 +93,37 @@ impl CgroupPattern {
         Self::parse(&path)
     }
 
+    /// The cgroup of a unit of the system's manager, in whatever slice: a glob over names, or a template (`a@.service`),
+    /// which means all of its instances. A user's own manager can have units of the same name; they are not meant.
+    ///
+    /// # Errors
+    /// When this is not the name of a unit that has processes.
+    pub fn unit(name: &str) -> Result<Self, InvalidPattern> {
+        Self::of_unit(name, Vec::new())
+    }
+
+    /// The cgroup of a unit of users' own managers.
+    ///
+    /// # Errors
+    /// As [`Self::unit`].
+    pub fn user_unit(name: &str) -> Result<Self, InvalidPattern> {
+        let manager = ["user.slice", "user-*.slice", "user@*.service"];
+        Self::of_unit(name, manager.map(|name| Part::Name(name.to_owned())).into())
+    }
+
+    fn of_unit(name: &str, mut parts: Vec<Part>) -> Result<Self, InvalidPattern> {
+        let invalid = || InvalidPattern::Unit(name.to_owned(), format!("{name}.service"));
+        let (stem, kind) = name.rsplit_once('.').ok_or_else(invalid)?;
+        let is_unit = ["service", "scope", "socket", "mount", "swap"].contains(&kind);
+        if !is_unit || stem.is_empty() || name.contains('/') || stem.contains("**") {
+            return Err(InvalidPattern::Unit(name.to_owned(), "gitlab-runner.service".to_owned()));
+        }
+        let glob = stem.strip_suffix('@').map_or_else(|| name.to_owned(), |stem| format!("{stem}@*.{kind}"));
+        let beginning = if parts.is_empty() { "unit" } else { "user unit" };
+        parts.extend([Part::Slices, Part::Unit(glob)]);
+        Ok(Self { text: format!("{beginning} {name}"), parts })
+    }
+
     /// How many names of the path lead to the outermost cgroup that is meant, if one on the way is.
     pub fn outermost(&self, path: &Path) -> Option<usize> {
         let mut states = self.begin();
@@ -124,8 +162,13 @@ impl CgroupPattern {
         {
             match part {
                 Part::AnyNumber => self.enter(&mut next, index),
+                Part::Slices if name.ends_with(".slice") => self.enter(&mut next, index),
                 Part::Name(glob) if fits(glob, name) => self.enter(&mut next, index + 1),
-                Part::Name(_) => {}
+                // systemd puts `_` before what would be a file of the kernel's.
+                Part::Unit(glob) if fits(glob, name.strip_prefix('_').unwrap_or(name)) => {
+                    self.enter(&mut next, index + 1);
+                }
+                Part::Slices | Part::Name(_) | Part::Unit(_) => {}
             }
         }
         next
@@ -136,7 +179,7 @@ impl CgroupPattern {
             if let Some(state) = states.get_mut(index) {
                 *state = true;
             }
-            if self.parts.get(index) != Some(&Part::AnyNumber) {
+            if !matches!(self.parts.get(index), Some(Part::AnyNumber | Part::Slices)) {
                 return;
             }
             index += 1;
@@ -237,6 +280,46 @@ mod tests {
     fn a_slice_has_one_place(name: &str, expected: Option<&str>) {
         let pattern = CgroupPattern::slice(name).ok();
         assert_eq!(pattern.as_ref().map(ToString::to_string).as_deref(), expected);
+    }
+
+    #[test_case("runner.service", "/system.slice/runner.service", Some(2); "in its slice")]
+    #[test_case("runner.service", "/runner.service", Some(1); "in none")]
+    #[test_case("runner.service", "/ci.slice/ci-big.slice/runner.service/job", Some(3); "below it")]
+    #[test_case("runner.service", "/system.slice/other.service/runner.service", None; "made by another")]
+    #[test_case("runner.service", "/user.slice/user-7.slice/user@7.service/a.slice/runner.service", None; "of a user")]
+    #[test_case("ci@.service", "/system.slice/system-ci.slice/ci@7.service", Some(3); "of a template")]
+    #[test_case("ci@.service", "/system.slice/ci.service", None; "no instance")]
+    #[test_case("ci-*.service", "/system.slice/ci-a.service", Some(2); "glob")]
+    #[test_case("cpu.service", "/system.slice/_cpu.service", Some(2); "escaped")]
+    fn a_unit_is_found_in_any_slice(unit: &str, path: &str, expected: Option<usize>) {
+        assert_eq!(CgroupPattern::unit(unit).unwrap().outermost(Path::new(path)), expected);
+    }
+
+    #[test_case("/user.slice/user-7.slice/user@7.service/app.slice/a.service", Some(5); "in a slice")]
+    #[test_case("/user.slice/user-7.slice/user@7.service/a.service/x", Some(4); "in none")]
+    #[test_case("/system.slice/a.service", None; "of the system")]
+    #[test_case("/user.slice/user-7.slice/session-1.scope/a.service", None; "in a session")]
+    fn a_users_unit_is_found_below_the_users_manager(path: &str, expected: Option<usize>) {
+        let pattern = CgroupPattern::user_unit("a.service").unwrap();
+        assert_eq!(pattern.outermost(Path::new(path)), expected);
+        assert_eq!(pattern.to_string(), "user unit a.service");
+    }
+
+    #[test_case("runner"; "no kind")]
+    #[test_case("ci.slice"; "a slice")]
+    #[test_case("ci.timer"; "a unit without processes")]
+    #[test_case(".service"; "no name")]
+    #[test_case("a/b.service"; "a path")]
+    fn what_has_no_processes_is_no_unit(name: &str) {
+        assert!(CgroupPattern::unit(name).is_err());
+    }
+
+    #[test]
+    fn a_unit_may_appear_below_slices_alone() {
+        let pattern = CgroupPattern::unit("a.service").unwrap();
+        let may = |path: &str| pattern.may_mean_below(Path::new(path));
+        assert!(may("/") && may("/system.slice") && may("/a.slice/a-b.slice"));
+        assert!(!may("/system.slice/b.service") && !may("/init.scope"));
     }
 
     #[test_case("/a/b/**", Some("/a/b"); "everything below")]

@@ -52,6 +52,9 @@ pub(super) fn read(
     let mut matches = Vec::new();
     for table in tables.as_ref() {
         match table.as_ref().read() {
+            Ok(Match { any: true, .. }) if key == "except" => {
+                findings.add(table.span(), "`any` in `except` leaves nobody; remove the workload instead");
+            }
             // A process can run any file, and would go free by it.
             Ok(Match { exe: Some(_), .. }) if key == "except" => findings.add(
                 table.span(),
@@ -69,30 +72,29 @@ impl MatchTable {
         if let Some(message) = self.problem() {
             return Err(message);
         }
-        let not_yet = [
-            ("unit", self.unit.is_some()),
-            ("user_unit", self.user_unit.is_some()),
-            ("group", self.group.is_some()),
-            ("any", self.any.is_some()),
-            ("pod", self.pod.is_some()),
-            ("container", self.container.is_some()),
-        ];
+        let not_yet = [("pod", self.pod.is_some()), ("container", self.container.is_some())];
         if let Some((key, _)) = not_yet.iter().find(|(_, is_given)| *is_given) {
             return Err(format!(
-                "`{key}` is not supported by this version yet; write `cgroup`, `slice` or `user`"
+                "`{key}` is not supported by this version yet; write `unit`, `cgroup`, `slice` or `user`"
             ));
         }
-        let cgroup = match (&self.cgroup, &self.slice) {
-            (Some(_), Some(_)) => {
-                return Err("`cgroup` and `slice` both name cgroups; write one of them".to_owned());
-            }
-            (Some(text), None) => Some(CgroupPattern::parse(text)),
-            (None, Some(name)) => Some(CgroupPattern::slice(name)),
-            (None, None) => None,
-        };
+        let cgroups = [
+            ("unit", self.unit.as_deref().map(CgroupPattern::unit)),
+            ("user_unit", self.user_unit.as_deref().map(CgroupPattern::user_unit)),
+            ("slice", self.slice.as_deref().map(CgroupPattern::slice)),
+            ("cgroup", self.cgroup.as_deref().map(CgroupPattern::parse)),
+        ];
+        let mut cgroups = cgroups.into_iter().filter_map(|(key, cgroup)| Some((key, cgroup?)));
+        let cgroup = cgroups.next();
+        if let (Some((one, _)), Some((other, _))) = (&cgroup, cgroups.next()) {
+            return Err(format!("`{one}` and `{other}` both name cgroups; write one of them"));
+        }
+        let cgroup = cgroup.map(|(_, cgroup)| cgroup);
         Ok(Match {
             cgroup: cgroup.transpose().map_err(|error| error.to_string())?,
             user: self.user.clone(),
+            group: self.group.clone(),
+            any: self.any == Some(true),
             exe: self.exe.as_ref().map(Into::into),
         })
     }

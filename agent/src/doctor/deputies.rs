@@ -80,8 +80,11 @@ pub(super) fn examine(workloads: &[config::Workload]) -> Vec<Check> {
         .collect()
 }
 
-/// Without a user, a cgroup's processes could be anybody's.
+/// Without a user, a cgroup's processes could be anybody's. Of `any`, what is started for somebody is a subject, too.
 fn who(table: &config::Match) -> Result<Who, String> {
+    if table.any {
+        return Ok(Who { is_subject_by_user: true, ..ROOT });
+    }
     let Some(name) = &table.user else { return Ok(ROOT) };
     let is_subject_by_user = table.cgroup.is_none() && table.exe.is_none();
     if let Ok(uid) = name.parse() {
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_workload_without_a_match_has_none_and_an_unknown_user_is_told() {
-        let table = |user: &str| config::Match { cgroup: None, user: Some(user.into()), exe: None };
+        let table = |user: &str| config::Match { user: Some(user.into()), ..config::Match::default() };
         let workload =
             |matches| config::Workload { name: "ci".into(), policy: "p".into(), matches, except: Vec::new() };
         assert!(examine(&[workload(Vec::new())]).is_empty());

@@ -1,5 +1,5 @@
 //! Health over HTTP, for those who watch machines: `/healthz` while the event loop turns, `/readyz` while every part
-//! is well.
+//! is well, `/metrics` in the text format of OpenMetrics, which Prometheus reads.
 
 use super::Health;
 use http_body_util::Full;
@@ -28,17 +28,22 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long accept rests when the process has no descriptor to give.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Writes the metrics as they are now.
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// Serves, for as long as the agent runs.
-pub async fn serve(listener: TcpListener, health: Arc<Health>) {
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Metrics) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let health = Arc::clone(&health);
+                let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
                 tokio::spawn(async move {
                     // What is wrong with a connection is the client's business.
-                    let _ = timeout(PATIENCE, converse(stream, health)).await;
+                    let _ = timeout(PATIENCE, converse(stream, health, metrics)).await;
                     drop(place);
                 });
             }
@@ -50,9 +55,9 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>) {
     }
 }
 
-async fn converse(stream: TcpStream, health: Arc<Health>) {
+async fn converse(stream: TcpStream, health: Arc<Health>, metrics: Metrics) {
     let service = service_fn(|request| {
-        let answer = answer(&request, &health);
+        let answer = answer(&request, &health, &metrics);
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut server = http1::Builder::new();
@@ -69,7 +74,10 @@ struct Body {
     problems: Vec<String>,
 }
 
-fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    if matches!(request.method(), &Method::GET | &Method::HEAD) && request.uri().path() == "/metrics" {
+        return response(StatusCode::OK, OPENMETRICS, metrics().into());
+    }
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/healthz") => told(health.is_alive(), Vec::new()),
         (&Method::GET | &Method::HEAD, "/readyz") => {
@@ -82,10 +90,13 @@ fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>>
         }
         _ => (StatusCode::METHOD_NOT_ALLOWED, Body { ok: false, problems: Vec::new() }),
     };
-    let text = serde_json::to_vec(&body).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+    response(status, "application/json", serde_json::to_vec(&body).unwrap_or_default().into())
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
 }
 
@@ -103,7 +114,7 @@ mod tests {
     async fn ask(health: Arc<Health>, request: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let serving = tokio::spawn(serve(listener, health));
+        let serving = tokio::spawn(serve(listener, health, Arc::new(|| "# EOF\n".to_owned())));
         let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut told = String::new();
@@ -118,6 +129,8 @@ mod tests {
     #[test_case("GET /readyz?verbose", Ok(()), "200 OK", "{\"ok\":true}"; "query")]
     #[test_case("GET /readyz", Err("lost".into()), "503 Service Unavailable", "{\"ok\":false,\"problems\":[\"canary: lost\"]}"; "not ready")]
     #[test_case("HEAD /readyz", Err("lost".into()), "503 Service Unavailable", ""; "head")]
+    #[test_case("GET /metrics", Ok(()), "200 OK", "# EOF\n"; "metrics")]
+    #[test_case("POST /metrics", Ok(()), "405 Method Not Allowed", "{\"ok\":false}"; "metrics by another method")]
     #[test_case("GET /", Ok(()), "404 Not Found", "{\"ok\":false}"; "another path")]
     #[test_case("POST /readyz", Ok(()), "405 Method Not Allowed", "{\"ok\":false}"; "another method")]
     #[tokio::test]

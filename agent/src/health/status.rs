@@ -72,6 +72,8 @@ pub struct Workload {
     pub cgroups: Vec<PathBuf>,
     /// The user ids that match.
     pub users: Vec<u32>,
+    /// Whether it is everybody.
+    pub everybody: bool,
     /// The globs that no cgroup matches now.
     pub unmatched: Vec<String>,
 }
@@ -172,6 +174,9 @@ impl Workload {
             .map(|cgroup| escape_control(&cgroup.display().to_string()).into_owned())
             .collect();
         made_of.extend(self.users.iter().map(|uid| format!("user {uid}")));
+        if self.everybody {
+            made_of.push("everybody else".to_owned());
+        }
         let made_of = if made_of.is_empty() { "nobody now".to_owned() } else { made_of.join(", ") };
         writeln!(
             out,
@@ -237,6 +242,7 @@ mod tests {
                     policy: "builder".into(),
                     cgroups: vec!["/ci.slice/a\nb".into()],
                     users: vec![1000],
+                    everybody: false,
                     unmatched: Vec::new(),
                 },
                 Workload {
@@ -262,7 +268,7 @@ mod tests {
             "refused      0 by the kernel side, 0 of them not reported",
             "",
             "Workloads:",
-            "  ci (policy builder): /ci.slice/a\\nb, user 1000",
+            "  ci (policy builder): /ci.slice/a\\u{a}b, user 1000",
             "  bots (policy read-only): nobody now",
             "    no cgroup now matches /bots/**",
             "",

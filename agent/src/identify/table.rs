@@ -18,6 +18,8 @@ pub struct Table {
     pub users: Option<Vec<RangeInclusive<u32>>>,
     /// With this program.
     pub program: Option<Program>,
+    /// Whoever it is; the other keys are none then.
+    pub any: bool,
 }
 
 /// A program's file, and its bit where the kernel side follows who has run it.
@@ -65,7 +67,7 @@ impl Table {
                 let uid = facts.flow.origin.uid;
                 (uid != NO_UID && contains(users, uid) && !facts.in_container).then_some(Fit::User)
             }
-            (None, None) => None,
+            (None, None) => self.any.then_some(Fit::User),
         }
     }
 

@@ -20,6 +20,7 @@ use super::{
     hex,
     redact::Redactor,
     signer::Signer,
+    tally::Tally,
     timestamp,
 };
 use crate::config;
@@ -48,6 +49,7 @@ pub struct Sink {
     output: Mutex<Output>,
     redactor: Redactor,
     signer: Option<Signer>,
+    tally: Tally,
     written: AtomicU64,
     failed: AtomicU64,
 }
@@ -187,6 +189,7 @@ impl Sink {
             output: Mutex::new(output),
             redactor,
             signer,
+            tally: Tally::default(),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -201,6 +204,8 @@ impl Sink {
         let result = line.map_err(|source| self.write_error(source)).and_then(|line| self.append(&line));
         let counter = if result.is_ok() { &self.written } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+        // What happened has happened, whatever the log holds of it.
+        self.tally.count(record);
         result
     }
 
@@ -225,6 +230,11 @@ impl Sink {
             Output::File(ledger) => ledger.file.shared(),
         };
         file.sync_data().map_err(|source| self.write_error(source))
+    }
+
+    /// What the records so far have told.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// What became of the records so far.

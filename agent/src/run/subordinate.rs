@@ -1,6 +1,6 @@
 //! The ids that a user's processes can have: the user's own, and those of its containers (subuid(5)).
 
-use super::user::{Error, User};
+use super::user::{Error, User, members};
 use std::{fs, io, ops::RangeInclusive, path::Path};
 
 const SUBUID: &str = "/etc/subuid";
@@ -21,6 +21,24 @@ pub fn ids_of(user: &str) -> Result<Vec<RangeInclusive<u32>>, Error> {
     };
     let own = std::iter::once(uid..=uid);
     Ok(own.chain(ranges(&text, name.as_deref(), uid)).collect())
+}
+
+/// The ids of a group's members, by name or number: whose own group it is, and who is listed in it.
+///
+/// # Errors
+/// There is no group of that name, or a database cannot be read.
+pub fn ids_of_group(group: &str) -> Result<Vec<RangeInclusive<u32>>, Error> {
+    let ids: Result<Vec<_>, _> = members(group)?.iter().map(|member| ids_of(member)).collect();
+    Ok(ids?.concat())
+}
+
+/// The ids that are in a range of each.
+pub fn both(one: &[RangeInclusive<u32>], other: &[RangeInclusive<u32>]) -> Vec<RangeInclusive<u32>> {
+    let overlap = |one: &RangeInclusive<u32>, other: &RangeInclusive<u32>| {
+        let common = *one.start().max(other.start())..=*one.end().min(other.end());
+        (!common.is_empty()).then_some(common)
+    };
+    one.iter().flat_map(|one| other.iter().filter_map(move |other| overlap(one, other))).collect()
 }
 
 /// `NAME-OR-UID:FIRST:COUNT`.
@@ -50,6 +68,19 @@ mod tests {
         let found: Vec<(u32, u32)> =
             ranges(SUBUID, name, uid).into_iter().map(RangeInclusive::into_inner).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_group_is_its_members_by_name_or_number() {
+        assert_eq!(ids_of_group("root").unwrap().first(), Some(&(0..=0)));
+        assert_eq!(ids_of_group("0").unwrap().first(), Some(&(0..=0)));
+        assert!(ids_of_group("no-such-group").is_err());
+    }
+
+    #[test]
+    fn ids_that_two_keys_name_are_those_of_both() {
+        assert_eq!(both(&[0..=10, 20..=30], &[5..=22, 25..=25]), [5..=10, 20..=22, 25..=25]);
+        assert!(both(&[0..=10], &[11..=20]).is_empty());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum Error {
     /// There is no such user.
     #[error("no user `{0}` in /etc/passwd, nor does `getent passwd` know one")]
     Unknown(String),
+    /// There is no such group.
+    #[error("no group `{0}` in /etc/group, nor does `getent group` know one")]
+    UnknownGroup(String),
 }
 
 /// A user and the groups it belongs to.
@@ -132,6 +135,40 @@ impl User {
     }
 }
 
+/// The names of a group's members, listed or by their own group, in order. The group is given by name or number; it may
+/// be in a directory such as LDAP, whose members' own groups are not looked through.
+///
+/// # Errors
+/// There is no such group.
+pub(super) fn members(group: &str) -> Result<Vec<String>, Error> {
+    let found = match listed(&read("/etc/group")?, group) {
+        Some(found) => Some(found),
+        None => listed(&getent(&["group", "--", group])?, group),
+    };
+    let (gid, mut members) = found.ok_or_else(|| Error::UnknownGroup(group.to_owned()))?;
+    members.extend(of_own_group(&read("/etc/passwd")?, gid));
+    members.sort();
+    members.dedup();
+    Ok(members)
+}
+
+/// The id of a group by name or number, and who is listed in it.
+fn listed(text: &str, wanted: &str) -> Option<(u32, Vec<String>)> {
+    text.lines().find_map(|line| match line.split(':').collect::<Vec<_>>().as_slice() {
+        [name, _, gid, members] if *name == wanted || *gid == wanted => {
+            let members = members.split(',').filter(|member| !member.is_empty());
+            Some((gid.parse().ok()?, members.map(str::to_owned).collect()))
+        }
+        _ => None,
+    })
+}
+
+fn of_own_group(passwd: &str, gid: u32) -> Vec<String> {
+    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let is_member = |fields: &Vec<&str>| fields.get(3).is_some_and(|field| field.parse() == Ok(gid));
+    fields.filter(is_member).filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect()
+}
+
 /// `GROUP:PASSWORD:GID:MEMBER,MEMBER`.
 fn memberships(text: &str, name: &str) -> Vec<u32> {
     let lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
@@ -161,6 +198,17 @@ fn getent(arguments: &[&str]) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GROUPS: &str = "root:x:0:\nci:x:7:build,deploy\nempty:x:8:\nbroken\n";
+
+    #[test]
+    fn a_groups_members_are_those_listed_and_those_whose_own_it_is() {
+        assert_eq!(listed(GROUPS, "ci"), Some((7, vec!["build".to_owned(), "deploy".to_owned()])));
+        assert_eq!(listed(GROUPS, "8"), Some((8, Vec::new())));
+        assert_eq!(listed(GROUPS, "broken"), None);
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nrunner:x:1000:7:::\nother:x:1001:8:::\nbroken\n";
+        assert_eq!(of_own_group(passwd, 7), ["runner"]);
+    }
     use test_case::test_case;
 
     const PASSWD: &str =

@@ -8,7 +8,7 @@ use crate::{
         control::{self, peer::Peer},
         status::{Counters, Listener, Program, Status, Workload},
     },
-    identify::{cgroups::Cgroups, workloads::Matched},
+    identify::{cgroups::Cgroups, table::Table, workloads::Matched},
     record::sink::Sink,
     session::protected::ProtectedAddresses,
 };
@@ -47,7 +47,7 @@ impl control::Desk for Desk {
             .filter(|table| table.cgroup.is_none())
             .filter_map(|table| table.users.as_ref())
             .any(|users| users.iter().any(|range| range.contains(&peer.uid)));
-        by_cgroup || by_user || cgroup.starts_with(self.cgroups.name(&self.own))
+        by_cgroup || by_user || self.is_anybody(peer) || cgroup.starts_with(self.cgroups.name(&self.own))
     }
 
     fn status(&self) -> Status {
@@ -75,6 +75,19 @@ impl control::Desk for Desk {
 }
 
 impl Desk {
+    /// Whether a workload of everybody's leaves this one out by no exception.
+    fn is_anybody(&self, peer: &Peer) -> bool {
+        let excepted = |table: &Table| {
+            let cgroup = Path::new(&peer.cgroup);
+            let is_there = table.cgroup.as_ref().is_none_or(|pattern| pattern.outermost(cgroup).is_some());
+            let is_user =
+                table.users.as_ref().is_none_or(|users| users.iter().any(|range| range.contains(&peer.uid)));
+            is_there && is_user
+        };
+        let mut everybodys = self.workloads.iter().filter(|one| one.matches.iter().any(|table| table.any));
+        everybodys.any(|matched| !matched.except.iter().any(excepted))
+    }
+
     fn workload(&self, matched: &Matched) -> Workload {
         let patterns = || matched.matches.iter().filter_map(|table| table.cgroup.as_ref());
         let names = self.cgroups.here().into_iter().map(|path| self.cgroups.name(&path));
@@ -94,6 +107,7 @@ impl Desk {
             cgroups,
             // Of subordinate ids there are thousands; the first of each range tells enough.
             users: ranges.map(|range| *range.start()).collect(),
+            everybody: matched.matches.iter().any(|table| table.any),
             unmatched,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     run::subordinate,
 };
 use std::{fs, ops::RangeInclusive, os::unix::fs::MetadataExt, path::PathBuf};
-use tidegate_ebpf_common::Executable;
+use tidegate_ebpf_common::{Executable, NO_UID};
 
 /// As many programs are told apart by the kernel side; further ones are told by what `/proc` says at a connect.
 const MAX_PROGRAMS: usize = 32;
@@ -52,9 +52,17 @@ impl Matching {
     }
 
     fn table(&mut self, one: &Match) -> Result<Table, Error> {
-        let users = one.user.as_deref().map(subordinate::ids_of).transpose()?;
+        let user = one.user.as_deref().map(subordinate::ids_of).transpose()?;
+        let group = one.group.as_deref().map(subordinate::ids_of_group).transpose()?;
+        if let (Some(name), Some([])) = (&one.group, group.as_deref()) {
+            tracing::warn!(group = name, "has no members; who becomes one is matched after a reload");
+        }
+        let users = match (user, group) {
+            (Some(user), Some(group)) => Some(subordinate::both(&user, &group)),
+            (user, group) => user.or(group),
+        };
         let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
-        Ok(Table { cgroup: one.cgroup.clone(), users, program })
+        Ok(Table { cgroup: one.cgroup.clone(), users, program, any: one.any })
     }
 
     fn bit(&mut self, path: &PathBuf) -> u32 {
@@ -83,7 +91,9 @@ impl Matching {
     pub(super) fn users(&self) -> Vec<RangeInclusive<u32>> {
         let tables = self.list.iter().flat_map(|matched| &matched.matches);
         let alone = tables.filter(|table| table.cgroup.is_none());
-        alone.filter_map(|table| table.users.clone()).flatten().collect()
+        let everybody = || vec![0..=NO_UID - 1];
+        let users = alone.filter_map(|table| if table.any { Some(everybody()) } else { table.users.clone() });
+        users.flatten().collect()
     }
 
     /// Lets the kernel side note who runs the programs, where it follows threads.
@@ -139,11 +149,11 @@ fn warn_of_gaps(workload: &str, matches: &[Match], cgroups: &Cgroups) {
             );
         }
     }
-    let has_users = matches.iter().any(|one| one.cgroup.is_none() && one.user.is_some());
+    let has_users = matches.iter().any(|one| one.cgroup.is_none());
     if has_users && cgroups.top() != cgroups.mount() {
         tracing::warn!(
             workload, cgroup_root = %cgroups.top().display(),
-            "`user` reaches only that user's processes below `capture.cgroup_root`"
+            "`user`, `group` and `any` reach only processes below `capture.cgroup_root`"
         );
     }
 }

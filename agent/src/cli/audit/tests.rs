@@ -8,7 +8,7 @@ const RECORDS: [&str; 5] = [
     r#"{"timestamp":"2026-11-22T10:00:00.000001Z","tidegate.phase":"outcome","tidegate.workload":"ci","tidegate.decision":"allow","tidegate.verdict":"forwarded","tidegate.reason":"scopes_allowed","tidegate.rule":"allow[0]","http.request.method":"GET","url.path":"/v2/droplets","url.query":"page=2","http.response.status_code":200,"tidegate.filtered":["/a"]}"#,
     r#"{"timestamp":"2026-11-22T10:00:01.000001Z","tidegate.phase":"intent","tidegate.workload":"ci","tidegate.decision":"allow","tidegate.reason":"scopes_allowed","http.request.method":"POST","url.path":"/v2/tags"}"#,
     r#"{"timestamp":"2026-11-22T10:00:02.000001Z","tidegate.phase":"outcome","tidegate.workload":"bots","tidegate.decision":"deny","tidegate.verdict":"refused","tidegate.reason":"missing_scope","tidegate.rule":"default","tidegate.scopes.missing":["droplet:delete"],"http.request.method":"DELETE","url.path":"/v2/droplets/\u001b[2J","http.response.status_code":403}"#,
-    r#"{"timestamp":"2026-11-22T10:00:03.000001Z","tidegate.phase":"outcome","tidegate.workload":"ci, bots","tidegate.decision":"deny","tidegate.verdict":"would_refuse","tidegate.reason":"missing_scope","tidegate.count":3,"destination.address":"192.0.2.1","destination.port":443}"#,
+    r#"{"timestamp":"2026-11-22T10:00:03.000001Z","tidegate.phase":"outcome","tidegate.workload":"ci+bots","tidegate.decision":"deny","tidegate.verdict":"would_refuse","tidegate.reason":"missing_scope","tidegate.count":3,"destination.address":"192.0.2.1","destination.port":443}"#,
     r#"{"tidegate.phase":"checkpoint"}"#,
 ];
 
@@ -35,7 +35,7 @@ fn the_table_says_who_what_and_why() {
 TIME (UTC)           WORKLOAD        ANSWER   STATUS  REQUEST                                       WHY
 2026-11-22 10:00:00  ci              allow    200     GET /v2/droplets?page=2                       scopes_allowed, removed /a, by allow[0]
 2026-11-22 10:00:02  bots            deny     403     DELETE /v2/droplets/\\u{1b}[2J                 missing_scope: droplet:delete
-2026-11-22 10:00:03  ci, bots        dry-run  -       192.0.2.1:443 (3 times)                       missing_scope
+2026-11-22 10:00:03  ci+bots         dry-run  -       192.0.2.1:443 (3 times)                       missing_scope
 ";
     assert_eq!(shown(""), expected);
 }

@@ -70,6 +70,7 @@ fn every_key_reaches_the_configuration() {
         cgroup,
         user: user.map(str::to_owned),
         exe: exe.map(Into::into),
+        ..Match::default()
     };
     let runner = Workload {
         name: "gitlab-runner".to_owned(),
@@ -195,9 +196,10 @@ fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
 #[test_case("name = \"a\"\nmatch = [{ cgroup = \"/a**\" }]", "`**` within a name"; "bad glob")]
 #[test_case("name = \"a\"\nmatch = [{ slice = \"ci\" }]", "`ci` is not a slice's name"; "no slice")]
 #[test_case("name = \"a\"\nmatch = [{ slice = \"ci.slice\", cgroup = \"/x\" }]", "both name cgroups"; "slice and cgroup")]
-#[test_case("name = \"a\"\nmatch = [{ unit = \"x.service\" }]", "`unit` is not supported by this version yet"; "unit")]
+#[test_case("name = \"a\"\nmatch = [{ unit = \"x\" }]", "write its whole name, such as `x.service`"; "half a unit")]
+#[test_case("name = \"a\"\nmatch = [{ unit = \"x.service\", user_unit = \"x.service\" }]", "`unit` and `user_unit` both name cgroups"; "two units")]
+#[test_case("name = \"a\"\nexcept = [{ any = true }]", "`any` in `except` leaves nobody"; "nobody")]
 #[test_case("name = \"a\"\nexcept = [{ pod = { name = \"x\" } }]", "`pod` is not supported by this version yet"; "pod")]
-#[test_case("name = \"a\"\nmatch = [{ any = true }]", "`any` is not supported by this version yet"; "any")]
 #[test_case("name = \"a\"\nmatch = [{ user = \"x\" }]\n[[workload]]\npolicy = \"q\"\nname = \"b\"\nmatch = [{ cgroup = \"/b\" }, { user = \"x\" }]", "`a` and `b` match the same"; "twice the same")]
 #[test_case("name = \"a\"\nmatch = [{ comm = \"x\" }]", "unknown key `comm`"; "name that a program chooses")]
 #[test_case("name = \"a\"\nrun_by = []", "`run_by = []` lets nobody"; "run by nobody")]
