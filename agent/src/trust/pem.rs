@@ -10,10 +10,13 @@ pub(super) fn merge(content: &[u8], anchors: &[String]) -> Option<Vec<u8>> {
     if blocks.is_empty() && !content.trim_ascii().is_empty() {
         return None;
     }
-    let others =
-        blocks.iter().filter(|block| anchors.iter().all(|anchor| anchor.as_bytes() != block.as_slice()));
-    let mut merged: Vec<u8> = others.flatten().copied().collect();
-    anchors.iter().for_each(|anchor| merged.extend(anchor.bytes()));
+    let mut merged = Vec::with_capacity(content.len());
+    for block in blocks {
+        if anchors.iter().all(|anchor| anchor.as_bytes() != block) {
+            merged.extend_from_slice(&block);
+        }
+    }
+    anchors.iter().for_each(|anchor| merged.extend_from_slice(anchor.as_bytes()));
     Some(merged)
 }
 
@@ -22,7 +25,8 @@ fn certificates(content: &[u8]) -> Vec<Vec<u8>> {
     let mut certificates = Vec::new();
     let mut block: Vec<u8> = Vec::new();
     let mut label = None;
-    for line in content.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
+    for line in content.split(|&byte| byte == b'\n') {
+        let line = line.trim_ascii();
         if let Some(begins) = boundary(line, "-----BEGIN ") {
             block.clear();
             label = LABELS.iter().find(|label| label.as_bytes() == begins);
