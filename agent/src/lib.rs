@@ -33,3 +33,4 @@ pub mod doctor;
 pub mod health;
 pub mod host_trust;
 pub mod run;
+pub mod trust;
