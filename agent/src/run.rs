@@ -108,6 +108,11 @@ pub struct Order {
     pub open_files: OpenFiles,
 }
 
+/// Whether `tidegate run` sets this variable, so that a runtime with roots of its own trusts the local CA.
+pub fn sets_variable(name: &str) -> bool {
+    environment::is_set(name)
+}
+
 /// The place for one command. Dropping it takes it down as [`Enclosure::close`] does, but only logs what fails.
 #[derive(Debug)]
 pub struct Enclosure {

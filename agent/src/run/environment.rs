@@ -29,6 +29,11 @@ const VARIABLES: [(&str, Use); 7] = [
     ("AWS_CA_BUNDLE", Use::Instead),
 ];
 
+/// Whether it is one of the variables that the command gets.
+pub(super) fn is_set(name: &str) -> bool {
+    VARIABLES.iter().any(|(set, _)| *set == name)
+}
+
 /// A variable and how to come to its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
