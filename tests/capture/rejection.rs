@@ -32,7 +32,7 @@ public class Fetch {
 }
 "#;
 
-/// Runs a client that must fail without having said a word to the API; answers its only record.
+/// Runs a client that must fail without having said a word to the API.
 fn refused(scene: &Scene, line: &[String]) -> Result<Ran> {
     let ran = scene.tidegate("rejection")?.run(line)?;
     ensure!(!ran.finished.status.success(), "{ran:#?}");
@@ -69,11 +69,9 @@ fn words(line: &str, foreign: &Path) -> Vec<String> {
 #[test_case("openssl s_client -brief -verify_return_error -no-CApath -no-CAstore -CAfile {foreign} -connect api.digitalocean.com:443", "openssl", "SSL_CERT_FILE"; "openssl")]
 fn a_client_that_refuses_is_recorded_with_a_hint(line: &str, runtime: &str, hint: &str) -> Result<()> {
     let scene = Scene::new()?;
-    let line = words(line, &scene.standin.ca_file());
-    let line = line.into_iter().map(|word| if word.is_empty() { " ".to_owned() } else { word });
-    // Git and wget may ask for variables before their options.
-    let mut command: Vec<String> = ["env", "-u", "GIT_SSL_CAINFO"].map(str::to_owned).to_vec();
-    command.extend(line);
+    // Git takes the variable before its own option.
+    let mut command = ["env", "-u", "GIT_SSL_CAINFO"].map(str::to_owned).to_vec();
+    command.extend(words(line, &scene.standin.ca_file()));
     check(&refused(&scene, &command)?, runtime, hint)
 }
 

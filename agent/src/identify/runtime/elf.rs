@@ -18,7 +18,10 @@ const DYNAMIC_LEN: usize = 16;
 
 const LOAD: u32 = 1;
 const DYNAMIC: u32 = 2;
-const NOBITS: u32 = 8;
+const PROGRAM_BITS: u32 = 1;
+/// How the names of the sections begin that only unwinding needs.
+const UNWINDING: [&[u8]; 2] = [b".eh_frame", b".gcc_except_table"];
+const LONGEST_UNWOUND: usize = 17;
 const ALLOCATED: u64 = 2;
 const EXECUTABLE_SECTION: u64 = 4;
 
@@ -122,16 +125,27 @@ fn segments(file: &(impl ReadAt + ?Sized), header: &[u8]) -> Vec<Segment> {
         .collect()
 }
 
-/// The sections that are loaded, and are no code.
+/// The sections that a program's own constants are in: loaded, and neither code nor tables of the linker's and for
+/// unwinding, which are as large.
 fn sections(file: &(impl ReadAt + ?Sized), header: &[u8]) -> Vec<Range> {
     let (Some(offset), Some(count)) = (u64_at(header, 40), u16_at(header, 60)) else { return Vec::new() };
-    table(file, offset, usize::from(count).min(MAX_SECTIONS), SECTION_LEN)
+    let table = table(file, offset, usize::from(count).min(MAX_SECTIONS), SECTION_LEN);
+    let names = u16_at(header, 62).map(usize::from).and_then(|at| table.chunks_exact(SECTION_LEN).nth(at));
+    let names = names.and_then(|entry| u64_at(entry, 24));
+    table
         .chunks_exact(SECTION_LEN)
         .filter_map(|entry| {
-            let (kind, flags) = (u32_at(entry, 4)?, u64_at(entry, 8)?);
-            let is_data = flags & ALLOCATED != 0 && flags & EXECUTABLE_SECTION == 0 && kind != NOBITS;
+            let (name, kind, flags) = (u32_at(entry, 0)?, u32_at(entry, 4)?, u64_at(entry, 8)?);
+            let is_data = kind == PROGRAM_BITS && flags & ALLOCATED != 0 && flags & EXECUTABLE_SECTION == 0;
             let range = Range { offset: u64_at(entry, 24)?, length: u64_at(entry, 32)? };
-            (is_data && range.length > 0 && kind != 0).then_some(range)
+            if !is_data || range.length == 0 {
+                return None;
+            }
+            let name =
+                names.map(|names| some_bytes(file, names.saturating_add(name.into()), LONGEST_UNWOUND));
+            let is_unwound =
+                name.is_some_and(|name| UNWINDING.iter().any(|unwinding| name.starts_with(unwinding)));
+            (!is_unwound).then_some(range)
         })
         .collect()
 }

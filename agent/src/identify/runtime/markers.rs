@@ -37,7 +37,7 @@ const FEW: usize = 3;
 
 /// Each word has a `~` in it that is not the word's, so that this program itself does not hold what it looks for.
 const WORDS: [(&[u8], Marker); 14] = [
-    (b"DENO_TLS~_CA_STORE", Marker::Deno),
+    (b"ext:core~/mod.js", Marker::Deno),
     (b"BUN_INSTALL~_CACHE_DIR", Marker::Bun),
     (b"NODE_REPL~_HISTORY", Marker::Node),
     (b"\xff Go ~buildinf:", Marker::Go),
@@ -71,6 +71,10 @@ impl Markers {
                 let take = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
                 let chunk = some_bytes(file, offset.saturating_add(at), take);
                 search.look(&chunk);
+                // The rest says nothing more of a program of Go's, and is large.
+                if search.found.contains(&Marker::Go) {
+                    return Self(search.found);
+                }
                 if chunk.len() < take || take < CHUNK {
                     break;
                 }

@@ -81,6 +81,7 @@ impl Known {
         if let Some(content) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return content.clone();
         }
+        // Not under the lock: a file may lie on a filesystem that lets its readers wait for ever.
         let content = Content::read(executable, file);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Programs that come in any number need not be remembered.

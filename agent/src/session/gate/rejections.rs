@@ -55,8 +55,9 @@ impl Rejections {
         let known = Arc::clone(&self.known);
         // A thread of its own, since the runtime's end would wait for one of its own that reads for ever.
         let look = move || {
-            let _nobody_waits = answer.send(witness.guess(&known));
+            let guess = witness.guess(&known);
             drop(turn);
+            let _nobody_waits = answer.send(guess);
         };
         thread::Builder::new().name("look-at-client".to_owned()).spawn(look).ok()?;
         answered.await.ok()
