@@ -26,6 +26,7 @@ const MAX_TOLD: usize = 256;
 /// Finds out about clients that refused, and tells of each executable once.
 #[derive(Debug)]
 pub(super) struct Rejections {
+    patience: Duration,
     turns: Arc<Semaphore>,
     known: Arc<Known>,
     told: Mutex<HashSet<PathBuf>>,
@@ -33,7 +34,12 @@ pub(super) struct Rejections {
 
 impl Default for Rejections {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default(), told: Mutex::default() }
+        Self {
+            patience: PATIENCE,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            known: Arc::default(),
+            told: Mutex::default(),
+        }
     }
 }
 
@@ -41,7 +47,7 @@ impl Rejections {
     /// What the client is; unknown where that cannot be found out in time.
     pub(super) async fn guess(&self, witness: Witness) -> Guess {
         let path = witness.path().to_owned();
-        let guess = timeout(PATIENCE, self.look(witness)).await.ok().flatten().unwrap_or_default();
+        let guess = timeout(self.patience, self.look(witness)).await.ok().flatten().unwrap_or_default();
         if self.is_new(&path) {
             let (executable, runtime, hint) = (path.display(), guess.runtime.name(), guess.hint());
             tracing::warn!(%executable, runtime, hint, "a program does not trust the local CA, so it is refused");
@@ -82,7 +88,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_of_clients_is_looked_at_in_turn() {
-        let rejections = Rejections::default();
+        // This program is large, and unoptimised.
+        let rejections = Rejections { patience: Duration::from_secs(60), ..Rejections::default() };
         let (first, second, third) =
             tokio::join!(rejections.guess(own()), rejections.guess(own()), rejections.guess(own()));
         assert_eq!([first.runtime, second.runtime, third.runtime], [Runtime::Rust; 3]);
