@@ -10,6 +10,7 @@ mod capture {
     mod others;
     mod processes;
     mod proxies;
+    mod rejection;
     mod reload;
     mod remains;
     mod sessions;

@@ -13,8 +13,8 @@ pub mod status;
 pub mod suggest;
 
 use crate::{
-    app, capture::pins, decide::trial, health::control, host_trust, record::signer, terminate::store,
-    toml_file,
+    app, capture::pins, decide::trial, doctor::command::words::OpenQuote, health::control, host_trust,
+    record::signer, terminate::store, toml_file,
 };
 use clap::{Args, Parser, Subcommand};
 use std::{
@@ -149,6 +149,9 @@ pub enum Error {
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// `doctor --command` is not whole.
+    #[error(transparent)]
+    OpenQuote(#[from] OpenQuote),
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -160,6 +163,7 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
+            Self::OpenQuote(_) => 2,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
             Self::Audit { .. } | Self::AuditKey(_) | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
@@ -229,6 +233,10 @@ mod tests {
     #[test_case("explain GET", false; "explain half a request")]
     #[test_case("scopes droplet --json", true; "scopes")]
     #[test_case("doctor --json", true; "doctor")]
+    #[test_case("doctor --json --command node -- app.js", true; "doctor of a command")]
+    #[test_case("doctor -- node app.js", true; "doctor of a command in words")]
+    #[test_case("doctor node", false; "doctor of a word")]
+    #[test_case("doctor --config c --command node", false; "doctor of a machine and a command")]
     #[test_case("release --config c --force", true; "release")]
     #[test_case("status --json --socket s", true; "status")]
     #[test_case("ca show --json --config c --root r", true; "ca show")]

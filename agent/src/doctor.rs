@@ -5,6 +5,7 @@
 //! a version number that can be tried instead, since distributions port features back.
 
 mod cgroups;
+pub mod command;
 mod configuration;
 mod deputies;
 mod enforcement;

@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 pub mod process;
+pub mod runtime;
 pub mod table;
 pub mod tagging;
 pub mod workloads;

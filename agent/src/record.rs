@@ -11,7 +11,11 @@ mod token;
 pub mod unfinished;
 pub mod verify;
 
-use crate::{decide::Effect, identify::Subject, reason::Reason};
+use crate::{
+    decide::Effect,
+    identify::{Subject, runtime::Runtime},
+    reason::Reason,
+};
 use aws_lc_rs::rand;
 pub use fingerprint::RandomUnavailable;
 use serde::Serialize;
@@ -109,6 +113,12 @@ pub struct AuditRecord {
     /// The error's text.
     #[serde(rename = "tidegate.detail", skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What the client is made of, as far as can be guessed; told where it refused the local CA.
+    #[serde(rename = "tidegate.client.runtime", skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    /// What to set or do about it.
+    #[serde(rename = "tidegate.hint", skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
     /// How many equal refusals within a second this record stands for; absent where it is one.
     #[serde(rename = "tidegate.count", skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod files;
 mod key;
 mod leaf;
+pub mod opening;
 pub mod store;
 pub mod tickets;
 
@@ -185,11 +186,9 @@ impl ResolvesServerCert for Shown {
 }
 
 fn handshake_error(error: io::Error, is_shown: bool) -> Error {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::AlertReceived(alert)) = tls
-        && is_certificate_alert(*alert)
-    {
-        return Error::ClientRejectedCa { detail: format!("alert {alert:?}") };
+    // Only of a certificate that it saw can an alert that has other meanings too speak.
+    if is_shown && let Some(detail) = rejection(&error) {
+        return Error::ClientRejectedCa { detail };
     }
     // Some programs give no alert and just hang up on a certificate that they do not trust.
     let is_end = matches!(
@@ -202,18 +201,27 @@ fn handshake_error(error: io::Error, is_shown: bool) -> Error {
     Error::HandshakeFailed(error)
 }
 
-/// Whether the alert is about our certificate. Which one a client sends for an unknown CA is its own taste: OpenSSL and
-/// Node unknown_ca, Go bad_certificate, Java certificate_unknown.
-fn is_certificate_alert(alert: AlertDescription) -> bool {
-    [
+/// The alert by which a client that saw our certificate refuses it. Which one it sends for an unknown CA is its own
+/// taste: OpenSSL unknown_ca, Go bad_certificate, Java certificate_unknown, OpenSSL for a program's own verification
+/// handshake_failure, and for a CA of the same name with another key decrypt_error.
+fn rejection(error: &io::Error) -> Option<String> {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = tls else { return None };
+    let is_about_certificate = [
         AlertDescription::UnknownCA,
         AlertDescription::BadCertificate,
         AlertDescription::CertificateUnknown,
         AlertDescription::UnsupportedCertificate,
         AlertDescription::CertificateExpired,
         AlertDescription::CertificateRevoked,
+        AlertDescription::CertificateUnobtainable,
+        AlertDescription::BadCertificateStatusResponse,
+        AlertDescription::AccessDenied,
+        AlertDescription::HandshakeFailure,
+        AlertDescription::DecryptError,
     ]
-    .contains(&alert)
+    .contains(alert);
+    is_about_certificate.then(|| format!("alert {alert:?}"))
 }
 
 #[cfg(test)]

@@ -78,15 +78,3 @@ fn the_protected_name_is_terminated_at_any_address_and_tls_port() -> Result<()> 
     assert_eq!(scene.requests()?.len(), 1);
     Ok(())
 }
-
-#[test]
-fn a_client_that_does_not_trust_the_local_authority_is_told_apart() -> Result<()> {
-    let scene = Scene::new()?;
-    let foreign = scene.standin.ca_file().display().to_string();
-    let line = client::curl(&["--cacert", &foreign, "--capath", "/nonexistent"], &api("/v2/account"), "");
-    let ran = scene.tidegate("names")?.run(&line)?;
-    assert_eq!(ran.finished.status.code(), Some(60), "{ran:?}");
-    expect(ran.outcome_because("client_rejected_ca")?, "deny", "closed", "client_rejected_ca", None)?;
-    assert!(scene.requests()?.is_empty());
-    Ok(())
-}

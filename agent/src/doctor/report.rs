@@ -25,11 +25,20 @@ pub fn write_json(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
+/// What was examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The machine.
+    Machine,
+    /// A command that is to trust the local CA.
+    Command,
+}
+
 /// Writes a line for each check, a second one where there is something to do, and a conclusion.
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub fn write_text(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
+pub fn write_text(about: About, checks: &[Check], out: &mut impl Write) -> io::Result<()> {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
     for Check { name, status, seen, advice } in checks {
         let word = match status {
@@ -42,21 +51,28 @@ pub fn write_text(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "{:<4}  {:<width$}  -> {advice}", "", "")?;
         }
     }
-    writeln!(out, "\n{}", conclusion(checks))
+    writeln!(out, "\n{}", conclusion(about, checks))
 }
 
-fn conclusion(checks: &[Check]) -> String {
+fn conclusion(about: About, checks: &[Check]) -> String {
     let first = checks.iter().find(|check| check.status == Status::Failed);
+    let (good, bad) = match about {
+        About::Machine => ("This machine can run tidegate", "This machine cannot run tidegate as it is"),
+        About::Command => ("This command will trust tidegate", "This command will refuse tidegate"),
+    };
     match (first, count(checks, Status::Warning)) {
         (Some(first), _) => format!(
-            "This machine cannot run tidegate as it is: {} of {} checks failed; begin with `{}`.",
+            "{bad}: {} of {} checks failed; begin with `{}`.",
             count(checks, Status::Failed),
             checks.len(),
             first.name
         ),
-        (None, 0) => "This machine can run tidegate.".to_owned(),
-        (None, 1) => "This machine can run tidegate; mind the warning.".to_owned(),
-        (None, warnings) => format!("This machine can run tidegate; mind the {warnings} warnings."),
+        (None, 0) => format!("{good}."),
+        (None, _) if about == About::Command => {
+            "Whether this command will trust tidegate is not certain.".to_owned()
+        }
+        (None, 1) => format!("{good}; mind the warning."),
+        (None, warnings) => format!("{good}; mind the {warnings} warnings."),
     }
 }
 
@@ -81,7 +97,7 @@ mod tests {
     #[test]
     fn the_text_is_aligned_and_ends_with_a_conclusion() {
         let mut out = Vec::new();
-        write_text(&checks(), &mut out).unwrap();
+        write_text(About::Machine, &checks(), &mut out).unwrap();
         let expected = [
             "ok    root          user id 0",
             "warn  ptrace_scope  0",
@@ -102,13 +118,23 @@ mod tests {
     #[test_case(1..3, "This machine cannot run tidegate as it is: 1 of 2 checks failed; begin with `bpffs`."; "a failure")]
     #[test_case(0..0, "This machine can run tidegate."; "no checks")]
     fn the_conclusion_tells_the_worst(range: std::ops::Range<usize>, expected: &str) {
-        assert_eq!(conclusion(&checks()[range]), expected);
+        assert_eq!(conclusion(About::Machine, &checks()[range]), expected);
+    }
+
+    #[test_case(0..1, "This command will trust tidegate."; "all ok")]
+    #[test_case(0..2, "Whether this command will trust tidegate is not certain."; "a warning")]
+    #[test_case(2..3, "This command will refuse tidegate: 1 of 1 checks failed; begin with `bpffs`."; "a failure")]
+    fn the_conclusion_about_a_command_tells_the_worst(range: std::ops::Range<usize>, expected: &str) {
+        assert_eq!(conclusion(About::Command, &checks()[range]), expected);
     }
 
     #[test]
     fn a_number_of_warnings_is_told_and_is_no_failure() {
         let checks = [checks().remove(1), checks().remove(1)];
-        assert_eq!(conclusion(&checks), "This machine can run tidegate; mind the 2 warnings.");
+        assert_eq!(
+            conclusion(About::Machine, &checks),
+            "This machine can run tidegate; mind the 2 warnings."
+        );
         assert!(is_ok(&checks));
     }
 

@@ -47,6 +47,8 @@ pub(super) fn record() -> AuditRecord {
         status: Some(403),
         ratelimit: Ratelimit { limit: Some(5000), remaining: Some(4816), reset: Some(1_700_000_000) },
         detail: Some("because".to_owned()),
+        runtime: None,
+        hint: None,
         count: None,
         bytes_in: 1,
         bytes_out: 2,
@@ -111,6 +113,16 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.duration_us.upstream": 2,
     });
     assert_eq!(Value::Object(json_of(&record())), expected);
+}
+
+#[test]
+fn a_client_that_refused_the_ca_is_told_with_its_runtime_and_a_hint() {
+    let record = AuditRecord { runtime: Some(Runtime::OpenSsl), hint: Some("set it"), ..record() };
+    let json = json_of(&record);
+    assert_eq!(
+        (&json["tidegate.client.runtime"], &json["tidegate.hint"]),
+        (&json!("openssl"), &json!("set it"))
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod ending;
 mod proxied;
 mod quotas;
+mod rejections;
 mod untouched;
 
 use super::{
@@ -24,15 +25,17 @@ use crate::{
     },
     forward::{Offer, Via},
     host::HostName,
-    identify::{Principal, Whose, Workloads},
+    identify::{Principal, Whose, Workloads, runtime::witness::Witness},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
     record::{self, Verdict},
     session::{Treatment, http},
-    terminate::Terminator,
+    terminate::{self, Terminator, opening::Opening},
 };
 use ending::Ending;
 use quotas::Quotas;
+use rejections::Rejections;
+use rustls::HandshakeKind;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -55,6 +58,7 @@ pub struct Gate {
     terminator: Terminator,
     services: Arc<Services>,
     quotas: Quotas,
+    rejections: Rejections,
 }
 
 /// A connection on its way through the gate.
@@ -105,6 +109,7 @@ impl Gate {
             proxies,
             terminator,
             services,
+            rejections: Rejections::default(),
         }
     }
 
@@ -206,19 +211,37 @@ impl Gate {
         if let Err(error) = prepared {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
         }
+        // The client may be gone as soon as it has refused.
+        let witness = Witness::of(&passage.principal.subject);
         let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
         drop(permits);
         let stream = match accepted {
             Ok(stream) => stream,
-            Err(error) => return Some(Ending::closed(error.reason()).detail(chain(&error))),
+            Err(error) => return Some(self.failed(&error, witness).await),
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        // A resumed session shows no certificate that could be refused.
+        let is_shown = stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed);
+        let (stream, refused) = Opening::new(stream, is_shown.then_some(witness));
         let served = http::serve(stream, is_http2, connection).await;
-        let silent = || {
-            Ending::closed(Reason::NoRequest)
-                .detail("the client sent no request; it may not trust the local CA")
-        };
-        (served.requests == 0).then(silent)
+        if served.requests > 0 {
+            return None;
+        }
+        Some(match refused.take() {
+            Some((detail, Some(witness))) => {
+                self.failed(&terminate::Error::ClientRejectedCa { detail }, witness).await
+            }
+            Some((_, None)) | None => Ending::closed(Reason::NoRequest),
+        })
+    }
+
+    /// What becomes of a connection whose handshake failed.
+    async fn failed(&self, error: &terminate::Error, witness: Witness) -> Ending {
+        let ending = Ending::closed(error.reason()).detail(chain(error));
+        if error.reason() != Reason::ClientRejectedCa {
+            return ending;
+        }
+        Ending { guess: Some(self.rejections.guess(witness).await), ..ending }
     }
 
     /// Passes on what is no TLS, unless it asks for a protected host after all.

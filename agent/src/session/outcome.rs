@@ -101,6 +101,8 @@ impl Outcome {
             status: None,
             ratelimit: Ratelimit::default(),
             detail: None,
+            runtime: None,
+            hint: None,
             count: None,
             bytes_in: 0,
             bytes_out: 0,

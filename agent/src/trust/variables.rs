@@ -48,6 +48,12 @@ const VARIABLES: [(&str, Use); 26] = [
     ("COMPOSER_CAFILE", Use::IfNamed),
 ];
 
+/// Whether it is one that is set where the user has not set it.
+pub fn is_set(name: &str) -> bool {
+    let is_always = |usage: &Use| !matches!(usage, Use::IfNamed | Use::IfListed);
+    VARIABLES.iter().any(|(set, usage)| *set == name && is_always(usage))
+}
+
 /// A variable, and what it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {

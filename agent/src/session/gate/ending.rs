@@ -5,7 +5,7 @@ use crate::{
     capture::event::Refused,
     decide::Effect,
     host::HostName,
-    identify::Subject,
+    identify::{Subject, runtime::Guess},
     reason::Reason,
     record::{self, AuditRecord, Destination, Durations, Phase, Ratelimit, SCHEMA, Verdict},
 };
@@ -22,6 +22,8 @@ pub(super) struct Ending {
     pub(super) verdict: Verdict,
     pub(super) status: Option<u16>,
     pub(super) detail: Option<String>,
+    /// What the client is made of and what to do about it, where it refused the local CA.
+    pub(super) guess: Option<Guess>,
     pub(super) bytes: (u64, u64),
     /// For how many of its kind it stands.
     pub(super) count: u64,
@@ -36,6 +38,7 @@ impl Ending {
             verdict: Verdict::Closed,
             status: None,
             detail: None,
+            guess: None,
             bytes: (0, 0),
             count: 1,
         }
@@ -127,6 +130,8 @@ impl Gate {
             status: ending.status,
             ratelimit: Ratelimit::default(),
             detail: ending.detail,
+            runtime: ending.guess.map(|guess| guess.runtime),
+            hint: ending.guess.map(Guess::hint),
             count: (ending.count > 1).then_some(ending.count),
             bytes_in: ending.bytes.0,
             bytes_out: ending.bytes.1,
