@@ -6,6 +6,8 @@
 mod runtimes {
     pub(crate) mod matrix;
     pub(crate) mod programs;
+    mod sdks;
+    mod stolen;
 }
 
 use runtimes::{matrix::markdown, programs::RUNTIMES};

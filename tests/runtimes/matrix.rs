@@ -40,7 +40,8 @@ pub(crate) struct Row {
 }
 
 /// Nothing is missing.
-pub(crate) const WORKS: Row = Row { plain: Works, cleared: Works, api_with_own: Works, other_with_own: Works };
+pub(crate) const WORKS: Row =
+    Row { plain: Works, cleared: Works, api_with_own: Works, other_with_own: Works };
 /// Its roots are built in, and nothing but a variable reaches it.
 pub(crate) const BY_VARIABLE: Row = Row { cleared: Refuses, ..WORKS };
 /// It reads a file of the system's, and no variable names another.
@@ -105,7 +106,8 @@ fn a_runtime_trusts_as_the_document_says(name: &str) -> Result<()> {
     let runtime = crate::runtimes::programs::RUNTIMES.iter().find(|runtime| runtime.name == name);
     let runtime = runtime.context("no such runtime")?;
     let scene = Scene::new()?;
-    let (plain, stranger) = try_out(&scene, scene.tidegate("plain")?, &command_line(runtime, &[API, OTHER])?)?;
+    let (plain, stranger) =
+        try_out(&scene, scene.tidegate("plain")?, &command_line(runtime, &[API, OTHER])?)?;
     // The proof that nothing but what is tried makes it trust the other server.
     ensure!(stranger == Refuses, "without any setting it trusts a CA that nobody has told it of");
 
@@ -124,7 +126,12 @@ fn a_runtime_trusts_as_the_document_says(name: &str) -> Result<()> {
     let (api_with_own, other_with_own) = try_out(&scene, tidegate, &command_line(runtime, &[API, OTHER])?)?;
     let row = Row { plain, cleared, api_with_own, other_with_own };
     println!("{}", line(runtime, row));
-    ensure!(row == runtime.expected, "\n{} instead of\n{}", line(runtime, row), line(runtime, runtime.expected));
+    ensure!(
+        row == runtime.expected,
+        "\n{} instead of\n{}",
+        line(runtime, row),
+        line(runtime, runtime.expected)
+    );
     Ok(())
 }
 

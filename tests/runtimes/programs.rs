@@ -2,7 +2,7 @@
 
 use crate::runtimes::matrix::{BUILT_IN, BY_VARIABLE, NO_VARIABLE, Row, WORKS};
 use anyhow::{Result, ensure};
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 use tidegate_tests::{client::TOKEN, netns::World, programs};
 
 /// A program of the matrix.
@@ -52,13 +52,33 @@ pub(crate) const RUNTIMES: [Runtime; 25] = [
     runtime("wget (GnuTLS)", "WGETRC", WORKS, &["sh", "-c", WGET, "sh"]),
     runtime("git", "GIT_SSL_CAINFO", WORKS, &["sh", "-c", GIT, "sh"]),
     runtime("Python urllib, the system's", "", WORKS, &["/usr/bin/python3", "SOURCES/client.py", "urllib"]),
-    runtime("Python requests, the system's", "", WORKS, &["/usr/bin/python3", "SOURCES/client.py", "requests"]),
+    runtime(
+        "Python requests, the system's",
+        "",
+        WORKS,
+        &["/usr/bin/python3", "SOURCES/client.py", "requests"],
+    ),
     runtime("Python httpx, the system's", "", WORKS, &["/usr/bin/python3", "SOURCES/client.py", "httpx"]),
     runtime("Python aiohttp, the system's", "", WORKS, &["/usr/bin/python3", "SOURCES/client.py", "aiohttp"]),
-    runtime("Python urllib, a venv's", "", WORKS, &["MADE/python/bin/python3", "SOURCES/client.py", "urllib"]),
-    runtime("Python requests, a venv's", "", WORKS, &["MADE/python/bin/python3", "SOURCES/client.py", "requests"]),
+    runtime(
+        "Python urllib, a venv's",
+        "",
+        WORKS,
+        &["MADE/python/bin/python3", "SOURCES/client.py", "urllib"],
+    ),
+    runtime(
+        "Python requests, a venv's",
+        "",
+        WORKS,
+        &["MADE/python/bin/python3", "SOURCES/client.py", "requests"],
+    ),
     runtime("Python httpx, a venv's", "", WORKS, &["MADE/python/bin/python3", "SOURCES/client.py", "httpx"]),
-    runtime("Python aiohttp, a venv's", "", WORKS, &["MADE/python/bin/python3", "SOURCES/client.py", "aiohttp"]),
+    runtime(
+        "Python aiohttp, a venv's",
+        "",
+        WORKS,
+        &["MADE/python/bin/python3", "SOURCES/client.py", "aiohttp"],
+    ),
     runtime("Node fetch", "NODE_EXTRA_CA_CERTS", BY_VARIABLE, &["node", "SOURCES/client.mjs", "fetch"]),
     runtime("Node https", "NODE_EXTRA_CA_CERTS", BY_VARIABLE, &["node", "SOURCES/client.mjs", "https"]),
     runtime(
@@ -102,7 +122,10 @@ pub(crate) fn command_line(runtime: &Runtime, urls: &[&str]) -> Result<Vec<Strin
     programs::built("tidegate-rust-client")?;
     let built = programs::profile_directory()?.display().to_string();
     let word = |word: &&str| {
-        word.replace("MADE", &made).replace("SOURCES", &sources).replace("BUILT", &built).replace("TOKEN", TOKEN)
+        word.replace("MADE", &made)
+            .replace("SOURCES", &sources)
+            .replace("BUILT", &built)
+            .replace("TOKEN", TOKEN)
     };
     Ok(runtime.command.iter().chain(urls).map(word).collect())
 }
@@ -113,20 +136,25 @@ pub(crate) fn command_line(runtime: &Runtime, urls: &[&str]) -> Result<Vec<Strin
 /// When a file that it needs cannot be made.
 pub(crate) fn own_setting(variable: &str, world: &World, ca_file: &str) -> Result<String> {
     Ok(match variable {
-        "WGETRC" => {
-            world.write("wgetrc", format!("ca_certificate = {ca_file}\n"))?.display().to_string()
-        }
+        "WGETRC" => world.write("wgetrc", format!("ca_certificate = {ca_file}\n"))?.display().to_string(),
         "JAVA_TOOL_OPTIONS" => format!("-Djavax.net.ssl.trustStore={}", java_store(world, ca_file)?),
         _ => ca_file.to_owned(),
     })
 }
 
 /// A store of Java's with the CAs of this file.
-fn java_store(world: &World, ca_file: &str) -> Result<String> {
+///
+/// # Errors
+/// When Java's tool does not take them.
+pub(crate) fn java_store(world: &World, ca_file: &str) -> Result<String> {
+    const END: &str = "-----END CERTIFICATE-----\n";
     let store = world.directory().join("own.p12").display().to_string();
-    let mut command = Command::new("keytool");
-    command.args(["-importcert", "-noprompt", "-alias", "own", "-storepass", "changeit"]);
-    let made = command.args(["-keystore", &store, "-file", ca_file]).output()?;
-    ensure!(made.status.success(), "{made:?}");
+    for (number, certificate) in fs::read_to_string(ca_file)?.split_inclusive(END).enumerate() {
+        let file = world.write("own.pem", certificate)?;
+        let mut command = Command::new("keytool");
+        command.args(["-importcert", "-noprompt", "-storepass", "changeit", "-alias", &number.to_string()]);
+        let made = command.args(["-keystore", &store, "-file"]).arg(file).output()?;
+        ensure!(made.status.success(), "{made:?}");
+    }
     Ok(store)
 }

@@ -30,15 +30,17 @@ const NEEDS: [Need; 12] = [
         &["/usr/bin/python3", "-c", "import aiohttp, httpx, requests"],
         &["python3-aiohttp", "python3-httpx", "python3-requests"],
     ),
-    (&["test", "-d", "/usr/share/gocode/src/github.com/digitalocean/godo"], &["golang-github-digitalocean-godo-dev"]),
+    (
+        &["test", "-d", "/usr/share/gocode/src/github.com/digitalocean/godo"],
+        &["golang-github-digitalocean-godo-dev"],
+    ),
 ];
 
 /// Programs of Python that bring certificates of their own, and Ansible; a pin with a choice serves older Pythons, too.
 const PYTHON: [&str; 4] = ["requests==2.34.2", "httpx==0.28.1", "aiohttp==3.14.5", "ansible-core<2.20"];
 /// Holds DigitalOcean's collection, which is taken out of it.
 const ANSIBLE: &str = "ansible==11.13.0";
-const NODE: [&str; 5] =
-    ["@digitalocean/mcp@1.0.70", "bun@1.4.5", "deno@2.9.6", "do-wrapper@4.5.1", "dots-wrapper@3.12.12"];
+const NODE: [&str; 4] = ["@digitalocean/mcp@1.0.70", "bun@1.4.5", "deno@2.9.6", "dots-wrapper@3.12.12"];
 
 /// Makes what is missing.
 pub(crate) fn ensure(workspace: &Path) -> Result<()> {
