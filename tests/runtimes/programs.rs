@@ -137,9 +137,14 @@ pub(crate) fn command_line(runtime: &Runtime, urls: &[&str]) -> Result<Vec<Strin
 pub(crate) fn own_setting(variable: &str, world: &World, ca_file: &str) -> Result<String> {
     Ok(match variable {
         "WGETRC" => world.write("wgetrc", format!("ca_certificate = {ca_file}\n"))?.display().to_string(),
-        "JAVA_TOOL_OPTIONS" => format!("-Djavax.net.ssl.trustStore={}", java_store(world, ca_file)?),
+        "JAVA_TOOL_OPTIONS" => java_options(&java_store(world, ca_file)?),
         _ => ca_file.to_owned(),
     })
+}
+
+/// The options by which Java trusts what is in a store; without the password it is empty to it.
+pub(crate) fn java_options(store: &str) -> String {
+    format!("-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit")
 }
 
 /// A store of Java's with the CAs of this file.

@@ -1,7 +1,7 @@
 //! Whoever steals the CA's key has a key for the API's domain and for nothing else: real clients that trust the CA
 //! refuse its certificates for other names. Of tidegate only the CA is in it.
 
-use crate::runtimes::programs::{RUNTIMES, command_line, java_store};
+use crate::runtimes::programs::{RUNTIMES, command_line, java_options, java_store};
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
@@ -96,8 +96,7 @@ impl Heist {
         let trusted = self.trusted.display().to_string();
         command.env("WGETRC", self.world.write("wgetrc", format!("ca_certificate = {trusted}\n"))?);
         if line.first().is_some_and(|program| program == "java") {
-            let store = java_store(&self.world, &trusted)?;
-            command.env("JAVA_TOOL_OPTIONS", format!("-Djavax.net.ssl.trustStore={store}"));
+            command.env("JAVA_TOOL_OPTIONS", java_options(&java_store(&self.world, &trusted)?));
         }
         Process::run(&mut command, self.world.directory(), LIMIT)
     }
