@@ -8,6 +8,7 @@
 )]
 
 mod enclosure {
+    mod bystanders;
     mod confinement;
     mod ends;
     mod trust;

@@ -5,7 +5,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use std::path::Path;
 
 /// A certificate authority that lives as long as the test.
 #[derive(Debug)]
@@ -17,10 +18,24 @@ pub struct Authority {
 /// A certificate with its key.
 #[derive(Debug)]
 pub struct Leaf {
-    /// The certificate; the authority signs it directly.
+    /// The certificate, and those between it and the root.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl Leaf {
+    /// What a PEM file holds.
+    ///
+    /// # Errors
+    /// When it cannot be read, or lacks one of both.
+    pub fn read(file: &Path) -> Result<Self> {
+        let chain = CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>();
+        let chain = chain.with_context(|| format!("the certificates of {}", file.display()))?;
+        let key =
+            PrivateKeyDer::from_pem_file(file).with_context(|| format!("the key of {}", file.display()))?;
+        Ok(Self { chain, key })
+    }
 }
 
 impl Authority {
@@ -36,6 +51,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).context("signing the authority's certificate")?;
         Ok(Self { pem: certificate.pem(), issuer: Issuer::new(params, key) })
+    }
+
+    /// What signs in its name.
+    pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// The certificate to trust.

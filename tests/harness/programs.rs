@@ -48,6 +48,17 @@ pub fn python() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where the runtimes, SDKs and tools of the trust tests are.
+///
+/// # Errors
+/// When they were not made.
+pub fn runtimes() -> Result<PathBuf> {
+    let directory = profile_directory()?;
+    let path = directory.parent().unwrap_or(&directory).join("runtimes");
+    ensure!(path.exists(), "{} is missing: run `cargo xtask runtimes` once, which makes it", path.display());
+    Ok(path)
+}
+
 /// Takes everything from the environment that could change what a program trusts or which proxy it takes.
 pub fn plain_environment(command: &mut Command, home: &Path) {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -87,6 +87,9 @@ pub struct Tls {
     pub alpn: Vec<String>,
     /// Whether the certificate comes from the authority in `ca.pem` or from one that nobody trusts.
     pub trusted: bool,
+    /// Chain and key to show instead of a certificate of its own, PEM.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
 
 impl Tls {
@@ -96,7 +99,13 @@ impl Tls {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
             trusted: true,
+            file: None,
         }
+    }
+
+    /// Whoever this file, with chain and key, says.
+    pub fn from_file(file: &Path) -> Self {
+        Self { file: Some(file.to_owned()), ..Self::of(&[]) }
     }
 
     /// The same, with only these protocols.

@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod packages;
+mod runtimes;
 mod setup;
 mod test;
 mod tidy;
@@ -33,6 +34,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         filters: Vec<String>,
     },
+    /// Make the runtimes, SDKs and tools that the trust tests start; `test` does so, too.
+    Runtimes,
     /// Check the rules of the tree that no lint knows.
     Tidy,
     /// Run the parsers of hostile bytes on made-up input, each for a while.
@@ -59,6 +62,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::ensure(),
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
+        Task::Runtimes => runtimes::ensure(&workspace()),
         Task::Tidy => tidy::run(&workspace()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Vm(arguments) => vm::run(&arguments, &workspace(), &mut io::stdout().lock()),

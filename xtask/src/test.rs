@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, command, packages, setup, tidy};
+use crate::{cargo, command, packages, runtimes, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -21,6 +21,7 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
     packages::ensure(&packages::WORLD)?;
     packages::ensure(&packages::CLIENTS)?;
     python(workspace)?;
+    runtimes::ensure(workspace)?;
     for (name, check) in CHECKS {
         writeln!(out, "check: {name}")?;
         out.flush()?;

@@ -84,14 +84,15 @@ fn is_json(value: &HeaderValue) -> bool {
         && parts.next().is_none()
 }
 
-/// Reads a whole body; an empty one is none. `names` are the fields that a policy's conditions speak of, at
-/// whatever depth.
+/// Reads a whole body; an empty one is none, and so is the `null` of a read, which Ansible sends with every one. `names`
+/// are the fields that a policy's conditions speak of, at whatever depth.
 ///
 /// # Errors
 /// When two servers could read it differently, or it holds something else where the operation's resources and
 /// actions are named.
 pub fn parse(bytes: &[u8], operation: Option<&Operation>, names: &[&str]) -> Result<Option<Value>, Error> {
-    if bytes.is_empty() {
+    let is_read = operation.is_some_and(|operation| operation.method == http::Method::GET);
+    if bytes.is_empty() || (is_read && bytes == b"null") {
         return Ok(None);
     }
     let malformed = |problem: String| Error::Malformed(problem);

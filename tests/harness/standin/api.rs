@@ -133,6 +133,9 @@ fn usual(head: &Parts, body: &[u8], account: &Account) -> Answer {
         (&Method::GET, "/v2/account") => fixture(ACCOUNT),
         (&Method::GET, "/v2/regions") => fixture(REGIONS),
         (&Method::GET, "/v2/sizes") => fixture(SIZES),
+        (&Method::GET, "/v2/firewalls") => {
+            json_answer(StatusCode::OK, &json!({ "firewalls": [], "links": {}, "meta": { "total": 0 } }))
+        }
         (&Method::GET, "/v2/domains/example.com") => fixture(DOMAIN),
         (&Method::GET, "/v2/domains/example.com/records") => fixture(RECORDS),
         (&Method::POST, "/v2/domains/example.com/records") => added_record(body),

@@ -1,7 +1,7 @@
 //! Accepting connections and speaking what the listener speaks.
 
 use super::{Service, Tls, api, log, proxy};
-use crate::certificates::Authority;
+use crate::certificates::{Authority, Leaf};
 use anyhow::{Context as _, Result};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -56,7 +56,10 @@ impl Prepared {
 }
 
 fn acceptor(tls: Tls, trusted: &Authority, unknown: &Authority) -> Result<TlsAcceptor> {
-    let leaf = if tls.trusted { trusted } else { unknown }.issue(&tls.names)?;
+    let leaf = match &tls.file {
+        Some(file) => Leaf::read(file)?,
+        None => if tls.trusted { trusted } else { unknown }.issue(&tls.names)?,
+    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -62,9 +62,10 @@ fn strict_json_is_read(bytes: &[u8], expected: Value) {
     assert_eq!(parse(bytes, None, &[]), Ok(Some(expected)));
 }
 
-#[test]
-fn an_empty_body_is_none() {
-    assert_eq!(parse(b"", operation("droplets_create"), &[]), Ok(None));
+#[test_case(b"", "droplets_create"; "empty")]
+#[test_case(b"null", "droplets_list"; "the null of a read")]
+fn a_body_that_says_nothing_is_none(bytes: &[u8], id: &str) {
+    assert_eq!(parse(bytes, operation(id), &[]), Ok(None));
 }
 
 #[test_case(b" "; "blanks alone")]

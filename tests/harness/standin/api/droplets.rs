@@ -99,9 +99,10 @@ fn create(body: &[u8], droplets: &mut Vec<Value>) -> Answer {
         return error(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_entity", message);
     };
     let id = 3_164_494 + droplets.len();
+    let described = |field: &str| wanted.get(field).map(|slug| json!({ "slug": slug }));
     let droplet = json!({
         "id": id, "name": name, "size_slug": size, "status": "new", "locked": true,
-        "region": wanted.get("region"), "image": wanted.get("image"), "tags": wanted.get("tags"),
+        "region": described("region"), "image": described("image"), "tags": wanted.get("tags"),
         "created_at": "2026-08-14T16:29:21Z", "networks": { "v4": [], "v6": [] },
     });
     droplets.push(droplet.clone());
