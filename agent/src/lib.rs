@@ -32,4 +32,5 @@ pub mod cli;
 pub mod doctor;
 pub mod health;
 pub mod host_trust;
+pub mod protect;
 pub mod run;

@@ -76,7 +76,10 @@ async fn a_running_agent_follows_rotations() {
     fs::create_dir(&published).unwrap();
     let keeper = Keeper::open(&settings(&folder), &domains()).unwrap();
     let (old, terminator) = (keeper.anchors().to_vec(), keeper.terminator().unwrap());
-    let keeping = tokio::spawn(keeper.keep(terminator.signer(), Some(published.clone())));
+    let copies = Copies::new(folder.path().into(), published.join("trust"));
+    let mut publishing = Published::new(published.clone(), copies);
+    keeper.publish(&mut publishing);
+    let keeping = tokio::spawn(keeper.keep(terminator.signer(), Some(publishing)));
     let anchors = |count| {
         let published = published.clone();
         async move {
@@ -100,6 +103,14 @@ async fn a_running_agent_follows_rotations() {
     assert_eq!(both, [old[0].clone(), next.root.clone()]);
     let bundle = fs::read_to_string(published.join(BUNDLE)).unwrap();
     assert!(both.iter().all(|anchor| bundle.contains(&certificate::pem(anchor))));
+    // Both files, since they are written one after the other.
+    let copied = async {
+        let copied = published.join("trust/ca.pem");
+        while certificate::all_of_pem(&fs::read(&copied).unwrap()).as_deref() != Some(both.as_slice()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, copied).await.unwrap();
     let issuer = handshake(&terminator, &client(&both)).await.unwrap().1;
     assert_ne!(issuer, next.intermediate, "the next one waits for its time");
 
