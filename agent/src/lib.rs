@@ -34,3 +34,4 @@ pub mod health;
 pub mod host_trust;
 pub mod protect;
 pub mod run;
+pub mod trust;

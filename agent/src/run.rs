@@ -13,7 +13,6 @@ pub mod cgroup;
 pub mod child;
 mod descriptors;
 pub mod directory;
-mod environment;
 mod filesystem;
 mod isolation;
 pub mod limits;

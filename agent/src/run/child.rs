@@ -2,14 +2,17 @@
 //!
 //! It runs before tidegate has any thread, because a thread cannot enter namespaces alone.
 
-use crate::run::{
-    cgroup::{self, Cgroup},
-    descriptors,
-    directory::{self, read_json},
-    isolation::{self, Isolation},
-    limits::OpenFiles,
-    namespace, privileges, trust,
-    user::User,
+use crate::{
+    run::{
+        cgroup::{self, Cgroup},
+        descriptors,
+        directory::{self, read_json},
+        isolation::{self, Isolation},
+        limits::OpenFiles,
+        namespace, privileges, trust,
+        user::User,
+    },
+    trust::Surroundings,
 };
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
@@ -119,8 +122,24 @@ fn enclose(directory: &Path, command: &[OsString]) -> Result<std::convert::Infal
     // Before what is hidden, which may lie there.
     task.read_only.iter().try_for_each(|path| namespace::keep(path))?;
     task.hidden.iter().try_for_each(|path| namespace::mask(path))?;
-    let trust = trust::install(&run_dir.join("trust"), &task.trust_anchor, |name| env::var_os(name))?;
+    let lookup = |name: &str| {
+        let mut of_user = task.user.iter().flat_map(User::variables);
+        of_user
+            .find(|(of_user, _)| *of_user == name)
+            .map(|(_, value)| value.to_owned())
+            .or_else(|| env::var_os(name))
+    };
+    let home = lookup("HOME").map(PathBuf::from);
+    let surroundings = Surroundings {
+        root: Path::new("/"),
+        home: home.as_deref(),
+        working_directory: Some(&working_directory),
+        command,
+        lookup: &lookup,
+    };
+    let trust = trust::prepare(&run_dir.join("trust"), &task.trust_anchor, &surroundings)?;
     namespace::make_read_only(&run_dir)?;
+    let trust = trust.install()?;
     for warning in &trust.warnings {
         say(&format!("warning: {warning}"));
     }

@@ -3,14 +3,14 @@
 use crate::run::mountinfo::{self, Mount};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
-    fs::StatVfsMountFlags,
+    fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, openat2},
     io::Errno,
     mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_remount},
 };
 use std::{
     fs::File,
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -125,13 +125,24 @@ pub(super) fn keep(directory: &Path) -> Result<(), Error> {
 }
 
 /// Lays `source` over `target`, with what is mounted below it, and makes it read-only.
-pub(super) fn bind(source: &Path, target: &Path) -> Result<(), Error> {
+fn bind(source: &Path, target: &Path) -> Result<(), Error> {
     bind_writable(source, target)?;
     make_read_only(target)
 }
 
+/// Lays `source`, as read-only as its mount is, over what lies at `target`. A link in the way is not followed:
+/// `target` may belong to a user, who is not to choose what else is covered.
+pub(super) fn lay(source: &Path, target: &Path) -> Result<(), Error> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = openat2(CWD, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let place = |opened: &OwnedFd| format!("/proc/self/fd/{}", opened.as_raw_fd());
+    opened
+        .and_then(|opened| mount_bind_recursive(source, place(&opened)))
+        .map_err(failed("lay a file over", target))
+}
+
 /// Lays `source` over `target`, with what is mounted below it.
-pub(super) fn bind_writable(source: &Path, target: &Path) -> Result<(), Error> {
+fn bind_writable(source: &Path, target: &Path) -> Result<(), Error> {
     mount_bind_recursive(source, target).map_err(failed("lay a file over", target))
 }
 

@@ -2,160 +2,164 @@
 //!
 //! All of it exists in the command's own mount namespace only, and ends with it.
 
-pub(super) mod hashed_directory;
-pub(super) mod pem;
-pub(super) mod subject_hash;
-
-use crate::run::{
-    environment::{self, ANCHOR, BUNDLE, Value, Variable},
-    namespace,
+use crate::{
+    run::namespace,
+    trust::{
+        self, Found, Kind, Store, Surroundings,
+        variables::{Named, Value, Variable},
+    },
 };
 use std::{
-    ffi::OsString,
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs, io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-/// Where distributions keep their bundle: Debian and Alpine, Fedora before and after 2013, openSUSE old, the
-/// OpenSSL and BSD way, openSUSE.
-const BUNDLES: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/var/lib/ca-certificates/ca-bundle.pem",
-];
-/// Where they keep one file a certificate, named by the hash of its subject.
-const HASHED_DIRECTORIES: [&str; 4] = [
-    "/etc/ssl/certs",
-    "/etc/pki/tls/certs",
-    "/etc/pki/ca-trust/extracted/pem/directory-hash",
-    "/var/lib/ca-certificates/openssl",
-];
+/// The merged bundle's name in the trust directory.
+const BUNDLE: &str = "ca-bundle.crt";
+/// The name of the file with the anchors alone.
+const ANCHORS: &str = "tidegate-ca.crt";
 
 /// Why the stores could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("the local CA's certificate cannot be read")]
-    Anchor(#[from] subject_hash::Error),
-    #[error("cannot {action} `{}`", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot make `{}`", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Trust(#[from] trust::Error),
     #[error("cannot put the local CA in place")]
     Mount(#[from] namespace::Error),
 }
 
+/// Copies of the stores, which are not in place yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Each store's path and its copy, a directory before what lies in it.
+    copies: Vec<(PathBuf, PathBuf)>,
+    anchors: PathBuf,
+    /// The copy that stands for the system's roots.
+    bundle: PathBuf,
+    variables: Vec<Variable>,
+    warnings: Vec<String>,
+}
+
 /// What the command gets besides the mounts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Installed {
     /// Variables to set.
     pub(super) variables: Vec<(&'static str, OsString)>,
-    /// What could not be done for the user's own settings.
+    /// What could not be done.
     pub(super) warnings: Vec<String>,
 }
 
-/// Puts the CA certificate `anchor` (PEM) into the system's stores and those that the variables of `lookup` name.
-/// `directory` is writable for now and stays visible to the command.
-pub(super) fn install(
+/// Makes copies, with the CA certificates `anchors` (PEM), of every store that the command could read. `directory`
+/// is to stay visible to the command, and to be made read-only before the copies are put in place.
+pub(super) fn prepare(
     directory: &Path,
-    anchor: &str,
-    lookup: impl Fn(&str) -> Option<OsString>,
-) -> Result<Installed, Error> {
-    let hash = subject_hash::of_pem(anchor)?;
-    fs::create_dir_all(directory).map_err(failed("make", directory))?;
-    write(&directory.join(ANCHOR), anchor.as_bytes())?;
-    let bundles = cover_bundles(directory, anchor)?;
-    let mut installed = Installed::default();
-    if bundles.is_empty() {
-        write(&directory.join(BUNDLE), anchor.as_bytes())?;
-        installed
-            .warnings
-            .push("the system has no bundle of CA certificates, so only the local CA is trusted".into());
+    anchors: &str,
+    surroundings: &Surroundings<'_>,
+) -> Result<Prepared, Error> {
+    let certificates = trust::anchors_of_pem(anchors)?;
+    fs::create_dir_all(directory)
+        .map_err(|source| Error::Directory { path: directory.to_owned(), source })?;
+    let anchors = directory.join(ANCHORS);
+    trust::write_anchors(&certificates, &anchors)?;
+    let Found { stores, system_bundle, variables, mut warnings } = trust::find(surroundings)?;
+    if system_bundle.is_none() {
+        warnings.push("the system has no bundle of CA certificates, so only the local CA is trusted".into());
     }
-    let mut directories: Vec<PathBuf> = Vec::new();
-    for path in HASHED_DIRECTORIES.iter().filter_map(|path| fs::canonicalize(path).ok()) {
-        if path.is_dir() && !directories.contains(&path) {
-            directories.push(path);
+    let mut bundle = anchors.clone();
+    let mut copies = Vec::new();
+    for (number, store) in stores.iter().enumerate() {
+        let Store { path, kind, .. } = store;
+        let is_system_bundle = system_bundle.as_ref().is_some_and(|bundle| bundle.path == *path);
+        let name = match kind {
+            Kind::Bundle if is_system_bundle => BUNDLE.to_owned(),
+            Kind::Bundle => format!("bundle-{number}.crt"),
+            Kind::HashedDirectory => format!("directory-{number}"),
+            Kind::Keystore => format!("keystore-{number}"),
+        };
+        let copy = directory.join(name);
+        match store.merge_into(&certificates, &copy) {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) if is_system_bundle => return Err(error.into()),
+            Err(error) => {
+                warnings.push(uncovered(&error));
+                continue;
+            }
+        }
+        if is_system_bundle {
+            bundle.clone_from(&copy);
+        }
+        copies.push((path.clone(), copy));
+    }
+    Ok(Prepared { copies, anchors, bundle, variables, warnings })
+}
+
+impl Prepared {
+    /// Lays each copy over its store, in this mount namespace.
+    pub(super) fn install(self) -> Result<Installed, Error> {
+        let Self { copies, anchors, bundle, variables, mut warnings } = self;
+        // Where a program that is given a store's path finds the anchors.
+        let mut places = BTreeMap::new();
+        for (path, copy) in copies {
+            let place = match namespace::lay(&copy, &path) {
+                Ok(()) => path.clone(),
+                Err(error) if copy == bundle => return Err(error.into()),
+                Err(error) => {
+                    warnings.push(uncovered(&error));
+                    copy
+                }
+            };
+            places.insert(path, place);
+        }
+        let mut set = Vec::new();
+        for Variable { name, value } in variables {
+            let value = match value {
+                Value::Bundle => Some(bundle.clone().into()),
+                Value::Anchors => Some(anchors.clone().into()),
+                Value::Word(word) => Some(word.into()),
+                Value::Theirs(named) => theirs(name, &named, &places, &mut warnings),
+            };
+            set.extend(value.map(|value| (name, value)));
+        }
+        Ok(Installed { variables: set, warnings })
+    }
+}
+
+/// What to set a variable to that the user, or a tool's settings, have set: nothing, where what it names is covered.
+fn theirs(
+    name: &str,
+    named: &[Named],
+    places: &BTreeMap<PathBuf, PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Option<OsString> {
+    let place = |Named { given, store }: &Named| {
+        let place = store.as_ref().and_then(|store| Some((store, places.get(store)?)));
+        match place {
+            Some((store, place)) if place == store => (given.clone(), false),
+            Some((_, copy)) => (copy.clone(), true),
+            None => (given.clone(), false),
+        }
+    };
+    for Named { given, store } in named {
+        // A store that is there and has no copy has its warning.
+        if store.is_none() {
+            warnings.push(format!(
+                "{name}=`{}` is not a file or directory that can be read; it stays, and programs that use it will \
+                 refuse tidegate's certificates",
+                given.display()
+            ));
         }
     }
-    for Variable { name, value } in environment::plan(lookup, directory) {
-        match value {
-            Value::Ours(path) => installed.variables.push((name, path.into())),
-            // It names a file that has the anchor by now.
-            Value::Merged { theirs, .. } if fs::canonicalize(&theirs).is_ok_and(|it| bundles.contains(&it)) => {}
-            Value::Merged { theirs, copy } => match merge(&theirs, &copy, anchor) {
-                Ok(Merged::File) => installed.variables.push((name, copy.into())),
-                Ok(Merged::Directory(path)) if directories.contains(&path) => {}
-                Ok(Merged::Directory(path)) => directories.push(path),
-                Err(problem) => installed.warnings.push(format!(
-                    "{name}=`{}` {problem}; it stays, and programs that use it will refuse tidegate's certificates",
-                    theirs.display()
-                )),
-            },
-        }
-    }
-    for (number, path) in directories.iter().enumerate() {
-        let copy = directory.join(format!("directory-{number}"));
-        hashed_directory::copy_with(path, &copy, hash, anchor.as_bytes())?;
-        namespace::bind(&copy, path)?;
-    }
-    Ok(installed)
+    let places: Vec<_> = named.iter().map(place).collect();
+    let values: Vec<_> = places.iter().map(|(path, _)| path.as_os_str()).collect();
+    places.iter().any(|(_, is_copy)| *is_copy).then(|| values.join(OsStr::new(":")))
 }
 
-/// Lays a merged copy over each bundle there is, and makes the first one the merged bundle of the variables.
-fn cover_bundles(directory: &Path, anchor: &str) -> Result<Vec<PathBuf>, Error> {
-    let mut covered: Vec<PathBuf> = Vec::new();
-    let mut seen = Vec::new();
-    for path in BUNDLES.iter().filter_map(|path| fs::canonicalize(path).ok()) {
-        let status = fs::metadata(&path).map_err(failed("inspect", &path))?;
-        let identity = (status.dev(), status.ino());
-        // What was covered is another file by now, so both its path and its old inode count.
-        if !status.is_file() || covered.contains(&path) || seen.contains(&identity) {
-            continue;
-        }
-        let content = fs::read(&path).map_err(failed("read", &path))?;
-        let name =
-            if covered.is_empty() { BUNDLE.to_owned() } else { format!("ca-bundle-{}.crt", covered.len()) };
-        let merged = directory.join(name);
-        write(&merged, &pem::append(&content, anchor))?;
-        namespace::bind(&merged, &path)?;
-        covered.push(path);
-        seen.push(identity);
-    }
-    Ok(covered)
-}
-
-enum Merged {
-    File,
-    Directory(PathBuf),
-}
-
-/// Copies certificates only: the command may be another user than the one who could read `theirs`.
-fn merge(theirs: &Path, copy: &Path, anchor: &str) -> Result<Merged, String> {
-    let resolved = fs::canonicalize(theirs).map_err(|error| format!("cannot be read ({error})"))?;
-    if resolved.is_dir() {
-        return Ok(Merged::Directory(resolved));
-    }
-    let content = fs::read(&resolved).map_err(|error| format!("cannot be read ({error})"))?;
-    let certificates = pem::certificates(&content);
-    if certificates.is_empty() {
-        return Err("holds no PEM certificate".into());
-    }
-    write(copy, &pem::append(&certificates, anchor))
-        .map_err(|error| format!("cannot be merged ({error})"))?;
-    Ok(Merged::File)
-}
-
-/// Everybody may read it, whatever the caller's umask.
-fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, content)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o644)))
-        .map_err(failed("write", path))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { action, path, source }
+fn uncovered(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    format!("{}; programs that use it will refuse tidegate's certificates", causes.join(": "))
 }

@@ -1,39 +1,22 @@
 //! The name by which OpenSSL finds a CA certificate in a hashed directory: a hash of its canonical subject.
 
+use super::der::{CONTEXT_0, INTEGER, OBJECT, SEQUENCE, SET, append, element, expect};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-const INTEGER: u8 = 0x02;
-const OBJECT: u8 = 0x06;
 const UTF8: u8 = 0x0c;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
 
-/// Why a certificate has no hash.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(in crate::run) enum Error {
-    #[error("it is not a PEM certificate")]
-    Pem,
-    #[error("its DER encoding is broken")]
-    Der,
-}
-
-/// The hash of the subject of the first certificate in `pem`.
-pub(in crate::run) fn of_pem(pem: &str) -> Result<u32, Error> {
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error::Pem)?;
-    let subject = subject(&certificate).ok_or(Error::Der)?;
-    let canonical = canonical_name(subject).ok_or(Error::Der)?;
+/// The hash of the subject of a certificate; None where its encoding is broken.
+pub(super) fn of(certificate: &[u8]) -> Option<u32> {
+    let canonical = canonical_name(subject(certificate)?)?;
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &canonical);
-    let head = hash.as_ref().first_chunk().ok_or(Error::Der)?;
-    Ok(u32::from_le_bytes(*head))
+    hash.as_ref().first_chunk().copied().map(u32::from_le_bytes)
 }
 
 /// `Certificate { TBSCertificate { [0] version?, serial, signature, issuer, validity, subject, … }, … }`.
 fn subject(certificate: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (fields, _) = expect(certificate, SEQUENCE)?;
-    let fields = expect(fields, VERSION).map_or(fields, |(_, rest)| rest);
+    let fields = expect(fields, CONTEXT_0).map_or(fields, |(_, rest)| rest);
     let (_, fields) = expect(fields, INTEGER)?;
     let (_, fields) = expect(fields, SEQUENCE)?;
     let (_, fields) = expect(fields, SEQUENCE)?;
@@ -98,41 +81,6 @@ fn canonical_text(text: &str) -> String {
     let is_blank = |c: char| matches!(c, ' ' | '\t'..='\r');
     let words: Vec<_> = text.split(is_blank).filter(|word| !word.is_empty()).collect();
     words.join(" ").to_ascii_lowercase()
-}
-
-fn append(to: &mut Vec<u8>, tag: u8, content: &[u8]) {
-    to.push(tag);
-    let length = content.len().to_be_bytes();
-    let significant: Vec<u8> = length.into_iter().skip_while(|&byte| byte == 0).collect();
-    match significant.as_slice() {
-        [] => to.push(0),
-        [short @ 0..=0x7f] => to.push(*short),
-        long => {
-            to.push(0x80 | u8::try_from(long.len()).unwrap_or(0));
-            to.extend_from_slice(long);
-        }
-    }
-    to.extend_from_slice(content);
-}
-
-fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    element(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
-}
-
-/// One element: its tag, its content and what follows.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, bytes) = bytes.split_first()?;
-    let (length, bytes) = match first {
-        0..=0x7f => (usize::from(first), bytes),
-        0x81..=0x84 => {
-            let (length, bytes) = bytes.split_at_checked(usize::from(first & 0x7f))?;
-            (length.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)), bytes)
-        }
-        _ => return None,
-    };
-    let (content, rest) = bytes.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]
