@@ -197,7 +197,8 @@ fn a_protected_unit_trusts_the_gate_and_an_unprotected_one_is_as_before() -> Res
     scene.world.write("tidegate.toml", config)?;
     scene.world.write("job.sh", JOB)?;
     scene.world.write("check.sh", CHECK)?;
-    let unshared = ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork", "--kill-child"];
+    let unshared =
+        ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork", "--kill-child"];
     let program = programs::built("tidegate")?;
     let program = program.to_str().context("the program's name")?;
     let line = [unshared.as_slice(), &["--ipc", "--uts", "sh", "-c", BOOT, "boot", shown, program]].concat();
@@ -211,6 +212,9 @@ fn a_protected_unit_trusts_the_gate_and_an_unprotected_one_is_as_before() -> Res
     for record in &records {
         ensure!(record.text("tidegate.workload") == "job", "{record:?}");
     }
-    ensure!(records.iter().any(|record| record.text("tidegate.cgroup") == "/system.slice/job.service"), "{records:?}");
+    ensure!(
+        records.iter().any(|record| record.text("tidegate.cgroup") == "/system.slice/job.service"),
+        "{records:?}"
+    );
     Ok(())
 }

@@ -213,7 +213,7 @@ pub fn plan(
         .into_iter()
         .map(|workload| workload.name.as_str())
         .collect();
-    let path = drop_in_path(&root, &unit.name);
+    let path = drop_in_path(&root, &unit.name)?;
     refuse_foreign(&path)?;
     let stores = copies::of_unit(&root, &unit)?;
     let cgroup = unit.name.cgroup(&unit.slice);
@@ -241,8 +241,8 @@ impl Plan {
             done.push(format!("{} is up to date", self.path.display()));
         } else {
             refuse_foreign(&self.path)?;
-            let directory = self.path.parent().unwrap_or(Path::new("/"));
-            for missing in [directory.parent().unwrap_or(directory), directory] {
+            let directories: Vec<&Path> = self.path.ancestors().skip(1).collect();
+            for missing in directories.into_iter().rev().filter(|directory| !directory.exists()) {
                 replace::make_directory(missing, 0o755).map_err(failed("make", missing))?;
             }
             replace::put(&self.path, self.text.as_bytes(), 0o644).map_err(failed("write", &self.path))?;
@@ -263,12 +263,12 @@ impl Plan {
 pub fn unprotect(root: &Path, unit: &UnitName) -> Result<Vec<String>, Error> {
     let root = Root::open(root)?;
     let mut unit = unit.clone();
-    let mut path = drop_in_path(&root, &unit);
+    let mut path = drop_in_path(&root, &unit)?;
     if !path.exists()
         && let Ok(found) = Unit::read(&root, &unit)
     {
         unit = found.name;
-        path = drop_in_path(&root, &unit);
+        path = drop_in_path(&root, &unit)?;
     }
     refuse_foreign(&path)?;
     match fs::remove_file(&path) {
@@ -294,13 +294,24 @@ fn reload(is_machine: bool) -> Result<String, Error> {
     Ok("another system's tree: its systemd reads it when it starts".to_owned())
 }
 
-/// The drop-in's place in the tree, where its links lead.
-fn drop_in_path(root: &Root, unit: &UnitName) -> PathBuf {
-    let directory = Path::new(UNITS).join(format!("{unit}.d"));
-    let resolved =
-        root.resolve(&directory).or_else(|| Some(root.resolve(Path::new(UNITS))?.join(format!("{unit}.d"))));
-    let unresolved = || root.path().join(directory.strip_prefix("/").unwrap_or(&directory));
-    resolved.unwrap_or_else(unresolved).join(FILE_NAME)
+/// The drop-in's place in the tree, where its links lead; the last directories may have to be made.
+fn drop_in_path(root: &Root, unit: &UnitName) -> Result<PathBuf, Error> {
+    let mut within = PathBuf::from("/");
+    let mut real = root.path().to_owned();
+    for name in Path::new(UNITS).join(format!("{unit}.d")).components().skip(1) {
+        within.push(name);
+        match root.resolve(&within) {
+            Some(path) => real = path,
+            None => {
+                real.push(name);
+                // A link that leads nowhere in the tree would lead out of it.
+                if fs::symlink_metadata(&real).is_ok() {
+                    return Err(Error::Foreign(real));
+                }
+            }
+        }
+    }
+    Ok(real.join(FILE_NAME))
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), Error> {

@@ -338,7 +338,7 @@ fn is_straight(directory: &Path, below: &Path) -> bool {
 }
 
 fn drop_ins(root: &Root) -> Result<Vec<PathBuf>, Error> {
-    Ok(protected(root)?.iter().map(|(unit, _)| super::drop_in_path(root, unit)).collect())
+    protected(root)?.iter().map(|(unit, _)| super::drop_in_path(root, unit)).collect()
 }
 
 fn with_facts(path: PathBuf) -> Facts {

@@ -27,7 +27,7 @@ pub enum InvalidName {
         /// What was given.
         name: String,
         /// What is wrong in it.
-        character: char,
+        character: String,
     },
     /// It begins with a dot or an `@`.
     #[error(
@@ -52,7 +52,7 @@ impl UnitName {
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if let Some(character) = text.chars().find(|&c| matches!(c, '/' | '*' | '?' | '[') || c.is_control())
         {
-            let name = text.escape_debug().to_string();
+            let (name, character) = (text.escape_debug().to_string(), character.escape_debug().to_string());
             return Err(InvalidName::Character { name, character });
         }
         if OTHER_KINDS.iter().any(|kind| text.ends_with(kind)) {
