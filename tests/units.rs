@@ -57,7 +57,7 @@ echo "there is no systemd to start: install the package systemd" >&2
 exit 1
 "#;
 
-const UNITS: [(&str, &str); 3] = [
+const UNITS: [(&str, &str); 4] = [
     (
         "tidegate.service",
         "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\n\
@@ -70,6 +70,14 @@ const UNITS: [(&str, &str); 3] = [
         "[Unit]\nDefaultDependencies=no\n[Service]\nType=exec\nEnvironment=NODE_EXTRA_CA_CERTS=/etc/corp.pem\n\
          ExecStart=/bin/sh DIRECTORY/job.sh\nStandardError=append:DIRECTORY/job.log\n",
     ),
+    // Has a store of its own, and is protected while the daemon is at work.
+    (
+        "late.service",
+        "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nEnvironment=CURL_CA_BUNDLE=/etc/late.pem\n\
+         ExecStart=cmp /etc/late.pem /run/tidegate/trust/etc-late.pem\n\
+         ExecStart=/bin/sh -c '[ \"$(grep -c BEGIN /etc/late.pem)\" = 2 ]'\n\
+         StandardError=append:DIRECTORY/job.log\n",
+    ),
     (
         "check.service",
         "[Unit]\nDefaultDependencies=no\nSuccessAction=exit-force\nFailureAction=exit-force\n\
@@ -81,14 +89,18 @@ const UNITS: [(&str, &str); 3] = [
 /// Answers each number that it is asked in the file `ask`: its programs have no variables, or its own ones.
 const JOB: &str = r#"
 cd "$(dirname "$0")"
-get() { "$@" -sS -o /dev/null -w '%{http_code}\n' -H 'authorization: Bearer t' https://api.digitalocean.com/v2/droplets 2>&1; }
+get() { "$@" -sS -o /dev/null -w '%{http_code}\n' -H 'authorization: Bearer t' https://api.digitalocean.com/v2/droplets 2> /dev/null; }
+hashed() {
+    env -i openssl s_client -verify_return_error -no-CAfile -no-CAstore -CApath /etc/ssl/certs -connect api.digitalocean.com:443 \
+        < /dev/null > /dev/null 2>&1 && echo 200 || echo 000
+}
 while :; do
     number=$(cat ask 2> /dev/null)
     if [ -n "$number" ] && [ ! -e "answer-$number" ]; then
         {
             echo "bundle $(get env -i curl)"
             echo "variables $(get curl)"
-            echo "directory $(get env -i curl --cacert /dev/null --capath /etc/ssl/certs)"
+            echo "directory $(hashed)"
             echo "file $(get env -i curl --cacert /opt/tidegate-test/cert.pem)"
             echo "node $NODE_EXTRA_CA_CERTS $(grep -c BEGIN "$NODE_EXTRA_CA_CERTS")"
             echo "writable $(touch /etc/ssl/certs/x 2> /dev/null && echo yes || echo no)"
@@ -125,7 +137,7 @@ bundle=$(sha256sum < /etc/ssl/certs/ca-certificates.crt)
 # Without: not captured, and no certificate of the stand-in's is trusted.
 systemctl start job || fail "start before"
 answer 1
-grep -q "^bundle 000" answer-1 || fail "trusted before"
+for how in bundle variables directory file; do grep -qx "$how 000" answer-1 || fail "trusted before: $how"; done
 systemctl stop job
 
 tidegate protect job --workload job --config ./tidegate.toml > told || fail protect
@@ -143,15 +155,18 @@ is_trusted 2 "the first start" 2
 [ "$(sha256sum < /etc/ssl/certs/ca-certificates.crt)" = "$bundle" ] || fail "the system's own bundle"
 [ "$(grep -c BEGIN /etc/corp.pem)" = 1 ] || fail "the unit's own file"
 
+cp corp.pem /etc/late.pem
+tidegate protect late --config ./tidegate.toml | grep -q "copied the trust stores" || fail "protect while it runs"
+systemctl start late || fail "start late"
+tidegate unprotect late > /dev/null || fail "unprotect late"
+
 # What runs on trusts the next CA, and sees what the system's tools change.
 process=$(systemctl show --value -p MainPID job)
 tidegate ca rotate --now --config ./tidegate.toml > /dev/null || fail rotate
-before=$(stat -c %Y.%i /run/tidegate/trust/ca.pem)
 tries=0
 until [ "$(tidegate ca bundle --anchors --config ./tidegate.toml | sha256sum)" = "$(sha256sum < /run/tidegate/trust/ca.pem)" ]; do
     tries=$((tries + 1)); [ "$tries" -lt 200 ] || fail "the next CA is not published"; sleep 0.05
 done
-sleep 0.5
 is_trusted 3 "after a rotation" 2
 [ "$(systemctl show --value -p MainPID job)" = "$process" ] || fail "started again"
 
@@ -191,7 +206,7 @@ fn a_protected_unit_trusts_the_gate_and_an_unprotected_one_is_as_before() -> Res
     fs::copy(&ca_file, directory.join("corp.pem"))?;
     let config = format!(
         "policy_dir = \"{shown}/policies\"\n[[workload]]\nname = \"job\"\npolicy = \"look\"\n\
-         match = [{{ cgroup = \"/system.slice/job.service\" }}]\n[capture]\ncgroup_root = \"/sys/fs/cgroup\"\n\
+         match = [{{ cgroup = \"/system.slice/job.service\" }}, {{ cgroup = \"/system.slice/late.service\" }}]\n[capture]\ncgroup_root = \"/sys/fs/cgroup\"\n\
          sticky_tags = false\n[upstream]\nca_file = {ca_file:?}\n[audit]\npath = \"{shown}/audit.jsonl\"\n"
     );
     scene.world.write("tidegate.toml", config)?;

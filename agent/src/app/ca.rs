@@ -7,7 +7,7 @@ use crate::{
     host_trust::bundle,
     protect::Copies,
     terminate::{
-        self, Signer, Terminator,
+        self, Signer, Terminator, certificate,
         store::{self, Standing, Store},
         tickets::Tickets,
     },
@@ -48,26 +48,27 @@ impl Published {
         Self { directory, copies }
     }
 
-    fn write(&mut self, standing: &Standing) {
+    fn write(&mut self, anchors: &[CertificateDer<'_>]) {
         let Self { directory, copies } = self;
-        let written = bundle::write(&directory.join(ANCHORS), &standing.anchors_pem()).and_then(|()| {
-            let (text, _) = bundle::merged(Path::new("/"), &standing.anchors)?;
+        let pem: String = anchors.iter().map(|anchor| certificate::pem(anchor)).collect();
+        let written = bundle::write(&directory.join(ANCHORS), &pem).and_then(|()| {
+            let (text, _) = bundle::merged(Path::new("/"), anchors)?;
             bundle::write(&directory.join(BUNDLE), &text)
         });
         if let Err(error) = written {
             let error: &dyn StdError = &error;
             tracing::error!(error, "programs do not find the certificates that they have to trust");
         }
-        if let Err(error) = copies.fill(&standing.anchors) {
+        if let Err(error) = copies.fill(anchors) {
             let error: &dyn StdError = &error;
             tracing::error!(error, "protected units do not find the certificates that they have to trust");
         }
     }
 
     /// Where something that it was made from has changed.
-    fn write_if_stale(&mut self, standing: &Standing) {
+    fn write_if_stale(&mut self, anchors: &[CertificateDer<'_>]) {
         if self.copies.are_stale() {
-            self.write(standing);
+            self.write(anchors);
         }
     }
 }
@@ -112,7 +113,7 @@ impl Keeper {
 
     /// Writes what programs have to trust.
     pub fn publish(&self, published: &mut Published) {
-        published.write(&self.standing);
+        published.write(&self.standing.anchors);
     }
 
     /// Follows the CA for good: rotations, ends and the user's new files. What is published follows, too.
@@ -134,7 +135,7 @@ impl Keeper {
             }
             watch.forget();
             let (looking, before, rolling) = (Arc::clone(&store), standing.clone(), Arc::clone(&tickets));
-            let publishing = Arc::clone(&published);
+            let (publishing, signing) = (Arc::clone(&published), signer.clone());
             // A new generation takes signatures and waits for the disk.
             let looked = spawn_blocking(move || {
                 let now = SystemTime::now();
@@ -146,21 +147,18 @@ impl Keeper {
                 }
                 let refreshed = looking.refresh(&before, now);
                 let mut published = publishing.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(published) = published.as_mut() {
-                    // Before anything is signed with it.
-                    match &refreshed {
-                        Ok(Some(next)) => published.write(next),
-                        Ok(None) | Err(_) => published.write_if_stale(&before),
+                match &refreshed {
+                    Ok(Some(next)) => turn(&before, next, &signing, published.as_mut()),
+                    Ok(None) | Err(_) => {
+                        if let Some(published) = published.as_mut() {
+                            published.write_if_stale(&before.anchors);
+                        }
                     }
                 }
                 refreshed
             });
             match looked.await {
                 Ok(Ok(Some(next))) => {
-                    if !Arc::ptr_eq(&next.authority, &standing.authority) {
-                        signer.sign_with(Arc::clone(&next.authority));
-                        tracing::info!("leaves come from the next CA from now on");
-                    }
                     standing = next;
                     told.clear();
                 }
@@ -175,6 +173,24 @@ impl Keeper {
                 Err(error) => tracing::error!(%error, "the CA was not looked at to the end"),
             }
         }
+    }
+}
+
+/// Goes over to the next standing. Whoever signs is trusted before and after, wherever that is published.
+fn turn(before: &Standing, next: &Standing, signer: &Signer, mut published: Option<&mut Published>) {
+    let mut both = next.anchors.clone();
+    both.extend(before.anchors.iter().filter(|anchor| !next.anchors.contains(anchor)).cloned());
+    if let Some(published) = &mut published {
+        published.write(&both);
+    }
+    if !Arc::ptr_eq(&next.authority, &before.authority) {
+        signer.sign_with(Arc::clone(&next.authority));
+        tracing::info!("leaves come from the next CA from now on");
+    }
+    if let Some(published) = published
+        && both.len() > next.anchors.len()
+    {
+        published.write(&next.anchors);
     }
 }
 

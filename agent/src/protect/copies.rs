@@ -206,6 +206,10 @@ impl Copies {
     }
 
     fn fill_locked(&mut self, anchors: &[CertificateDer<'_>]) -> Result<(), Error> {
+        // The newest last, so that it only adds to what there is.
+        let mut anchors: Vec<CertificateDer<'_>> = anchors.to_vec();
+        anchors.sort_by_key(|anchor| certificate::read(anchor).ok().map(|facts| facts.not_before));
+        let anchors = anchors.as_slice();
         let root = Root::open(&self.root)?;
         // Before they are read, so that what changes meanwhile is seen the next time.
         let mut made_from: Vec<Facts> = drop_ins(&root)?.into_iter().map(with_facts).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::terminate::{certificate, store::ID_LENGTH};
+use crate::terminate::store::ID_LENGTH;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::ServerName;
 use std::fs;
