@@ -249,3 +249,6 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }
 }
+
+#[cfg(test)]
+mod tests;
