@@ -1,4 +1,3 @@
-use super::*;
 use crate::cli::{Cli, dispatch};
 use clap::Parser;
 use std::fs;
