@@ -1,5 +1,6 @@
 //! The merged copies that protected units see: made when the daemon starts, and made anew when the CA, a store or a
-//! unit changes. What runs sees what has changed.
+//! unit changes. What runs sees what has changed, as far as it looks again: a JVM reads its keystore once, when it
+//! starts, and Node its extra certificates.
 
 use super::{COPIES, Error, drop_in, failed, protected, replace, unit_file::Unit};
 use crate::{
