@@ -6,6 +6,7 @@ pub mod check;
 pub mod daemon;
 pub mod doctor;
 pub mod explain;
+pub mod protect;
 pub mod release;
 pub mod run;
 pub mod scopes;
@@ -14,7 +15,7 @@ pub mod suggest;
 
 use crate::{
     app, capture::pins, decide::trial, doctor::command::words::OpenQuote, health::control, host_trust,
-    record::signer, terminate::store, toml_file,
+    protect as protection, record::signer, terminate::store, toml_file,
 };
 use clap::{Args, Parser, Subcommand};
 use std::{
@@ -57,6 +58,10 @@ pub enum Command {
     Release(release::ReleaseArgs),
     /// Show, renew, install or take away the local CA
     Ca(ca::CaArgs),
+    /// Make a systemd unit's programs trust the local CA, and start only with the daemon
+    Protect(protect::ProtectArgs),
+    /// Take away what `protect` has written for a unit
+    Unprotect(protect::UnprotectArgs),
 }
 
 /// `tidegate scopes`.
@@ -146,6 +151,9 @@ pub enum Error {
     /// A trust store cannot be read or changed.
     #[error(transparent)]
     HostTrust(#[from] host_trust::Error),
+    /// A unit cannot be protected, or its protection not be taken away.
+    #[error(transparent)]
+    Protect(#[from] protection::Error),
     /// The daemon cannot be asked.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -168,6 +176,8 @@ impl Error {
             Self::Audit { .. } | Self::AuditKey(_) | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
             Self::Daemon(_) => 1,
+            Self::Protect(error) if error.is_of_configuration() => 2,
+            Self::Protect(_) => 1,
             Self::App(error) => error.exit_status(),
             Self::Pins(_) | Self::Output(_) => 1,
         }
@@ -195,6 +205,8 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Release(args) => return release::run(&args, out),
         Command::Ca(args) => return ca::run(&args, out),
         Command::Audit(args) => return audit::run(&args, out),
+        Command::Protect(args) => return protect::protect(&args, out),
+        Command::Unprotect(args) => return protect::unprotect(&args, out),
     }
     out.flush()?;
     Ok(0)
@@ -245,6 +257,9 @@ mod tests {
     #[test_case("ca", false; "ca nothing")]
     #[test_case("audit --follow --denied --workload w --json --config c", true; "audit")]
     #[test_case("audit verify a b --key k --json", true; "audit verify")]
+    #[test_case("protect web --workload w --config c --root r --dry-run", true; "protect")]
+    #[test_case("protect", false; "protect nothing")]
+    #[test_case("unprotect web --root r", true; "unprotect")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]

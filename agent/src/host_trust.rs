@@ -11,7 +11,7 @@ use crate::terminate::{
     certificate::{self, fingerprint},
     store::ID_LENGTH,
 };
-use rooted::Root;
+pub(crate) use rooted::Root;
 use rustls_pki_types::CertificateDer;
 use std::{
     collections::BTreeMap,

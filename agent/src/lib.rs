@@ -32,5 +32,6 @@ pub mod cli;
 pub mod doctor;
 pub mod health;
 pub mod host_trust;
+pub mod protect;
 pub mod run;
 pub mod trust;

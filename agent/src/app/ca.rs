@@ -5,8 +5,9 @@ use crate::{
     config,
     host::HostName,
     host_trust::bundle,
+    protect::Copies,
     terminate::{
-        self, Signer, Terminator,
+        self, Signer, Terminator, certificate,
         store::{self, Standing, Store},
         tickets::Tickets,
     },
@@ -15,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use std::{
     error::Error as StdError,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -33,6 +34,44 @@ const POLL: Duration = Duration::from_secs(30);
 
 /// How long files may take to be written one after the other.
 const QUIET: Duration = Duration::from_millis(200);
+
+/// Where programs find what they have to trust.
+#[derive(Debug)]
+pub struct Published {
+    directory: PathBuf,
+    copies: Copies,
+}
+
+impl Published {
+    /// [`ANCHORS`] and [`BUNDLE`] in this directory, and the copies that protected units see.
+    pub fn new(directory: PathBuf, copies: Copies) -> Self {
+        Self { directory, copies }
+    }
+
+    fn write(&mut self, anchors: &[CertificateDer<'_>]) {
+        let Self { directory, copies } = self;
+        let pem: String = anchors.iter().map(|anchor| certificate::pem(anchor)).collect();
+        let written = bundle::write(&directory.join(ANCHORS), &pem).and_then(|()| {
+            let (text, _) = bundle::merged(Path::new("/"), anchors)?;
+            bundle::write(&directory.join(BUNDLE), &text)
+        });
+        if let Err(error) = written {
+            let error: &dyn StdError = &error;
+            tracing::error!(error, "programs do not find the certificates that they have to trust");
+        }
+        if let Err(error) = copies.fill(anchors) {
+            let error: &dyn StdError = &error;
+            tracing::error!(error, "protected units do not find the certificates that they have to trust");
+        }
+    }
+
+    /// Where something that it was made from has changed.
+    fn write_if_stale(&mut self, anchors: &[CertificateDer<'_>]) {
+        if self.copies.are_stale() {
+            self.write(anchors);
+        }
+    }
+}
 
 /// The CA of a running agent.
 pub struct Keeper {
@@ -72,16 +111,20 @@ impl Keeper {
         Terminator::with_tickets(self.standing.authority.clone(), self.tickets.clone())
     }
 
-    /// Follows the CA for good: rotations, ends and the user's new files. `published`: the directory in which
-    /// [`ANCHORS`] and [`BUNDLE`] are kept.
-    pub async fn keep(self, signer: Signer, published: Option<PathBuf>) {
+    /// Writes what programs have to trust.
+    pub fn publish(&self, published: &mut Published) {
+        published.write(&self.standing.anchors);
+    }
+
+    /// Follows the CA for good: rotations, ends and the user's new files. What is published follows, too.
+    pub async fn keep(self, signer: Signer, published: Option<Published>) {
         let Self { store, mut standing, tickets } = self;
         let store = Arc::new(store);
         let watch = Watch::start(store.watched()).unwrap_or_else(|error| {
             tracing::warn!(%error, "a change of the local CA is seen only every {POLL:?}");
             Watch::SILENT
         });
-        publish(published.as_deref(), &standing);
+        let published = Arc::new(Mutex::new(published));
         let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = String::new();
@@ -92,6 +135,7 @@ impl Keeper {
             }
             watch.forget();
             let (looking, before, rolling) = (Arc::clone(&store), standing.clone(), Arc::clone(&tickets));
+            let (publishing, signing) = (Arc::clone(&published), signer.clone());
             // A new generation takes signatures and waits for the disk.
             let looked = spawn_blocking(move || {
                 let now = SystemTime::now();
@@ -101,16 +145,21 @@ impl Keeper {
                         "the session tickets keep their old key"
                     );
                 }
-                looking.refresh(&before, now)
+                let refreshed = looking.refresh(&before, now);
+                let mut published = publishing.lock().unwrap_or_else(PoisonError::into_inner);
+                match &refreshed {
+                    Ok(Some(next)) => turn(&before, next, &signing, published.as_mut()),
+                    Ok(None) | Err(_) => {
+                        if let Some(published) = published.as_mut() {
+                            published.write_if_stale(&before.anchors);
+                        }
+                    }
+                }
+                refreshed
             });
             match looked.await {
                 Ok(Ok(Some(next))) => {
-                    if !Arc::ptr_eq(&next.authority, &standing.authority) {
-                        signer.sign_with(Arc::clone(&next.authority));
-                        tracing::info!("leaves come from the next CA from now on");
-                    }
                     standing = next;
-                    publish(published.as_deref(), &standing);
                     told.clear();
                 }
                 Ok(Ok(None)) => told.clear(),
@@ -127,15 +176,21 @@ impl Keeper {
     }
 }
 
-fn publish(directory: Option<&Path>, standing: &Standing) {
-    let Some(directory) = directory else { return };
-    let written = bundle::write(&directory.join(ANCHORS), &standing.anchors_pem()).and_then(|()| {
-        let (text, _) = bundle::merged(Path::new("/"), &standing.anchors)?;
-        bundle::write(&directory.join(BUNDLE), &text)
-    });
-    if let Err(error) = written {
-        let error: &dyn StdError = &error;
-        tracing::error!(error, "programs do not find the certificates that they have to trust");
+/// Goes over to the next standing. Whoever signs is trusted before and after, wherever that is published.
+fn turn(before: &Standing, next: &Standing, signer: &Signer, mut published: Option<&mut Published>) {
+    let mut both = next.anchors.clone();
+    both.extend(before.anchors.iter().filter(|anchor| !next.anchors.contains(anchor)).cloned());
+    if let Some(published) = &mut published {
+        published.write(&both);
+    }
+    if !Arc::ptr_eq(&next.authority, &before.authority) {
+        signer.sign_with(Arc::clone(&next.authority));
+        tracing::info!("leaves come from the next CA from now on");
+    }
+    if let Some(published) = published
+        && both.len() > next.anchors.len()
+    {
+        published.write(&next.anchors);
     }
 }
 

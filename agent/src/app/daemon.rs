@@ -9,6 +9,7 @@ mod upkeep;
 
 use super::{
     Error,
+    ca::Published,
     handover::{self, Manager},
     proxy::{self, Plan, Proxy, Taken},
     reload,
@@ -34,6 +35,7 @@ use crate::{
         cgroups::Cgroups,
         tagging::{Kernel, Tagger},
     },
+    protect::Copies,
     run::{cgroup, limits::OpenFiles},
     session::protected::mirror,
 };
@@ -173,7 +175,7 @@ fn capture(
     }
     // From here on no other daemon is at work.
     places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
-    proxy.follow_authority(Some(RUN_DIR.into()));
+    proxy.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));
     let unfinished = Path::new(RUN_DIR).join("unfinished");
     proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
         action: "count unfinished reads in",

@@ -1,6 +1,12 @@
 //! The proxy: the gate, and the tasks that serve it. What is captured for it, and how, is its owner's.
 
-use super::{Error, ca::Keeper, counts::Counts, refusals::Refusals, reload::Reloader};
+use super::{
+    Error,
+    ca::{Keeper, Published},
+    counts::Counts,
+    refusals::Refusals,
+    reload::Reloader,
+};
 use crate::{
     capture::{
         self,
@@ -192,8 +198,11 @@ impl Proxy {
 
     /// Follows the CA from now on, and keeps what programs must trust in the directory `published`. No other agent may
     /// be at work.
-    pub(super) fn follow_authority(&mut self, published: Option<PathBuf>) {
+    pub(super) fn follow_authority(&mut self, mut published: Option<Published>) {
         if let Some((ca, signer)) = self.authority.take() {
+            if let Some(published) = &mut published {
+                ca.publish(published);
+            }
             self.spawn(ca.keep(signer, published));
         }
     }

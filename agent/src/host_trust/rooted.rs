@@ -14,13 +14,14 @@ use std::{
 };
 
 /// The root of a system's tree: the machine's own or that of an image.
-pub(super) struct Root {
+#[derive(Debug)]
+pub(crate) struct Root {
     path: PathBuf,
     directory: OwnedFd,
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |source| Error::Root { path: path.to_owned(), source };
         let real = fs::canonicalize(path).map_err(unusable)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -28,16 +29,16 @@ impl Root {
         Ok(Self { path: real, directory })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn is_machine(&self) -> bool {
+    pub(crate) fn is_machine(&self) -> bool {
         self.path == Path::new("/")
     }
 
     /// Where a path of the tree leads, links and all; None where there is nothing.
-    pub(super) fn resolve(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn resolve(&self, path: &Path) -> Option<PathBuf> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let opened = openat2(&self.directory, path, flags, Mode::empty(), resolve).ok()?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::terminate::{certificate, store::ID_LENGTH};
+use crate::terminate::store::ID_LENGTH;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::ServerName;
 use std::fs;
@@ -76,7 +76,10 @@ async fn a_running_agent_follows_rotations() {
     fs::create_dir(&published).unwrap();
     let keeper = Keeper::open(&settings(&folder), &domains()).unwrap();
     let (old, terminator) = (keeper.anchors().to_vec(), keeper.terminator().unwrap());
-    let keeping = tokio::spawn(keeper.keep(terminator.signer(), Some(published.clone())));
+    let copies = Copies::new(folder.path().into(), published.join("trust"));
+    let mut publishing = Published::new(published.clone(), copies);
+    keeper.publish(&mut publishing);
+    let keeping = tokio::spawn(keeper.keep(terminator.signer(), Some(publishing)));
     let anchors = |count| {
         let published = published.clone();
         async move {
@@ -98,8 +101,17 @@ async fn a_running_agent_follows_rotations() {
     let next = store.rotate(SystemTime::now(), false).unwrap();
     let both = anchors(2).await;
     assert_eq!(both, [old[0].clone(), next.root.clone()]);
-    let bundle = fs::read_to_string(published.join(BUNDLE)).unwrap();
-    assert!(both.iter().all(|anchor| bundle.contains(&certificate::pem(anchor))));
+    // The files are written one after the other.
+    let has_both = |name: &str| {
+        let text = fs::read_to_string(published.join(name)).unwrap();
+        both.iter().all(|anchor| text.contains(&certificate::pem(anchor)))
+    };
+    let published_all = async {
+        while ![BUNDLE, "trust/ca.pem", "trust/ca-bundle.pem"].into_iter().all(has_both) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, published_all).await.unwrap();
     let issuer = handshake(&terminator, &client(&both)).await.unwrap().1;
     assert_ne!(issuer, next.intermediate, "the next one waits for its time");
 
