@@ -57,13 +57,27 @@ echo "there is no systemd to start: install the package systemd" >&2
 exit 1
 "#;
 
-const UNITS: [(&str, &str); 4] = [
-    (
-        "tidegate.service",
-        "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\n\
-         ExecStart=/usr/local/bin/tidegate daemon --config DIRECTORY/tidegate.toml\n\
-         StandardError=append:DIRECTORY/daemon.log\n",
-    ),
+/// The daemon's unit as it is installed, but for where things are.
+fn daemon_unit() -> String {
+    const INSTALLED: &str = include_str!("../deploy/systemd/tidegate.service");
+    let changes = [
+        ("[Unit]\n", "[Unit]\nDefaultDependencies=no\n"),
+        (
+            "ExecStart=/usr/bin/tidegate daemon\n",
+            "ExecStart=/usr/local/bin/tidegate daemon --config DIRECTORY/tidegate.toml\n\
+             StandardError=append:DIRECTORY/daemon.log\n",
+        ),
+        ("ReadWritePaths=", "ReadWritePaths=DIRECTORY "),
+        // The world's directory is a temporary one.
+        ("PrivateTmp=yes\n", ""),
+    ];
+    changes.into_iter().fold(INSTALLED.to_owned(), |unit, (from, to)| {
+        assert!(unit.contains(from), "{from}");
+        unit.replacen(from, to, 1)
+    })
+}
+
+const UNITS: [(&str, &str); 3] = [
     // Tells what it sees, and again at each request, for as long as it runs.
     (
         "job.service",
@@ -197,6 +211,7 @@ fn a_protected_unit_trusts_the_gate_and_an_unprotected_one_is_as_before() -> Res
     let directory = scene.directory();
     let shown = directory.to_str().context("the directory's name")?;
     fs::create_dir(directory.join("units"))?;
+    scene.world.write("units/tidegate.service", daemon_unit().replace("DIRECTORY", shown))?;
     for (name, text) in UNITS {
         scene.world.write(&format!("units/{name}"), text.replace("DIRECTORY", shown))?;
     }
@@ -206,7 +221,7 @@ fn a_protected_unit_trusts_the_gate_and_an_unprotected_one_is_as_before() -> Res
     fs::copy(&ca_file, directory.join("corp.pem"))?;
     let config = format!(
         "policy_dir = \"{shown}/policies\"\n[[workload]]\nname = \"job\"\npolicy = \"look\"\n\
-         match = [{{ cgroup = \"/system.slice/job.service\" }}, {{ cgroup = \"/system.slice/late.service\" }}]\n[capture]\ncgroup_root = \"/sys/fs/cgroup\"\n\
+         match = [{{ unit = \"job.service\" }}, {{ unit = \"late.service\" }}]\n[capture]\ncgroup_root = \"/sys/fs/cgroup\"\n\
          sticky_tags = false\n[upstream]\nca_file = {ca_file:?}\n[audit]\npath = \"{shown}/audit.jsonl\"\n"
     );
     scene.world.write("tidegate.toml", config)?;
