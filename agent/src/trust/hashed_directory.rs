@@ -93,7 +93,12 @@ fn copy_entry(
         }
         FileType::Directory if depth > 0 => copy_directory(&opened, copy, depth - 1, left),
         // Neither a deeper directory nor a pipe or the like holds what is looked for.
-        _ => Ok(()),
+        FileType::Directory
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Ok(()),
     }
 }
 

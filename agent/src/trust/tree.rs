@@ -57,11 +57,11 @@ impl Tree {
     /// The regular file or directory that an absolute path of the tree leads to.
     pub(super) fn resolve(&self, path: &Path) -> Option<Place> {
         let opened = self.look_up(path).ok()?;
-        let is_directory = match FileType::from_raw_mode(fstat(&opened).ok()?.st_mode) {
-            FileType::RegularFile => false,
-            FileType::Directory => true,
-            _ => return None,
-        };
+        let kind = FileType::from_raw_mode(fstat(&opened).ok()?.st_mode);
+        let is_directory = kind == FileType::Directory;
+        if !is_directory && kind != FileType::RegularFile {
+            return None;
+        }
         let source = fs::read_link(own_link(&opened)).ok()?;
         let path = Path::new("/").join(source.strip_prefix(&self.root).ok()?);
         Some(Place { path, source, is_directory })
