@@ -90,15 +90,13 @@ fn java_with_another_keystore_is_recorded() -> Result<()> {
     let source = scene.world.write("Fetch.java", JAVA)?.display().to_string();
     let (store, foreign) = (scene.directory().join("store.p12"), scene.standin.ca_file());
     let (store, foreign) = (store.display().to_string(), foreign.display().to_string());
-    let made = std::process::Command::new("keytool")
-        .args(["-importcert", "-noprompt", "-alias", "a", "-storetype", "PKCS12", "-storepass", "changeit"])
-        .args(["-keystore", &store, "-file", &foreign])
-        .output()
-        .context("keytool")?;
-    ensure!(made.status.success(), "{made:?}");
-    let option = format!("-Djavax.net.ssl.trustStore={store}");
-    let password = "-Djavax.net.ssl.trustStorePassword=changeit".to_owned();
-    let line = ["java".to_owned(), option, password, source, api("/v2/account")];
+    // Made behind the start, since one that is there gets the local CA, too.
+    let script = format!(
+        "keytool -importcert -noprompt -alias a -storetype PKCS12 -storepass changeit -keystore {store} -file {foreign} && \
+         exec java -Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit {source} {}",
+        api("/v2/account")
+    );
+    let line = ["sh".to_owned(), "-c".to_owned(), script];
     check(&refused(&scene, &line)?, "java", "tidegate ca install")
 }
 

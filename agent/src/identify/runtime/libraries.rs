@@ -26,12 +26,18 @@ const DIRECTORIES: [&str; 8] = [
     "/usr/lib",
 ];
 
-/// The names of the files that a process maps; none where it is gone.
+/// Stands near the end of every process's mappings.
+const STACK: &[u8] = b"[stack]";
+
+/// The names of the files that a process maps; none where it is gone, or was going while it was asked.
 pub fn mapped(pid: u32) -> Option<Vec<String>> {
     let mut text = Vec::new();
     let maps = File::open(format!("/proc/{pid}/maps")).ok()?;
-    // What fails in the middle has told something all the same.
-    let _ = maps.take(MAX_MAPS).read_to_end(&mut text);
+    maps.take(MAX_MAPS).read_to_end(&mut text).ok()?;
+    // Of a process that ends meanwhile the kernel tells the first mappings and no error.
+    if !text.windows(STACK.len()).any(|window| window == STACK) {
+        return None;
+    }
     let names = names(&String::from_utf8_lossy(&text));
     (!names.is_empty()).then_some(names)
 }
