@@ -1,7 +1,7 @@
 //! Clients that refuse the local CA: each in its own way, all of them recorded with what they are and what would help.
 
 use crate::{api, expect};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::path::Path;
 use test_case::test_case;
 use tidegate_tests::{agent::Ran, client, netns::addresses::API_NAME, programs, scene::Scene};

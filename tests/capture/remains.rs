@@ -23,7 +23,7 @@ fn remains(scene: &Scene, tidegate: &Tidegate<'_>) -> Result<Vec<String>> {
     found.extend(tidegate.root().processes()?.iter().map(|pid| format!("process {pid}")));
     found.extend(agents(scene)?.iter().map(|pid| format!("tidegate {pid}")));
     let script = r#"
-grep -F ' /run/tidegate' /proc/self/mountinfo
+grep -F ' /run/tidegate/' /proc/self/mountinfo
 find /run/tidegate -mindepth 2 ! -path /run/tidegate/runs/lock 2>/dev/null
 find /sys/fs/bpf -mindepth 1 ! -name '*.debug'"#;
     let mut command = scene.world.command(&["sh", "-c", script]);

@@ -48,6 +48,16 @@ impl Drop for Bystander {
     }
 }
 
+/// A run that ends with the test, also where that fails; its reaper does the rest.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn nobody_else_sees_a_difference_while_a_command_runs_or_when_it_was_killed() {
     let place = Place::new();
@@ -65,8 +75,8 @@ fn nobody_else_sees_a_difference_while_a_command_runs_or_when_it_was_killed() {
 
     let script = format!("{facts}; echo $$; grep -c BEGIN $SSL_CERT_FILE; sleep 1000");
     let mut run = place.command(&["sh", "-c", &script]);
-    let mut tidegate = run.env("SSL_CERT_FILE", &own).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(tidegate.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut tidegate = Ended(run.env("SSL_CERT_FILE", &own).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(tidegate.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let inside = lines.next().unwrap();
     assert_ne!(inside, before.trim(), "the command sees no difference, so that this test proves nothing");
     let pid = lines.next().unwrap();
@@ -75,8 +85,8 @@ fn nobody_else_sees_a_difference_while_a_command_runs_or_when_it_was_killed() {
     assert_eq!(earlier.sees(&facts), before, "who was there before");
     assert_eq!(Bystander::new().sees(&facts), before, "who comes later");
 
-    send(&tidegate, Signal::SIGKILL);
-    tidegate.wait().unwrap();
+    send(&tidegate.0, Signal::SIGKILL);
+    tidegate.0.wait().unwrap();
     place.expect_nothing_left(Duration::from_secs(2));
     assert!(is_gone(&pid) && !is_alive(&pid));
     assert_eq!(earlier.sees(&facts), before, "after it");

@@ -111,8 +111,7 @@ impl World {
         let hook = {
             let (path, lines) = (audit_path.clone(), lines_at_upstream.clone());
             Arc::new(move || {
-                let text = std::fs::read_to_string(&path).unwrap_or_default();
-                lines.lock().unwrap().push(text.lines().count());
+                lines.lock().unwrap().push(records_in(&path).len());
             })
         };
         let upstream =
@@ -194,8 +193,7 @@ impl World {
 
     /// The audit log as it is.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.directory.path().join("audit.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        records_in(&self.directory.path().join("audit.jsonl"))
     }
 
     /// The audit log when it has `count` lines, which must not become more.
@@ -341,4 +339,11 @@ pub(crate) fn empty() -> Pieces {
 /// A body of one piece, whose length is not told.
 pub(crate) fn body(bytes: &[u8]) -> Pieces {
     Pieces::new([Bytes::copy_from_slice(bytes)], Last::End)
+}
+
+/// The lines of an audit log that are about something else than the log.
+fn records_in(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["tidegate.phase"] != "checkpoint").collect()
 }
