@@ -94,7 +94,7 @@ pub(super) struct Checkpoint {
     pub(super) signature: Option<String>,
 }
 
-/// The phase of a [`Checkpoint`].
+/// The phase of a line that says where a chain is.
 pub const CHECKPOINT: &str = "checkpoint";
 
 /// How many records were written, and how many could not be.

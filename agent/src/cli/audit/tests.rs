@@ -14,10 +14,8 @@ const RECORDS: [&str; 5] = [
 
 fn args(line: &str) -> AuditArgs {
     let words = ["tidegate", "audit"].into_iter().chain(line.split_whitespace());
-    match Cli::try_parse_from(words).unwrap().command {
-        Command::Audit(args) => args,
-        other => panic!("{other:?}"),
-    }
+    let Command::Audit(args) = Cli::try_parse_from(words).unwrap().command else { panic!("{line}") };
+    args
 }
 
 fn shown(line: &str) -> String {

@@ -26,7 +26,7 @@ pub enum Marker {
     OpenSsl,
     /// The variable by which OpenSSL, Go, and Rust's native roots are told of certificates.
     CertificateVariable,
-    /// The name of a public root, of which [`FEW`] tell that the program carries all of them.
+    /// The name of a public root, of which a few tell that the program carries all of them.
     Root(u8),
     /// The first line of a public root's PEM.
     PemRoot,

@@ -87,7 +87,7 @@ fn a_new_log_is_its_owners_alone_and_its_directories_are_made() {
     sink.sync().unwrap();
     let line = record().to_line(&sink.redactor).unwrap();
     let text = fs::read(&path).unwrap();
-    let last = text.split_inclusive(|byte| *byte == b'\n').last().unwrap();
+    let last = text.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
     assert!(last.starts_with(line.strip_suffix(b"}\n").unwrap()), "{}", String::from_utf8_lossy(last));
     assert_eq!(sink.counts(), Counts { written: 1, failed: 0 });
 }
