@@ -12,10 +12,13 @@ mod watch;
 
 use crate::{
     capture,
-    config::{Config, RUN_DIR},
+    config::{self, Config, RUN_DIR},
     decide::store::{FileError, PolicyFile, PolicySet},
     forward::upstream::{RootsError, SetupError},
-    record::{fingerprint::RandomUnavailable, sink},
+    record::{
+        fingerprint::RandomUnavailable,
+        sink::{self, rotated},
+    },
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
     terminate,
 };
@@ -148,7 +151,8 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
 
     let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
-    let audit = job.config.audit.path.clone();
+    let config::Audit { path: audit, key: audit_key, .. } = job.config.audit.clone();
+    let earlier_logs = rotated(&audit);
     let ca = job.config.ca.dir.clone();
     let key = job.config.ca.brought.as_ref().and_then(|brought| brought.key.clone());
     let credentials = job.config.upstream.proxy_credentials.clone();
@@ -160,7 +164,13 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
         command,
         user,
         read_only,
-        hidden: [audit, ca].into_iter().chain(key).chain(credentials).filter_map(existing).collect(),
+        hidden: [audit, audit_key, ca]
+            .into_iter()
+            .chain(earlier_logs)
+            .chain(key)
+            .chain(credentials)
+            .filter_map(existing)
+            .collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),
         open_files,
     };

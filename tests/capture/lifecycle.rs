@@ -69,6 +69,8 @@ for directory in $(awk '$3 == "cgroup2" { print $2 }' /proc/mounts); do
     if echo 0 2>/dev/null >"$directory/cgroup.procs"; then echo "left by $directory"; fi
     if mkdir "$directory/mine" 2>/dev/null; then echo "made $directory/mine"; fi
 done
+if [ ! -e /var/lib/tidegate/audit.key ]; then echo "there is no key that it could have"; fi
+if [ -n "$(cat /var/lib/tidegate/audit.key 2>/dev/null)" ]; then echo "has the audit log's key"; fi
 if unshare --mount true 2>/dev/null; then echo "has SYS_ADMIN"; fi
 if ip link set lo mtu 1400 2>/dev/null; then echo "has NET_ADMIN"; fi
 if python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)' 2>/dev/null; then echo "has raw"; fi
