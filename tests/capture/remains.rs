@@ -89,6 +89,8 @@ fn a_command_whose_agent_and_reaper_are_gone_stays_refused_until_the_next_run_sw
             kill(Pid::from_raw(i32::try_from(pid)?), signal)?;
         }
     }
+    // Until they are gone, the kernel lets the listener take what it then resets.
+    wait_until("the agents are gone", LIMIT, || Ok(self::agents(&scene)?.is_empty()))?;
     fs::write(&go, "")?;
     wait_until("the orphan's calls", LIMIT, || Ok(told.exists()))?;
     for line in fs::read_to_string(&told)?.lines() {

@@ -34,12 +34,14 @@ impl Redactor {
     /// The text with each token as `dop_v1_[redacted:<fingerprint>]` (its own type) and other credentials as
     /// `[redacted:<fingerprint>]`.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut view = View::of(text.as_bytes());
-        let mut secrets = self.secrets(&view);
-        for _ in 0..MAX_DECODINGS {
-            let Some(decoded) = view.percent_decoded() else { break };
-            view = decoded;
-            secrets.extend(self.secrets(&view));
+        let mut secrets = self.secrets(&View::of(text.as_bytes()));
+        for escapes in [Escapes::All, Escapes::NoneEndingInD] {
+            let mut view = View::of(text.as_bytes());
+            for _ in 0..MAX_DECODINGS {
+                let Some(decoded) = view.percent_decoded(escapes) else { break };
+                view = decoded;
+                secrets.extend(self.secrets(&view));
+            }
         }
         if secrets.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(replaced(text, secrets)) }
     }
@@ -172,13 +174,13 @@ impl<'a> View<'a> {
     }
 
     /// The view with one level of percent-encoding undone; none if there is no encoding in it.
-    fn percent_decoded(&self) -> Option<View<'a>> {
+    fn percent_decoded(&self, escapes: Escapes) -> Option<View<'a>> {
         let mut bytes = Vec::with_capacity(self.bytes.len());
         let mut starts = Vec::with_capacity(self.bytes.len() + 1);
         let mut at = 0;
         while let Some(&byte) = self.bytes.get(at) {
             starts.push(self.start(at));
-            let decoded = self.bytes.get(at..).and_then(percent_encoded);
+            let decoded = self.bytes.get(at..).and_then(|text| percent_encoded(text, escapes));
             bytes.push(decoded.unwrap_or(byte));
             at += if decoded.is_some() { 3 } else { 1 };
         }
@@ -187,8 +189,19 @@ impl<'a> View<'a> {
     }
 }
 
-fn percent_encoded(text: &[u8]) -> Option<u8> {
+/// Which escapes are undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escapes {
+    All,
+    /// No letter of a token is written by one whose last digit is `d`; that `d` may be a token's first.
+    NoneEndingInD,
+}
+
+fn percent_encoded(text: &[u8], escapes: Escapes) -> Option<u8> {
     let &[b'%', high, low] = text.first_chunk()? else { return None };
+    if escapes == Escapes::NoneEndingInD && low.eq_ignore_ascii_case(&b'd') {
+        return None;
+    }
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }

@@ -82,8 +82,21 @@ fn piece() -> impl Strategy<Value = String> {
         Just(TOKEN.replace('_', "%5f")),
         Just(format!(" Basic {TOKEN_LAST}")),
         Just("%".to_owned()),
+        Just("%a".to_owned()),
         Just("dop_v1_".to_owned()),
     ]
+}
+
+#[test_case("%a"; "half an escape")]
+#[test_case("%4"; "half an escape of a letter")]
+#[test_case("%25a"; "half an escape behind an escaped sign")]
+fn an_escape_does_not_swallow_a_tokens_first_letter(before: &str) {
+    for token in
+        [TOKEN.to_owned(), TOKEN.replace('_', "%5f"), TOKEN.replacen("op", "%6fp", 1).replace('_', "%5F")]
+    {
+        let redacted = redactor().redact(&format!("{before}{token}")).into_owned();
+        assert!(!redacted.contains("aaaaaaaaaaaaaaaabbbb"), "{redacted}");
+    }
 }
 
 proptest! {
