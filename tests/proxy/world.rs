@@ -344,6 +344,8 @@ pub(crate) fn body(bytes: &[u8]) -> Pieces {
 /// The lines of an audit log that are about something else than the log.
 fn records_in(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // The last line may be on its way.
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["tidegate.phase"] != "checkpoint").collect()
 }
