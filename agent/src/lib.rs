@@ -14,6 +14,7 @@ pub mod few;
 pub mod host;
 pub mod reason;
 pub mod toml_file;
+pub mod whole_file;
 
 pub mod capture;
 pub mod identify;

@@ -19,7 +19,7 @@ pub use unit_name::{InvalidName, UnitName};
 use crate::{
     config::Config,
     host_trust::{self, Root},
-    trust,
+    trust, whole_file,
 };
 use drop_in::DropIn;
 use std::{
@@ -245,7 +245,7 @@ impl Plan {
             for missing in directories.into_iter().rev().filter(|directory| !directory.exists()) {
                 replace::make_directory(missing, 0o755).map_err(failed("make", missing))?;
             }
-            replace::put(&self.path, self.text.as_bytes(), 0o644).map_err(failed("write", &self.path))?;
+            whole_file::put(&self.path, self.text.as_bytes(), 0o644).map_err(failed("write", &self.path))?;
             done.push(format!("wrote {}", self.path.display()));
         }
         if self.is_machine {

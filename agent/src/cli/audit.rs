@@ -7,9 +7,9 @@ use super::{Error, run::configuration};
 use crate::{
     config,
     record::{
-        signer::{PublicKey, SignedHead, head_path, public_path},
+        signer::{self, PublicKey, SignedHead, head_path, public_path},
         sink::rotated,
-        verify::{Report, Verifier},
+        verify::{Earlier, Report, Verifier},
     },
 };
 use clap::{Args, Subcommand};
@@ -142,14 +142,16 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Error> {
     };
     let key = match &args.key {
         Some(path) => Some(PublicKey::read(path)?),
-        // Without one, the chains alone tell.
-        None => PublicKey::read(&public_path(&configured.key)).ok(),
+        // Where no agent has made one, the chains alone tell.
+        None => present(PublicKey::read(&public_path(&configured.key)))?,
     };
+    let newest = if key.is_some() { present(SignedHead::read(&head_path(&configured.key)))? } else { None };
     let mut verifier = Verifier::new(key);
-    if let Some(head) =
-        SignedHead::read(&head_path(&configured.key)).filter(|head| files.contains(&head.path))
-    {
-        verifier.expect(head);
+    let is_same = |file: &PathBuf, other: &PathBuf| {
+        file == other || file.canonicalize().ok() == other.canonicalize().ok()
+    };
+    if let Some(newest) = newest.filter(|newest| files.iter().any(|file| is_same(file, &newest.path))) {
+        verifier.expect(newest);
     }
     for file in &files {
         let opened = File::open(file).map_err(unreadable(file))?;
@@ -160,24 +162,34 @@ fn verify(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Error> {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        tell(&report, files.len(), key, out)?;
+        tell(&report, files.len(), out)?;
     }
     Ok(u8::from(!report.problems.is_empty()))
+}
+
+/// None where there is no such file; whatever else keeps it from being read must not pass for that.
+fn present<T>(read: Result<T, signer::Error>) -> Result<Option<T>, signer::Error> {
+    match read {
+        Err(error) if error.is_missing() => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The most problems that are told; where one record is gone the rest follows from it.
 const MAX_TOLD: usize = 20;
 
-fn tell(report: &Report, files: usize, key: Option<PublicKey>, out: &mut impl Write) -> io::Result<()> {
-    let Report { records, chains, signatures, unsigned, torn, problems } = report;
+fn tell(report: &Report, files: usize, out: &mut impl Write) -> io::Result<()> {
+    let Report { key, records, chains, signatures, unsigned, earlier, torn, problems } = report;
     writeln!(out, "{records} records of {chains} writers in {files} files")?;
     match key {
         Some(key) => writeln!(
             out,
-            "signed by key {}: {signatures} signatures; {unsigned} lines behind the last of them",
-            key.short()
+            "signed by key {key}: {signatures} signatures; {unsigned} lines behind the last of them, which are not"
         )?,
         None => writeln!(out, "no key to verify signatures with: see --key")?,
+    }
+    for Earlier { chain, last } in earlier {
+        writeln!(out, "the records to {last} of chain {chain} are in earlier files, which were not read")?;
     }
     for place in torn.iter().take(MAX_TOLD) {
         writeln!(out, "{place}: an incomplete line; its writer was killed, or the disk was full")?;
@@ -188,8 +200,11 @@ fn tell(report: &Report, files: usize, key: Option<PublicKey>, out: &mut impl Wr
     if problems.len() > MAX_TOLD {
         writeln!(out, "and {} more problems", problems.len() - MAX_TOLD)?;
     }
-    let word = if problems.is_empty() { "The log is as it was written." } else { "The log was changed." };
-    writeln!(out, "{word}")
+    out.write_all(match (problems.is_empty(), key) {
+        (false, _) => b"The log was changed.\n",
+        (true, Some(_)) => b"The log is as it was written.\n",
+        (true, None) => b"No line is out of its chain; without the key nothing says who wrote it.\n",
+    })
 }
 
 #[cfg(test)]

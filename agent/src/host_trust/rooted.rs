@@ -1,14 +1,11 @@
 //! Paths within a system's tree, whose links lead to places in that tree.
 
 use super::{Error, failed, run};
+use crate::whole_file;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::{OpenOptionsExt, PermissionsExt},
-    },
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -64,23 +61,5 @@ impl Root {
 
 /// Puts a file in its place, whole, with this mode whatever the caller's umask.
 pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tidegate-new");
-    let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &new)(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .map_err(failed("make", &new))?;
-    file.write_all(content)
-        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(failed("write", path))
+    whole_file::put(path, content, mode).map_err(failed("write", path))
 }

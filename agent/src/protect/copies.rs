@@ -8,6 +8,7 @@ use crate::{
     host_trust::{Root, bundle},
     terminate::certificate,
     trust::{self, Kind, Store, Surroundings, variables::Value},
+    whole_file,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, flock};
@@ -308,7 +309,7 @@ impl Copies {
 
     fn show(&self, name: &str, content: &[u8]) -> Result<(), Error> {
         let path = self.directory.join(name);
-        replace::put(&path, content, 0o644).map_err(failed("write", &path))
+        whole_file::put(&path, content, 0o644).map_err(failed("write", &path))
     }
 
     /// Where a copy that units look for in [`COPIES`] is really.

@@ -3,13 +3,13 @@
 //! A bound directory shows what is put into it. A bound file stays the file that it was, so that another one in its
 //! place would never be seen: its own bytes must change.
 
+use crate::whole_file;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, chown},
     path::Path,
 };
 
@@ -18,7 +18,9 @@ use std::{
 pub(super) fn rewrite(path: &Path, content: &[u8]) -> io::Result<()> {
     let before = match fs::read(path) {
         Ok(before) => before,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return put(path, content, 0o644),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return whole_file::put(path, content, 0o644);
+        }
         Err(error) => return Err(error),
     };
     if before == content {
@@ -39,20 +41,6 @@ pub(super) fn rewrite(path: &Path, content: &[u8]) -> io::Result<()> {
     changed.resize(before.len().saturating_sub(same).max(changed.len()), b'\n');
     file.write_all_at(&changed, same as u64)?;
     file.set_len(content.len() as u64)
-}
-
-/// Puts a file in the place of another, whole.
-pub(super) fn put(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut draft = OsString::from(".");
-    draft.push(path.file_name().unwrap_or_default());
-    draft.push(".tidegate-new");
-    let draft = path.with_file_name(draft);
-    let _ = fs::remove_file(&draft);
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(content)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }
 
 /// Makes a directory with this mode, where there is none.
@@ -103,7 +91,7 @@ fn remove(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::{fs::File, os::unix::fs::symlink};
     use test_case::test_case;
 
     #[test_case("one\n", "one\ntwo\n"; "one more")]

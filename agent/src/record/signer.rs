@@ -1,13 +1,20 @@
 //! The key that the heads of chains are signed with, so that whoever can write the log cannot write it anew.
 
 use super::{chain::Head, hex};
+use crate::{terminate::files, whole_file};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fmt,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 use zeroize::Zeroizing;
 
@@ -19,8 +26,11 @@ const PUBLIC: &str = "pub";
 /// The key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read or written.
-    #[error("cannot {action} `{}`, a key of the audit log", path.display())]
+    /// Its file cannot be used.
+    #[error(transparent)]
+    File(#[from] files::Error),
+    /// A file beside it cannot be used.
+    #[error("cannot {action} `{}`, a file of the audit log's key", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -29,23 +39,46 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// The file holds no key.
+    /// The file holds something else.
     #[error(
-        "`{}` holds no key of the audit log; put the right one in its place, or remove it and its `.{PUBLIC}` to \
-         begin with a new one, which does not verify older records", .0.display()
+        "`{}` holds something else than it should; put the right one in its place, or remove the key and what is beside \
+         it to begin with a new one, which does not verify older records", .0.display()
     )]
-    NoKey(PathBuf),
+    Form(PathBuf),
     /// No key can be made.
     #[error("the cryptographic library makes no key")]
     Generate,
+}
+
+impl Error {
+    /// Whether there is no such file, as where no agent has run.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// Signs heads of chains.
 pub struct Signer {
     key: Ed25519KeyPair,
     public: PublicKey,
-    /// Where the newest head is kept.
-    head: Option<PathBuf>,
+    newest: Option<Newest>,
+}
+
+/// Where the newest head is kept.
+#[derive(Debug)]
+struct Newest {
+    path: PathBuf,
+    /// The last that was, since several threads may have one to keep.
+    sequence: Mutex<u64>,
+}
+
+/// What a signature is of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Signed {
+    /// The last line before the signature.
+    pub head: Head,
+    /// Whether the line with the signature is its chain's first in its file.
+    pub opens: bool,
 }
 
 /// How far a log goes, kept elsewhere than in the log, so that its end cannot be cut off unnoticed.
@@ -53,16 +86,20 @@ pub struct Signer {
 pub struct SignedHead {
     /// The log.
     pub path: PathBuf,
-    /// The last line that was signed.
-    pub head: Head,
+    /// What was signed.
+    #[serde(flatten)]
+    pub signed: Signed,
     /// Its signature.
     pub signature: String,
 }
 
 impl SignedHead {
-    /// None where there is none that can be read.
-    pub fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    /// The one that a daemon has kept.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        serde_json::from_slice(&read(path)?).map_err(|_| Error::Form(path.to_owned()))
     }
 }
 
@@ -74,70 +111,29 @@ impl Signer {
     /// The key in the file at `path`, which is made where there is none, with the public key beside it.
     ///
     /// # Errors
-    /// When it can neither be read nor made.
+    /// When it can neither be read nor made, or others could read it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let signer = match fs::read(path).map(Zeroizing::new) {
-            Ok(der) => Self::from_pkcs8(&der).ok_or_else(|| Error::NoKey(path.to_owned()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path)?,
-            Err(source) => return Err(Error::Io { action: "read", path: path.to_owned(), source }),
+        let der = match files::read_private(path) {
+            Err(error) if files::is_missing(&error) => make(path)?,
+            read => read?,
         };
-        let public = public_path(path);
-        if fs::read(&public).ok() != Some(signer.public.to_line().into_bytes()) {
-            put(&public, signer.public.to_line().as_bytes(), 0o644)?;
+        let signer = Self::from_pkcs8(&der).ok_or_else(|| Error::Form(path.to_owned()))?;
+        let (public, line) = (public_path(path), signer.public.to_line());
+        if fs::read(&public).ok().as_deref() != Some(line.as_bytes()) {
+            whole_file::put(&public, line.as_bytes(), 0o644).map_err(failed("write", &public))?;
         }
         Ok(signer)
     }
 
     /// From now on the newest head is kept in the file at `path`: of one agent's log, since another's would replace it.
     pub fn keeping_head_in(self, path: PathBuf) -> Self {
-        Self { head: Some(path), ..self }
-    }
-
-    /// Keeps the head of the log at `path`, where it is to be kept.
-    pub(super) fn keep(&self, path: &Path, head: &Head, signature: &str) {
-        let Some(file) = &self.head else { return };
-        let kept = SignedHead { path: path.to_owned(), head: head.clone(), signature: signature.to_owned() };
-        let written = serde_json::to_vec(&kept).map_err(io::Error::from).map_err(|source| Error::Io {
-            action: "write",
-            path: file.clone(),
-            source,
-        });
-        if let Err(error) = written.and_then(|text| put(file, &text, 0o644)) {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "what is cut off the end of the audit log would not be noticed");
-        }
+        Self { newest: Some(Newest { path, sequence: Mutex::new(0) }), ..self }
     }
 
     fn from_pkcs8(der: &[u8]) -> Option<Self> {
         let key = Ed25519KeyPair::from_pkcs8(der).ok()?;
         let public = PublicKey(key.public_key().as_ref().try_into().ok()?);
-        Some(Self { key, public, head: None })
-    }
-
-    fn make(path: &Path) -> Result<Self, Error> {
-        let key = Ed25519KeyPair::generate().map_err(|_| Error::Generate)?;
-        let der = key.to_pkcs8().map_err(|_| Error::Generate)?;
-        if let Some(directory) = path.parent() {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-            made.map_err(|source| Error::Io {
-                action: "make the directory of",
-                path: path.to_owned(),
-                source,
-            })?;
-        }
-        match put(path, der.as_ref(), 0o600) {
-            // Another agent was faster; both sign with its key.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-                let der = Zeroizing::new(fs::read(path).map_err(|source| Error::Io {
-                    action: "read",
-                    path: path.to_owned(),
-                    source,
-                })?);
-                Self::from_pkcs8(&der).ok_or_else(|| Error::NoKey(path.to_owned()))
-            }
-            Err(error) => Err(error),
-            Ok(()) => Self::from_pkcs8(der.as_ref()).ok_or(Error::Generate),
-        }
+        Some(Self { key, public, newest: None })
     }
 
     /// What verifies the signatures.
@@ -145,14 +141,48 @@ impl Signer {
         self.public
     }
 
-    /// The signature of a chain's head, in hexadecimal.
-    pub(super) fn sign(&self, head: &Head) -> String {
-        hex(self.key.sign(message(head).as_bytes()).as_ref())
+    /// The signature in hexadecimal.
+    pub(super) fn sign(&self, signed: &Signed) -> String {
+        hex(self.key.sign(message(signed).as_bytes()).as_ref())
+    }
+
+    /// Keeps how far a log goes, where it is to be kept.
+    pub(super) fn keep(&self, newest: &SignedHead) {
+        let Some(Newest { path, sequence }) = &self.newest else { return };
+        let mut kept = sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.signed.head.sequence < *kept {
+            return;
+        }
+        *kept = newest.signed.head.sequence;
+        let written = serde_json::to_vec(newest).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|text| whole_file::put(path, &text, 0o644)) {
+            let path = path.display();
+            tracing::error!(%path, %error, "what is cut off the end of the audit log would not be noticed");
+        }
     }
 }
 
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// A new key, unless another agent is faster: then both sign with that one's.
+fn make(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let key = Ed25519KeyPair::generate().map_err(|_| Error::Generate)?;
+    let der = key.to_pkcs8().map_err(|_| Error::Generate)?;
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(failed("make the directory of", path))?;
+    }
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    files::write_new(&draft, der.as_ref())?;
+    if let Err(errno) = renameat_with(CWD, &draft, CWD, path, RenameFlags::NOREPLACE) {
+        fs::remove_file(&draft).map_err(failed("remove", &draft))?;
+        if errno != Errno::EXIST {
+            return Err(failed("make", path)(errno.into()));
+        }
+    }
+    Ok(files::read_private(path)?)
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("public", &self.public).finish_non_exhaustive()
     }
 }
@@ -163,13 +193,8 @@ impl PublicKey {
     /// # Errors
     /// When it cannot be read, or holds no key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        let key = super::chain::hash_of_hex(text.trim().as_bytes());
-        key.map(Self).ok_or_else(|| Error::NoKey(path.to_owned()))
+        let key = super::chain::hash_of_hex(read(path)?.trim_ascii());
+        key.map(Self).ok_or_else(|| Error::Form(path.to_owned()))
     }
 
     /// Its first 16 hexadecimal digits, by which a checkpoint says who signed it.
@@ -177,10 +202,10 @@ impl PublicKey {
         hex(self.0.get(..8).unwrap_or_default())
     }
 
-    /// Whether this key's owner signed this head.
-    pub(super) fn verifies(&self, head: &Head, signature: &str) -> bool {
+    /// Whether this key's owner signed this.
+    pub(super) fn verifies(&self, signed: &Signed, signature: &str) -> bool {
         let Some(signature) = bytes_of_hex(signature) else { return false };
-        UnparsedPublicKey::new(&ED25519, self.0).verify(message(head).as_bytes(), &signature).is_ok()
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message(signed).as_bytes(), &signature).is_ok()
     }
 
     fn to_line(self) -> String {
@@ -198,8 +223,18 @@ pub fn head_path(path: &Path) -> PathBuf {
     path.with_extension("head")
 }
 
-fn message(Head { id, sequence, hash }: &Head) -> String {
-    format!("{CONTEXT}\n{id}\n{sequence}\n{}\n", hex(hash))
+fn message(Signed { head: Head { id, sequence, hash }, opens }: &Signed) -> String {
+    let place = if *opens { "opens" } else { "goes on" };
+    format!("{CONTEXT}\n{id}\n{sequence}\n{}\n{place}\n", hex(hash))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(failed("read", path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
 }
 
 fn bytes_of_hex(digits: &str) -> Option<Vec<u8>> {
@@ -208,75 +243,5 @@ fn bytes_of_hex(digits: &str) -> Option<Vec<u8>> {
     is_hex.then(|| pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect())?
 }
 
-/// Puts a file in its place whole; a key never in another's.
-fn put(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    let failed = |action| move |source| Error::Io { action, path: path.to_owned(), source };
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(mode).open(&draft).map_err(failed("write"))?;
-    let written = file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write"));
-    let is_secret = mode & 0o077 == 0;
-    // A link fails where there is a file, and a rename does not.
-    let placed = written.and_then(|()| {
-        let placed = if is_secret { fs::hard_link(&draft, path) } else { fs::rename(&draft, path) };
-        placed.map_err(failed("write"))
-    });
-    if is_secret || placed.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    placed
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn head() -> Head {
-        Head { id: "0123456789abcdef".into(), sequence: 7, hash: [9; 32] }
-    }
-
-    #[test]
-    fn a_key_is_made_once_and_is_its_owners_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state/audit.key");
-        let first = Signer::open(&path).unwrap();
-        let second = Signer::open(&path).unwrap();
-        assert_eq!(first.public(), second.public());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let public = PublicKey::read(&public_path(&path)).unwrap();
-        assert!(public.verifies(&head(), &second.sign(&head())));
-        let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
-        assert_eq!(names, 2, "no draft stays");
-    }
-
-    #[test]
-    fn a_signature_is_of_one_head_by_one_key() {
-        let directory = tempfile::tempdir().unwrap();
-        let signer = Signer::open(&directory.path().join("a.key")).unwrap();
-        let other = Signer::open(&directory.path().join("b.key")).unwrap();
-        let signature = signer.sign(&head());
-        assert!(signer.public().verifies(&head(), &signature));
-        assert!(!other.public().verifies(&head(), &signature));
-        for changed in [
-            Head { sequence: 8, ..head() },
-            Head { hash: [8; 32], ..head() },
-            Head { id: "0123456789abcdee".into(), ..head() },
-        ] {
-            assert!(!signer.public().verifies(&changed, &signature), "{changed:?}");
-        }
-        for broken in ["", "zz", "abc", &signature[2..]] {
-            assert!(!signer.public().verifies(&head(), broken), "{broken}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_key_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("audit.key");
-        fs::write(&path, "mine").unwrap();
-        assert!(matches!(Signer::open(&path), Err(Error::NoKey(_))));
-        assert_eq!(fs::read(&path).unwrap(), b"mine");
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use super::{
     chain::{Head, Seal},
     hex,
     redact::Redactor,
-    signer::Signer,
+    signer::{Signed, SignedHead, Signer},
     tally::Tally,
     timestamp,
 };
@@ -84,6 +84,9 @@ pub(super) struct Checkpoint {
     /// The hash of the writer's line before, wherever that stands.
     #[serde(rename = "tidegate.chain.before")]
     pub(super) before: String,
+    /// Whether it is its chain's first line in this file.
+    #[serde(rename = "tidegate.chain.opens", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) opens: bool,
     /// The first line of a chain: the last line that another writer had left in the file, as `ID:NUMBER`.
     #[serde(rename = "tidegate.chain.after", skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<String>,
@@ -214,10 +217,12 @@ impl Sink {
     /// # Errors
     /// When the log does not take it.
     pub fn checkpoint(&self) -> Result<(), Error> {
-        match &mut *self.output() {
-            Output::File(ledger) if ledger.unsigned > 0 => self.write_checkpoint(ledger),
-            Output::File(_) | Output::Stream(_) => Ok(()),
-        }
+        let newest = match &mut *self.output() {
+            Output::File(ledger) if ledger.unsigned > 0 => self.write_checkpoint(ledger)?,
+            Output::File(_) | Output::Stream(_) => None,
+        };
+        self.keep(newest.as_ref());
+        Ok(())
     }
 
     /// Returns when everything written so far is on the disk.
@@ -251,24 +256,36 @@ impl Sink {
     }
 
     fn append(&self, line: &[u8]) -> Result<(), Error> {
+        let mut newest = None;
         match &mut *self.output() {
             // All of it, since what was sent to a stream cannot be ended later.
-            Output::Stream(stream) => (&**stream).write_all(line).map_err(|source| self.write_error(source)),
+            Output::Stream(stream) => {
+                (&**stream).write_all(line).map_err(|source| self.write_error(source))?;
+            }
             Output::File(ledger) => {
                 self.turn(ledger)?;
                 if !ledger.is_begun {
-                    self.write_checkpoint(ledger)?;
+                    newest = self.write_checkpoint(ledger)?;
                 }
                 ledger.append(line).map_err(|source| self.write_error(source))?;
                 ledger.unsigned += 1;
-                if ledger.unsigned >= SIGN_EVERY
-                    && let Err(error) = self.write_checkpoint(ledger)
-                {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the audit log's latest records are not signed yet");
+                if ledger.unsigned >= SIGN_EVERY {
+                    newest = self.write_checkpoint(ledger).unwrap_or_else(|error| {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "the audit log's latest records are not signed yet");
+                        None
+                    });
                 }
-                Ok(())
             }
+        }
+        self.keep(newest.as_ref());
+        Ok(())
+    }
+
+    /// Waits for the disk, which no other writer is to do.
+    fn keep(&self, newest: Option<&SignedHead>) {
+        if let (Some(signer), Some(newest)) = (&self.signer, newest) {
+            signer.keep(newest);
         }
     }
 
@@ -293,20 +310,21 @@ impl Sink {
         Ok(())
     }
 
-    fn write_checkpoint(&self, ledger: &mut Ledger) -> Result<(), Error> {
+    /// Answers with what was signed.
+    fn write_checkpoint(&self, ledger: &mut Ledger) -> Result<Option<SignedHead>, Error> {
         let is_first = ledger.chain.sequence == 0;
         let before = if is_first { ledger.file.last_line().ok() } else { None };
         let before = before.as_deref().and_then(Seal::of).map(|seal| seal.head);
+        let signed = Signed { head: ledger.chain.clone(), opens: !ledger.is_begun };
         // Of a chain without lines there is nothing to sign but its name, which then nobody else can have chosen.
-        let signature =
-            self.signer.as_ref().map(|signer| (signer.public().short(), signer.sign(&ledger.chain)));
-        let signed = ledger.chain.clone();
+        let signature = self.signer.as_ref().map(|signer| (signer.public().short(), signer.sign(&signed)));
         let (key, signature) = signature.unzip();
         let checkpoint = Checkpoint {
             timestamp: timestamp(SystemTime::now()),
             schema: SCHEMA,
             phase: CHECKPOINT.to_owned(),
             before: hex(&ledger.chain.hash),
+            opens: signed.opens,
             after: before.map(|head| format!("{}:{}", head.id, head.sequence)),
             key,
             signature: signature.clone(),
@@ -315,10 +333,7 @@ impl Sink {
         line.and_then(|line| ledger.append(&line)).map_err(|source| self.write_error(source))?;
         ledger.is_begun = true;
         ledger.unsigned = 0;
-        if let (Some(signer), Some(signature)) = (&self.signer, &signature) {
-            signer.keep(&self.path, &signed, signature);
-        }
-        Ok(())
+        Ok(signature.map(|signature| SignedHead { path: self.path.clone(), signed, signature }))
     }
 }
 

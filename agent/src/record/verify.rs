@@ -5,7 +5,7 @@
 
 use super::{
     chain::{Head, Seal, hash_of_hex},
-    signer::{PublicKey, SignedHead},
+    signer::{PublicKey, Signed, SignedHead},
     sink::{CHECKPOINT, Checkpoint},
 };
 use serde::{Deserialize, Serialize};
@@ -22,18 +22,31 @@ const MAX_LINE: u64 = 16 << 20;
 /// What was found in the files of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// The key that signatures were verified with.
+    pub key: Option<String>,
     /// Whole records, checkpoints not counted.
     pub records: u64,
     /// Writers.
     pub chains: usize,
     /// Signatures that are right.
     pub signatures: u64,
-    /// Records behind the last signature of their chains.
+    /// Records behind the last signature of their chains: whoever can write the log could have altered them.
     pub unsigned: u64,
+    /// Chains that begin in files which are not among these.
+    pub earlier: Vec<Earlier>,
     /// Lines without an end or in pieces, of which no chain has anything: their writers were killed, or the disk was full.
     pub torn: Vec<Place>,
     /// What is wrong, in the order of the files.
     pub problems: Vec<Problem>,
+}
+
+/// What a chain has in files that were not read: the oldest are removed in time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Earlier {
+    /// The chain.
+    pub chain: String,
+    /// The last record that is elsewhere.
+    pub last: u64,
 }
 
 /// A line of a file.
@@ -237,9 +250,10 @@ impl Verifier {
                 problem.fault = Fault::Reordered { first, last };
             }
         }
-        if let Some(SignedHead { path, head, signature }) = self.expected.take() {
+        if let Some(SignedHead { path, signed, signature }) = self.expected.take() {
+            let head = &signed.head;
             let seen = self.chains.get(&head.id).map_or(0, |chain| chain.head.sequence);
-            let is_signed = self.key.is_some_and(|key| key.verifies(&head, &signature));
+            let is_signed = self.key.is_some_and(|key| key.verifies(&signed, &signature));
             let fault = match is_signed {
                 true if seen < head.sequence => Some(Fault::CutOff { first: seen + 1, last: head.sequence }),
                 true => None,
@@ -248,6 +262,7 @@ impl Verifier {
             let place = Place { file: path, line: 0 };
             fault.into_iter().for_each(|fault| self.problem(place.clone(), Some(&head.id), fault));
         }
+        self.report.key = self.key.map(|key| key.short());
         self.report.chains = self.chains.len();
         self.report.unsigned = self.chains.values().map(|chain| chain.unsigned).sum();
         self.report
@@ -318,6 +333,12 @@ impl Verifier {
                 if let Some(after) = checkpoint.and_then(|checkpoint| checkpoint.after.as_deref()) {
                     self.check_after(after, place);
                 }
+                // Only where a chain goes on in a new file can it have a part elsewhere.
+                let opens = checkpoint.is_some_and(|checkpoint| checkpoint.opens);
+                let said = said.filter(|_| opens);
+                if let Some(said) = said.as_ref().filter(|said| said.sequence > 0) {
+                    self.report.earlier.push(Earlier { chain: id.clone(), last: said.sequence });
+                }
                 if said.is_none() {
                     self.problem(place(), Some(id), Fault::Headless { sequence: *sequence });
                     self.chains.insert(id.clone(), Chain { head: seal.head.clone(), unsigned: 1 });
@@ -343,7 +364,8 @@ impl Verifier {
         let by = checkpoint.key.clone();
         let fault = match &checkpoint.signature {
             Some(signature) if by.as_deref() == Some(&*key.short()) => {
-                if key.verifies(signed, signature) {
+                let opens = checkpoint.opens;
+                if key.verifies(&Signed { head: signed.clone(), opens }, signature) {
                     self.report.signatures += 1;
                     return true;
                 }

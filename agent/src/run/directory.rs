@@ -11,7 +11,10 @@
 //!     └── bpf/             a bpffs of its own, with the pins
 //! ```
 
-use crate::run::{cgroup, filesystem};
+use crate::{
+    run::{cgroup, filesystem},
+    whole_file,
+};
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -189,17 +192,8 @@ impl RunDirectory {
 
 /// Writes `value` whole or not at all, readable by the owner only.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let draft = path.with_extension("draft");
     let text = serde_json::to_vec(value).map_err(|source| Error::Format { path: path.to_owned(), source })?;
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .and_then(|mut file| io::Write::write_all(&mut file, &text))
-        .and_then(|()| fs::rename(&draft, path));
-    written.map_err(failed("write", path))
+    whole_file::put(path, &text, 0o600).map_err(failed("write", path))
 }
 
 /// Reads what [`write_json`] wrote; None where there is no such file, or an empty one.

@@ -37,7 +37,7 @@ pub enum Error {
     /// Others can read or write it.
     #[error(
         "`{}` is open to others (mode {mode:04o}): run `chmod {wanted:04o}` on it; if somebody can have read a key, make \
-         a new one (`tidegate ca rotate --now`)",
+         a new one (of the CA by `tidegate ca rotate --now`)",
         path.display()
     )]
     Exposed {
@@ -88,7 +88,7 @@ pub(super) fn failed<E: Into<io::Error>>(
 }
 
 /// Whether the system said that there is none.
-pub(super) fn is_missing(error: &Error) -> bool {
+pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
@@ -128,7 +128,7 @@ pub(super) fn check_directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Reads a file that must be the owner's alone.
-pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::LOOP => Error::Kind { path: path.to_owned(), wanted: "file" },
@@ -192,7 +192,7 @@ fn check_mode(path: &Path, status: &Stat, forbidden: RawMode, wanted: RawMode) -
 }
 
 /// Makes a file that was not there, owner-only from its first byte, and has it on the disk.
-pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).map_err(failed("make", path))?;
     let mut file = File::from(opened);

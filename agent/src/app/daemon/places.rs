@@ -1,10 +1,11 @@
 //! The daemon's directories and files.
 
 use super::super::Error;
+use crate::whole_file;
 use std::{
-    fs::{self, DirBuilder, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
 };
 
@@ -16,15 +17,7 @@ pub(super) fn make(path: &Path, mode: u32) -> Result<(), Error> {
 
 /// Writes a file whole or not at all.
 pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
-    let draft = path.with_extension("draft");
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft);
-    written
-        .and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.write_all(content)
-        })
-        .and_then(|()| fs::rename(&draft, path))
-        .map_err(failed("write", path))
+    whole_file::put(path, content, mode).map_err(failed("write", path))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -43,6 +43,7 @@ impl Rotation {
     /// Moves the log aside, whatever name it has to get, and removes the oldest of those that were moved before.
     /// Whether it was moved; where not, it goes on as it is, since a record must not be lost for it.
     pub(super) fn rotate(&mut self, path: &Path, now: SystemTime) -> bool {
+        let path = &target(path);
         match move_aside(path, now) {
             Ok(()) => self.remove_oldest(path),
             Err(error) => {
@@ -73,6 +74,11 @@ impl Rotation {
     }
 }
 
+/// Where the log is: a link to it stays, and leads to the next file.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Never over another: two writers may rotate at once, and then the second moves what the first has begun.
 fn move_aside(path: &Path, now: SystemTime) -> io::Result<()> {
     let time: String = timestamp(now).chars().filter(|char| !matches!(char, '-' | ':')).collect();
@@ -92,6 +98,7 @@ fn move_aside(path: &Path, now: SystemTime) -> io::Result<()> {
 
 /// The files that the log at `path` was moved to, the oldest first.
 pub fn rotated(path: &Path) -> Vec<PathBuf> {
+    let path = &target(path);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Vec::new();
@@ -147,6 +154,21 @@ mod tests {
         let contents: Vec<_> = rotated(&path).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
         assert_eq!(contents, ["two", "three"]);
         assert!(!rotation.rotate(&path, now), "there is nothing to move");
+    }
+
+    #[test]
+    fn a_link_to_the_log_stays_and_leads_to_the_next_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, log) = (directory.path().join("link"), directory.path().join("data/audit.jsonl"));
+        fs::create_dir(log.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&log, &link).unwrap();
+        fs::write(&link, "one").unwrap();
+        let mut rotation = Rotation { longest: 10, oldest: Duration::from_secs(60), keep: 2, told: None };
+        assert!(rotation.rotate(&link, SystemTime::UNIX_EPOCH));
+        assert!(!log.exists() && link.is_symlink());
+        fs::write(&link, "two").unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "two");
+        assert_eq!(fs::read_to_string(&rotated(&link)[0]).unwrap(), "one");
     }
 
     #[test_case(9, 0, false; "young and short")]

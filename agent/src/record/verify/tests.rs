@@ -104,6 +104,7 @@ fn records_behind_the_last_signature_are_counted() {
 #[test_case(|lines| { let line = lines[3].clone(); lines.insert(9, line); }, &[Fault::Repeated { sequence: 4 }]; "repeated")]
 #[test_case(|lines| lines.insert(4, "{\"tidegate.phase\":\"outcome\"}".into()), &[Fault::Unsealed]; "put in")]
 #[test_case(|lines| { lines.remove(0); }, &[Fault::Headless { sequence: 2 }]; "the beginning removed")]
+#[test_case(|lines| { lines.drain(..21); }, &[Fault::Headless { sequence: 22 }]; "all up to the last signature removed")]
 #[test_case(|lines| { lines[7].truncate(40); }, &[Fault::Removed { first: 8, last: 8 }]; "cut short")]
 fn what_was_done_to_a_log_is_told(change: fn(&mut Vec<String>), expected: &[Fault]) {
     let log = Log::of(20);
@@ -218,9 +219,11 @@ fn a_log_that_is_rotated_loses_nothing_and_is_verified_as_one() {
     let report = log.verify();
     assert_eq!((report.records, report.chains), (3_000, 2));
     assert_eq!(report.problems, []);
-    // Without the oldest file the rest is still whole.
+    assert_eq!(report.earlier, []);
+    // Without the oldest file the rest is still whole, and it is told that there was more.
     fs::remove_file(&files[0]).unwrap();
-    assert_eq!(log.verify().problems, []);
+    let report = log.verify();
+    assert_eq!((report.problems, report.earlier.len()), (vec![], 2));
     // Without one in the middle it is not.
     fs::remove_file(&files[1]).unwrap();
     let rest = [rotated(&log.path), vec![log.path.clone()]].concat();

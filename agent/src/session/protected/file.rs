@@ -1,11 +1,11 @@
 //! The file that protected addresses are kept in between two lives of the agent.
 
 use super::known::{Kept, MAX_ADDRESSES};
+use crate::whole_file;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, Read},
     path::Path,
 };
 
@@ -57,10 +57,5 @@ pub(super) fn load(path: &Path) -> Result<Vec<Kept>, Error> {
 /// Puts a new file in the place of the old one, whole or not at all.
 pub(super) fn save(path: &Path, addresses: Vec<Kept>) -> io::Result<()> {
     let text = serde_json::to_vec(&Document { version: VERSION, addresses })?;
-    let draft = path.with_extension("draft");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&text)?;
-    file.sync_data()?;
-    fs::rename(&draft, path)
+    whole_file::put(path, &text, 0o600)
 }
