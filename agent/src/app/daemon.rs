@@ -174,7 +174,6 @@ fn capture(
         proxy.own_sockets.exempt(capture.exempt);
     }
     // From here on no other daemon is at work.
-    places::write(&Path::new(RUN_DIR).join("ca.pem"), proxy.trust_anchor().as_bytes(), 0o644)?;
     proxy.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));
     let unfinished = Path::new(RUN_DIR).join("unfinished");
     proxy.count_unfinished(&unfinished).map_err(|source| Error::File {

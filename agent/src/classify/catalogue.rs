@@ -176,7 +176,7 @@ impl Catalogue {
             variants: entry.variants().map_err(&fail)?,
             targets: entry.targets(self).map_err(&fail)?,
             wholes: entry.wholes(self).map_err(&fail)?,
-            filters: entry.filters(self).map_err(&fail)?,
+            filters: entry.filters(self).map_err(&fail)?.into(),
             maps: entry.maps().map_err(&fail)?,
             hardened: self.known(&entry.hardened).map_err(&fail)?,
             method: method.ok_or_else(|| fail(format!("has the unknown method `{}`", entry.method)))?,

@@ -1,6 +1,7 @@
 //! Parts of answers that the API shows only with a further scope, or should.
 
 use super::{Pointer, Scope};
+use std::ops::{Deref, Range};
 
 /// A part of an operation's answer, and the scope that shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,4 +28,44 @@ pub enum Kind {
         /// How its value begins.
         prefix: Box<str>,
     },
+}
+
+/// An operation's filters, in the order of the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    list: Box<[Filter]>,
+    /// Neighbours of which a policy shows either all or none.
+    alike: Box<[Range<usize>]>,
+}
+
+impl Filters {
+    /// One filter for all its neighbours of which a policy shows either all or none, with the indexes of these.
+    pub fn alike(&self) -> impl Iterator<Item = (&Filter, Range<usize>)> {
+        self.alike.iter().filter_map(|range| Some((self.list.get(range.start)?, range.clone())))
+    }
+}
+
+impl From<Vec<Filter>> for Filters {
+    fn from(list: Vec<Filter>) -> Self {
+        let mut end = 0;
+        let alike = list.chunk_by(are_shown_alike).map(|alike| {
+            let begin = end;
+            end += alike.len();
+            begin..end
+        });
+        Self { alike: alike.collect(), list: list.into() }
+    }
+}
+
+impl Deref for Filters {
+    type Target = [Filter];
+
+    fn deref(&self) -> &[Filter] {
+        &self.list
+    }
+}
+
+fn are_shown_alike(one: &Filter, other: &Filter) -> bool {
+    let is_secret = |filter: &Filter| filter.kind == Kind::Credential;
+    one.requires == other.requires && is_secret(one) == is_secret(other)
 }

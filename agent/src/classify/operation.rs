@@ -1,7 +1,8 @@
 //! One entry of the catalogue.
 
 use super::{
-    Condition, Filter, Pointer, Scope,
+    Condition, Pointer, Scope,
+    filter::Filters,
     needs::{Target, Variants, Whole},
 };
 use crate::few::Few;
@@ -34,7 +35,7 @@ pub struct Operation {
     /// Scopes that tidegate demands beyond the spec, whose own are too weak for the effect.
     pub hardened: Vec<Scope>,
     /// The parts of its answer that take further scopes.
-    pub filters: Vec<Filter>,
+    pub filters: Filters,
     /// Objects of its body whose keys are the client's own, such as labels.
     pub maps: Vec<Pointer>,
     /// The query parameters that may stand there several times.
@@ -101,6 +102,10 @@ impl Operation {
     }
 
     fn with_hardened<'a>(&'a self, own: &'a [Scope]) -> Set<'a> {
+        // As most sets are.
+        if self.hardened.is_empty() && own.is_sorted_by(|one, next| one < next) {
+            return own.iter().collect();
+        }
         let mut set = Set::new();
         for scope in own.iter().chain(&self.hardened) {
             if !set.contains(&scope) {

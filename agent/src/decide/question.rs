@@ -14,6 +14,7 @@ use crate::{
     },
     reason::Reason,
 };
+use std::ops::Range;
 
 /// How much of the request is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +88,8 @@ impl<'a> Question<'a> {
                 }
             }
         }
-        let shown = filters(operation).chunk_by(are_shown_alike).filter_map(<[Filter]>::first);
-        let spoken_of = sets.iter().flatten().copied().chain(shown.map(|filter| &filter.requires));
+        let shown = filters(operation).map(|(filter, _)| &filter.requires);
+        let spoken_of = sets.iter().flatten().copied().chain(shown);
         let rules = Rules::new(policy, request, view, spoken_of);
         let action_is_unknown = request.action_is_unknown;
         Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
@@ -292,15 +293,10 @@ impl<'a> Question<'a> {
 
     /// The operation's filters whose part of the answer is not to be shown.
     fn withheld(&self) -> Vec<usize> {
-        let mut withheld = Vec::new();
-        let mut index = 0;
-        for alike in filters(self.operation).chunk_by(are_shown_alike) {
-            if alike.first().is_some_and(|filter| !self.shows(filter)) {
-                withheld.extend(index..index + alike.len());
-            }
-            index += alike.len();
-        }
-        withheld
+        filters(self.operation)
+            .filter(|(filter, _)| !self.shows(filter))
+            .flat_map(|(_, alike)| alike)
+            .collect()
     }
 
     fn shows(&self, filter: &Filter) -> bool {
@@ -351,12 +347,6 @@ impl<'a> Question<'a> {
     }
 }
 
-fn filters(operation: Option<&Operation>) -> &[Filter] {
-    operation.map_or(&[], |operation| &operation.filters)
-}
-
-/// Whether a policy shows either both parts of an answer or neither.
-fn are_shown_alike(one: &Filter, other: &Filter) -> bool {
-    let is_secret = |filter: &Filter| filter.kind == filter::Kind::Credential;
-    one.requires == other.requires && is_secret(one) == is_secret(other)
+fn filters(operation: Option<&Operation>) -> impl Iterator<Item = (&Filter, Range<usize>)> {
+    operation.into_iter().flat_map(|operation| operation.filters.alike())
 }

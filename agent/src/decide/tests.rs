@@ -207,7 +207,7 @@ fn what_the_policy_does_not_show_is_withheld(allow: &str, deny: &str, expected: 
         kind,
     };
     let filters = vec![filter("b:read", filter::Kind::Field), filter("b:view", filter::Kind::Credential)];
-    let shown = Operation { filters, ..operation(Method::GET, &["a:read"]) };
+    let shown = Operation { filters: filters.into(), ..operation(Method::GET, &["a:read"]) };
     assert_eq!(ask(&policy(allow, deny), &Method::GET, Some(&shown)).withheld, expected);
 }
 

@@ -62,7 +62,7 @@ fn what_single_requests_tell_is_whole() {
     assert_eq!(count(|operation| operation.conditions.len()), 88 + 2);
     assert_eq!(count(|operation| operation.variants.len()), 13);
     let filters = |fits: fn(&filter::Kind) -> bool| {
-        let filters = operations.iter().flat_map(|operation| &operation.filters);
+        let filters = operations.iter().flat_map(|operation| operation.filters.iter());
         filters.filter(|filter| fits(&filter.kind)).count()
     };
     // The spec's 376, three of them also in the spelling that it presumably means, and the secrets that it leaves
@@ -76,7 +76,7 @@ fn what_single_requests_tell_is_whole() {
 fn an_operation_filters_no_part_twice() {
     for operation in Catalogue::embedded().operations() {
         let mut seen = BTreeSet::new();
-        for filter in &operation.filters {
+        for filter in operation.filters.iter() {
             let part = format!("{} {:?}", filter.pointer, filter.kind);
             assert!(seen.insert(part), "{}: {}", operation.name, filter.pointer);
         }

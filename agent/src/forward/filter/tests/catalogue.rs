@@ -21,7 +21,8 @@ fn examples() -> Vec<Operation> {
             Filter { requires: scope("database:read"), ..field("/databases/*/name") },
             Filter { requires: scope("droplet:read"), ..items("/resources/*", "do:droplet:") },
             Filter { requires: scope("domain:read"), ..items("/resources", "do:domain:") },
-        ],
+        ]
+        .into(),
         ..Operation::default()
     };
     vec![database]
