@@ -2,6 +2,7 @@
 //! Root only.
 
 mod daemon {
+    mod commands;
     mod configuration;
     mod identity;
     mod records;

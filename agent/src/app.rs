@@ -10,6 +10,7 @@ mod refusals;
 mod reload;
 mod watch;
 
+use self::reload::Bell;
 use crate::{
     capture,
     config::{self, Config, RUN_DIR},
@@ -32,7 +33,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
-use tokio::{runtime::Runtime, sync::Notify};
+use tokio::runtime::Runtime;
 
 /// Under which rules a command runs, loaded and checked.
 #[derive(Debug)]
@@ -145,9 +146,13 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| system("forbid dumps of the agent's memory")(errno.into()))?;
     let open_files = OpenFiles::raise().map_err(system("raise the limit on open files"))?;
-    let hangup = Arc::new(Notify::new());
-    let asked = Arc::clone(&hangup);
-    let forwarder = Forwarder::start(move || asked.notify_one()).map_err(system("handle signals"))?;
+    let bell = Bell::default();
+    let asked = bell.clone();
+    let forwarder = Forwarder::start(move || {
+        asked.ring();
+        true
+    })
+    .map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
 
     let enclosure = Enclosure::open(Path::new(RUN_DIR), job.config.capture.cgroup_root.as_deref())?;
@@ -159,7 +164,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
-    let proxy = runtime.block_on(command::start(&enclosure, job, policy_files, hangup))?;
+    let proxy = runtime.block_on(command::start(&enclosure, job, policy_files, bell))?;
     let order = Order {
         command,
         user,

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod explain;
 pub mod protect;
 pub mod release;
+pub mod reload;
 pub mod run;
 pub mod scopes;
 pub mod status;
@@ -15,7 +16,7 @@ pub mod suggest;
 
 use crate::{
     app, capture::pins, decide::trial, doctor::command::words::OpenQuote, health::control, host_trust,
-    protect as protection, record::signer, terminate::store, toml_file,
+    protect as protection, record::signer, run::admitted, terminate::store, toml_file,
 };
 use clap::{Args, Parser, Subcommand};
 use std::{
@@ -54,6 +55,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Say whether this machine can do it, and if not, why
     Doctor(doctor::DoctorArgs),
+    /// Make the daemon read its policies again, and say what came of it
+    Reload(reload::ReloadArgs),
     /// Take away what the daemon enforces, once it has ended
     Release(release::ReleaseArgs),
     /// Show, renew, install or take away the local CA
@@ -128,6 +131,24 @@ pub enum Error {
         /// The names that it has.
         known: String,
     },
+    /// `run` without root decides nothing itself.
+    #[error(
+        "`{option}` needs root; without, `tidegate run --workload NAME -- CMD` asks the daemon, whose configuration says \
+         what the workload is"
+    )]
+    NeedsRoot {
+        /// The option.
+        option: &'static str,
+    },
+    /// `run` without root and workload.
+    #[error(
+        "without root, name a workload that the daemon's `run_by` lets you take: `tidegate run --workload NAME -- CMD`; \
+         or use sudo"
+    )]
+    NoWorkload,
+    /// `run` without root failed.
+    #[error(transparent)]
+    Admitted(#[from] admitted::Error),
     /// `check` found something; it has been told already.
     #[error("{bad} of {checked} files have problems; see above")]
     Checked {
@@ -179,6 +200,8 @@ impl Error {
             Self::Protect(error) if error.is_of_configuration() => 2,
             Self::Protect(_) => 1,
             Self::App(error) => error.exit_status(),
+            Self::NeedsRoot { .. } | Self::NoWorkload => 2,
+            Self::Admitted(error) => error.exit_status(),
             Self::Pins(_) | Self::Output(_) => 1,
         }
     }
@@ -202,6 +225,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
         Command::Status(args) => return status::run(&args, out),
         Command::Doctor(args) => return doctor::run(&args, out),
+        Command::Reload(args) => return reload::run(&args, out),
         Command::Release(args) => return release::run(&args, out),
         Command::Ca(args) => return ca::run(&args, out),
         Command::Audit(args) => return audit::run(&args, out),
@@ -251,6 +275,7 @@ mod tests {
     #[test_case("doctor --config c --command node", false; "doctor of a machine and a command")]
     #[test_case("release --config c --force", true; "release")]
     #[test_case("status --json --socket s", true; "status")]
+    #[test_case("reload --socket s", true; "reload")]
     #[test_case("ca show --json --config c --root r", true; "ca show")]
     #[test_case("ca --root r rotate --now", true; "ca rotate")]
     #[test_case("ca bundle --anchors --output f", true; "ca bundle")]

@@ -5,9 +5,11 @@ mod duration;
 pub mod file;
 pub mod forward_proxy;
 mod matching;
+mod run_by;
 
 pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
+pub use run_by::RunBy;
 
 use crate::host::HostName;
 use ipnet::IpNet;
@@ -48,10 +50,12 @@ pub struct Workload {
     pub name: String,
     /// The name of a file in `policy_dir`, without `.toml`.
     pub policy: String,
-    /// What it is: one of these. Empty: what `tidegate run --workload` runs.
+    /// What it is: one of these, beside what `tidegate run --workload` runs.
     pub matches: Vec<Match>,
     /// What it is not, for all that.
     pub except: Vec<Match>,
+    /// Who may run commands as it, without root.
+    pub run_by: Vec<RunBy>,
 }
 
 /// One table of `match` or `except`: all of its keys must fit. `cgroup`, `user`, `group` or `any` is there.

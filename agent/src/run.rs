@@ -9,6 +9,7 @@
 //! Killed processes come first in every teardown and the pinned links last, so there is no moment at which the
 //! command runs without them.
 
+pub mod admitted;
 pub mod cgroup;
 pub mod child;
 mod descriptors;
@@ -39,7 +40,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, ExitStatus},
 };
 
 /// Why a command could not be run in an enclosure.
@@ -227,7 +228,12 @@ impl Running {
         if let Some(Failure { status, message }) = directory::read_json(&self.failure)? {
             return Err(Error::Child { message, status });
         }
-        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(child::FAILED))
+        Ok(status_of(status))
     }
+}
+
+/// As a shell has it: 128 + n for an end by signal n.
+fn status_of(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(child::FAILED)
 }

@@ -162,6 +162,14 @@ impl<'s> Daemon<'s> {
         Ok(self)
     }
 
+    /// With this workload of commands alone; `run_by` is the list of those who may, as TOML.
+    #[must_use]
+    pub fn run_by(mut self, name: &str, policy: &str, run_by: &str) -> Self {
+        let table = format!("[[workload]]\nname = {name:?}\npolicy = {policy:?}\nrun_by = {run_by}\n");
+        self.workloads.push_str(&table);
+        self
+    }
+
     /// Without the workloads so far.
     #[must_use]
     pub fn without_workloads(mut self) -> Self {

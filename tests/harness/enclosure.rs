@@ -48,7 +48,7 @@ fn enclosed(
         fs::read_to_string(anchor).with_context(|| format!("cannot read {}", anchor.display()))?;
     let name = user.to_str().context("a user's name is UTF-8")?;
     let user = if name == "-" { None } else { Some(User::lookup(name)?) };
-    let forwarder = Forwarder::start(|| drop(writeln!(io::stdout(), "asked to reload")))?;
+    let forwarder = Forwarder::start(|| writeln!(io::stdout(), "asked to reload").is_ok())?;
     let enclosure = Enclosure::open(run_dir, Some(root).filter(|root| *root != Path::new("-")))?;
     let running = enclosure.spawn(Order {
         command: command.to_vec(),

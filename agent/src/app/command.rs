@@ -3,6 +3,7 @@
 use super::{
     Error, Job,
     proxy::{self, Plan, Proxy, Taken},
+    reload::Bell,
 };
 use crate::{
     capture::{self, Capture, Options, listener, pins::Pins},
@@ -13,14 +14,13 @@ use crate::{
     session::protected::mirror,
 };
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// Attaches, listens and fills the maps, in an order in which a subject could at no moment pass.
 pub(super) async fn start(
     enclosure: &Enclosure,
     job: Job,
     files: Arc<[PolicyFile]>,
-    hangup: Arc<Notify>,
+    bell: Bell,
 ) -> Result<Proxy, Error> {
     let Job { config, workload, policy, policies, .. } = job;
     let cgroup = enclosure.cgroup().path().to_owned();
@@ -30,8 +30,17 @@ pub(super) async fn start(
     let workloads = Arc::new(Workloads::only(workload, cgroups));
     // A command's CA ends with it, so that there is no key to steal; a user's own is there anyhow.
     let authority = config::Ca { ephemeral: true, ..config.ca.clone() };
-    let mut proxy =
-        Proxy::build(Plan { config, workloads, policies, files, hangup, addresses: None, authority }).await?;
+    let mut proxy = Proxy::build(Plan {
+        config,
+        workloads,
+        policies,
+        files,
+        bell,
+        running: None,
+        addresses: None,
+        authority,
+    })
+    .await?;
     proxy.follow_authority(None);
     let captured = proxy.captured.clone();
     let options = Options {

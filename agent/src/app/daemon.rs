@@ -1,6 +1,7 @@
 //! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
 //! then, until the next one takes over.
 
+mod commands;
 mod desk;
 mod metrics;
 mod places;
@@ -12,7 +13,7 @@ use super::{
     ca::Published,
     handover::{self, Manager},
     proxy::{self, Plan, Proxy, Taken},
-    reload,
+    reload::{self, Bell, Running},
 };
 use crate::{
     capture::{
@@ -27,7 +28,7 @@ use crate::{
     decide::store::PolicySet,
     health::{
         Health, Part,
-        control::{self, Control},
+        control::{self, Callers, Control},
         http, status,
     },
     identify::{
@@ -36,10 +37,11 @@ use crate::{
         tagging::{Kernel, Tagger},
     },
     protect::Copies,
-    run::{cgroup, limits::OpenFiles},
+    run::{cgroup, limits::OpenFiles, user},
     session::protected::mirror,
 };
-use desk::Desk;
+use commands::Commands;
+use desk::{Desk, Told};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
@@ -66,6 +68,8 @@ use upkeep::Upkeep;
 pub struct Charge {
     /// The configuration.
     pub config: Config,
+    /// The file that it came from.
+    pub config_file: PathBuf,
     /// The policies, with those of all workloads.
     pub policies: PolicySet,
     /// The files that they came from, absolute.
@@ -95,18 +99,18 @@ pub fn run(charge: Charge) -> Result<(), Error> {
 /// What signals ask for.
 #[derive(Clone)]
 struct Asked {
-    reload: Arc<Notify>,
+    reload: Bell,
     stop: Arc<Notify>,
 }
 
 impl Asked {
     fn listen() -> io::Result<Self> {
-        let asked = Self { reload: Arc::default(), stop: Arc::default() };
+        let asked = Self { reload: Bell::default(), stop: Arc::default() };
         let told = asked.clone();
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
-                if signal == SIGHUP { told.reload.notify_one() } else { told.stop.notify_one() }
+                if signal == SIGHUP { told.reload.ring() } else { told.stop.notify_one() }
             }
         })?;
         Ok(asked)
@@ -114,11 +118,12 @@ impl Asked {
 }
 
 async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
-    let Charge { config, policies, policy_files } = charge;
+    let Charge { config, config_file, policies, policy_files } = charge;
     let manager = Arc::new(Manager::of_environment());
     let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
-    let matching = Matching::of(&config, &cgroups)?;
+    let commands = Commands::of(&config, &cgroups)?;
+    let matching = Matching::of(&config, &cgroups, &commands)?;
     let files = reload::open(&policy_files, &[])?;
     places::make(Path::new(RUN_DIR), 0o755)?;
     places::make(Path::new(STATE_DIR), 0o700)?;
@@ -127,14 +132,16 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups))),
         policies,
         files,
-        hangup: Arc::clone(&asked.reload),
+        bell: asked.reload.clone(),
+        running: Some(Arc::new(Running::new(config.clone(), config_file))),
         addresses: Some(Path::new(STATE_DIR).join("protected.json")),
         authority: config.ca.clone(),
     };
     let mut proxy = Proxy::build(plan).await?;
     let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog];
     let health = Arc::new(Health::new(&parts));
-    let (mut upkeep, desk) = capture(&config, matching, &health, &cgroups, &mut proxy, &manager)?;
+    let (mut upkeep, told) = capture(&config, matching, &health, &cgroups, &mut proxy, &manager)?;
+    let desk = Desk { told, commands, bell: asked.reload.clone(), group: trusted_group() };
     tell(&config, desk, &health, &mut proxy, &manager).await?;
     tokio::select! {
         () = upkeep.keep_proving(&manager) => {}
@@ -155,7 +162,7 @@ fn capture(
     cgroups: &Arc<Cgroups>,
     proxy: &mut Proxy,
     manager: &Manager,
-) -> Result<(Upkeep, Desk), Error> {
+) -> Result<(Upkeep, Told), Error> {
     let ports = proxy::ports(config);
     let root = cgroups.top();
     let pins = Pins::on(Path::new(BPFFS));
@@ -207,7 +214,7 @@ fn capture(
         protected: protected.iter().copied().collect(),
         forward_proxies: proxy.captured.iter().copied().collect(),
     };
-    let told: Vec<status::Listener> = listeners.iter().map(told).collect();
+    let shown: Vec<status::Listener> = listeners.iter().map(shown).collect();
     proxy.serve(Taken {
         flows: capture.flows,
         events: capture.events,
@@ -230,7 +237,7 @@ fn capture(
     };
     proxy.spawn(tagger.keep_tagging(users.clone(), compared));
     proxy.spawn(upkeep::end_earlier(news, users, destinations, Arc::clone(&proxy.counts)));
-    let desk = Desk {
+    let told = Told {
         health: Arc::clone(health),
         counts: Arc::clone(&proxy.counts),
         sink: Arc::clone(&proxy.sink),
@@ -242,16 +249,16 @@ fn capture(
             .programs()
             .map(|(name, id)| status::Program { name: name.to_owned(), id })
             .collect(),
-        listeners: told,
+        listeners: shown,
         pins: base(Path::new(BPFFS)),
         own: canary.cgroup().to_owned(),
     };
     let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
     let attached = capture.attached;
-    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health }, desk))
+    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health }, told))
 }
 
-fn told(listener: &Listener) -> status::Listener {
+fn shown(listener: &Listener) -> status::Listener {
     status::Listener { netns_cookie: listener.netns_cookie, address: listener.address }
 }
 
@@ -265,7 +272,11 @@ async fn tell(
     manager: &Arc<Manager>,
 ) -> Result<(), Error> {
     let path = Path::new(RUN_DIR).join(control::FILE_NAME);
-    let bound = Control::bind(&path);
+    let callers = match desk.commands.is_empty() {
+        true => Callers::Group(desk.group),
+        false => Callers::Everybody,
+    };
+    let bound = Control::bind(&path, callers);
     let control = bound.map_err(|source| Error::File { action: "listen at", path, source })?;
     let desk = Arc::new(desk);
     proxy.spawn(control.serve(Arc::clone(&desk)));
@@ -286,6 +297,12 @@ async fn tell(
         }
     });
     watch.map_err(|source| Error::System { action: "start the watchdog's thread", source })
+}
+
+/// The group whose members may ask everything, where it exists.
+fn trusted_group() -> Option<u32> {
+    let group = user::group_id(control::GROUP);
+    group.inspect_err(|error| tracing::debug!(%error, "only root may ask for the status")).ok()
 }
 
 /// Whether the kernel calls BPF LSM programs: without `bpf` in this list, Linux 5.10 attaches them and calls none.

@@ -5,7 +5,7 @@ use super::{
     ca::{Keeper, Published},
     counts::Counts,
     refusals::Refusals,
-    reload::Reloader,
+    reload::{Bell, Reloader, Running},
 };
 use crate::{
     capture::{
@@ -49,7 +49,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -70,8 +70,10 @@ pub(super) struct Plan {
     pub(super) policies: PolicySet,
     /// The policies' files.
     pub(super) files: Arc<[PolicyFile]>,
-    /// Notified when they are to be read again.
-    pub(super) hangup: Arc<Notify>,
+    /// Rung when they are to be read again.
+    pub(super) bell: Bell,
+    /// The configuration, where it is looked at again then.
+    pub(super) running: Option<Arc<Running>>,
     /// Where the protected addresses are kept for the next start.
     pub(super) addresses: Option<PathBuf>,
     /// Where the CA comes from.
@@ -117,7 +119,7 @@ pub(super) struct Proxy {
 impl Proxy {
     /// Builds the gate and all behind it; nothing comes to it yet.
     pub(super) async fn build(plan: Plan) -> Result<Self, Error> {
-        let Plan { config, workloads, policies, files, hangup, addresses: kept, authority } = plan;
+        let Plan { config, workloads, policies, files, bell, running, addresses: kept, authority } = plan;
         let fingerprinter = Fingerprinter::ephemeral()?;
         let signer = match AuditSigner::open(&config.audit.key) {
             // A daemon's log is the machine's; a command's ends with it.
@@ -191,7 +193,7 @@ impl Proxy {
             counts,
             sink,
             reports: JoinSet::new(),
-            reloader: Some(Reloader { store, files, hangup }),
+            reloader: Some(Reloader { store, files, bell, running }),
             gate,
         })
     }

@@ -1,4 +1,8 @@
-//! Loads the policies again when they change or when a SIGHUP asks for it: all or none, and the last good set stays.
+//! Loads the policies again when they change or when somebody asks for it: all or none, and the last good set stays.
+
+mod running;
+
+pub(super) use running::Running;
 
 use super::{Error, watch::Watch};
 use crate::{
@@ -6,9 +10,13 @@ use crate::{
     decide::store::{self, FileError, Missing, PolicyFile, PolicySet, Reading, Store},
     toml_file::Error as LoadError,
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     task::{JoinError, spawn_blocking},
     time::{interval, sleep},
 };
@@ -39,12 +47,42 @@ struct Snapshot {
     seen: Arc<str>,
 }
 
+/// What has changed, or why nothing has: for people.
+pub(super) type Outcome = Result<String, String>;
+
+/// Asks for a reload.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bell {
+    rung: Arc<Notify>,
+    waiting: Arc<Mutex<Vec<oneshot::Sender<Outcome>>>>,
+}
+
+impl Bell {
+    /// Asks, and wants no answer but the log's.
+    pub(super) fn ring(&self) {
+        self.rung.notify_one();
+    }
+
+    /// Asks for a reload that begins after this.
+    pub(super) fn ask(&self) -> oneshot::Receiver<Outcome> {
+        let (asking, answer) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(asking);
+        self.ring();
+        answer
+    }
+
+    fn waiting(&self) -> Vec<oneshot::Sender<Outcome>> {
+        std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Keeps the store at what its files say.
 pub(super) struct Reloader {
     pub(super) store: Arc<Store>,
     pub(super) files: Arc<[PolicyFile]>,
-    /// Notified by a SIGHUP.
-    pub(super) hangup: Arc<Notify>,
+    pub(super) bell: Bell,
+    /// The configuration, where it is looked at again.
+    pub(super) running: Option<Arc<Running>>,
 }
 
 /// Opens the files that are to be watched. `places`: where the command is to write.
@@ -67,17 +105,19 @@ impl Reloader {
         loop {
             let mut asked = tokio::select! {
                 biased;
-                () = self.hangup.notified() => true,
+                () = self.bell.rung.notified() => true,
                 () = watch.changed() => false,
                 _ = polls.tick() => false,
             };
+            let mut waiting = self.bell.waiting();
             let mut snapshot = self.read().await;
             while !asked {
                 asked = tokio::select! {
                     biased;
-                    () = self.hangup.notified() => true,
+                    () = self.bell.rung.notified() => true,
                     () = sleep(QUIET) => false,
                 };
+                waiting.extend(self.bell.waiting());
                 watch.forget();
                 let later = self.read().await;
                 let is_settled = later.seen == snapshot.seen;
@@ -88,7 +128,11 @@ impl Reloader {
             }
             if asked || snapshot.seen != seen {
                 seen = Arc::clone(&snapshot.seen);
-                self.load(snapshot).await;
+                let outcome = self.load(snapshot, asked).await;
+                for asking in waiting {
+                    // Who has gone needs no answer.
+                    let _is_heard = asking.send(outcome.clone());
+                }
             }
         }
     }
@@ -100,26 +144,46 @@ impl Reloader {
         snapshot.unwrap_or_else(|error| Snapshot::failed(error.into()))
     }
 
-    async fn load(&self, snapshot: Snapshot) {
+    /// Loads what was read. Where somebody asks, the configuration is looked at as well.
+    async fn load(&self, snapshot: Snapshot, asked: bool) -> Outcome {
         let before = self.store.current();
         let digest = before.digest();
+        let refused = |error: Refused| {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(digest, error, "the policies stay as they are");
+            let causes = std::iter::successors(Some(error), |error| error.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            Err(format!("the policies stay as they are: {}", causes.join(": ")))
+        };
+        let restart = match self.running.as_ref().filter(|_| asked).map(|running| running.differing()) {
+            Some(Err(error)) => return refused(error.into()),
+            Some(Ok(keys)) if !keys.is_empty() => {
+                let keys = keys.join(", ");
+                tracing::warn!(
+                    keys,
+                    "the configuration has changed: restart the daemon to make these keys count"
+                );
+                format!("; the configuration has changed: restart the daemon to make {keys} count")
+            }
+            Some(Ok(_)) | None => String::new(),
+        };
         if self.files.is_empty() {
-            return tracing::info!(digest, "the policy is built in, so there is nothing to reload");
+            tracing::info!(digest, "the policy is built in, so there is nothing to reload");
+            return Ok(format!("the policy is built in, so there is nothing to reload{restart}"));
         }
         let store = Arc::clone(&self.store);
         let loaded = spawn_blocking(move || replace(&store, snapshot)).await;
         match loaded.map_err(Refused::from).and_then(|loaded| loaded) {
             Ok(change) if change.before == change.after => {
                 tracing::info!(digest, "the policies are as they were");
+                Ok(format!("the policies are as they were{restart}"))
             }
             Ok(change) => {
                 let policies = change.policies.join(", ");
                 tracing::info!(before = digest, after = &*change.after, policies, "reloaded the policies");
+                Ok(format!("reloaded the policies {policies}{restart}"))
             }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(digest, error, "the policies stay as they are");
-            }
+            Err(error) => refused(error),
         }
     }
 }

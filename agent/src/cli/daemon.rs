@@ -35,7 +35,9 @@ pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error
     files.extend(needed);
     let sources: Result<Vec<Source>, _> = files.iter().map(|path| Source::open(path)).collect();
     let policies = PolicySet::load(&sources?, catalogue)?;
-    Ok(Charge { config, policies, policy_files: files.into_iter().collect() })
+    let config_file = std::path::absolute(&args.config)
+        .map_err(|source| toml_file::Error::Open { path: args.config.clone(), source })?;
+    Ok(Charge { config, config_file, policies, policy_files: files.into_iter().collect() })
 }
 
 /// Holds the workloads until it is told to end.

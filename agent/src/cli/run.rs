@@ -4,12 +4,18 @@ use super::Error;
 use crate::{
     app::{self, Job},
     classify::Catalogue,
-    config::{Config, file},
+    config::{Config, RUN_DIR, file},
     decide::store::PolicySet,
+    health::control,
+    run::admitted,
     toml_file::{self, Source},
 };
 use clap::Args;
-use std::{ffi::OsString, io, path::PathBuf};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The workload's name where the command line gives the policy.
 const UNNAMED_WORKLOAD: &str = "run";
@@ -21,7 +27,8 @@ pub struct RunArgs {
     /// when it changes, and on SIGHUP, which the command does not get
     #[arg(long, value_name = "FILE", conflicts_with = "workload")]
     pub policy: Option<PathBuf>,
-    /// A workload of the configuration, whose name and policy to use
+    /// A workload of the configuration, whose name and policy to use. Without root: one that the daemon lets the user
+    /// take (`run_by`)
     #[arg(long, value_name = "NAME")]
     pub workload: Option<String>,
     /// The configuration [default: /etc/tidegate/tidegate.toml, if it is there]
@@ -87,19 +94,37 @@ pub(super) fn configuration(named: Option<&PathBuf>) -> Result<(Config, PathBuf)
     }
 }
 
-/// Runs the command as a workload and answers with its exit status.
+/// Runs the command as a workload and answers with its exit status: alone as root, else by the daemon's leave.
 ///
 /// # Errors
 /// When the arguments are wrong, or tidegate could not run the command.
 pub fn run(args: &RunArgs) -> Result<u8, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return by_leave(args);
+    }
     let job = prepare(args, Catalogue::embedded())?;
     Ok(app::run(job, args.command.clone(), args.user.as_deref())?)
+}
+
+/// Without root it is the daemon that knows the workload and its policy.
+fn by_leave(args: &RunArgs) -> Result<u8, Error> {
+    let options = [
+        ("--policy", args.policy.is_some()),
+        ("--config", args.config.is_some()),
+        ("--audit", args.audit.is_some()),
+        ("--user", args.user.is_some()),
+    ];
+    if let Some((option, _)) = options.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(Error::NeedsRoot { option });
+    }
+    let workload = args.workload.as_deref().ok_or(Error::NoWorkload)?;
+    let socket = Path::new(RUN_DIR).join(control::FILE_NAME);
+    Ok(admitted::run(&socket, workload, &args.command)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use test_case::test_case;
 
     fn args(dir: &Path) -> RunArgs {

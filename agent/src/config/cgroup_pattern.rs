@@ -16,8 +16,10 @@ pub struct CgroupPattern {
 enum Part {
     /// Any number of names, also none.
     AnyNumber,
-    /// One name.
+    /// One name, by a glob.
     Name(String),
+    /// One name as it stands here.
+    Literal(String),
     /// Any number of slices of systemd's, also none.
     Slices,
     /// A unit of systemd's, by a glob over its name.
@@ -75,6 +77,12 @@ impl CgroupPattern {
             parts.push(Part::Name("*".to_owned()));
         }
         Ok(Self { text: text.to_owned(), parts })
+    }
+
+    /// The cgroup of this path, whatever its names hold.
+    pub fn literal(path: &Path) -> Self {
+        let parts = names(path).map(|name| Part::Literal(name.into_owned())).collect();
+        Self { text: path.display().to_string(), parts }
     }
 
     /// The cgroup of a systemd slice: `a-b.slice` lies in `a.slice`.
@@ -164,11 +172,12 @@ impl CgroupPattern {
                 Part::AnyNumber => self.enter(&mut next, index),
                 Part::Slices if name.ends_with(".slice") => self.enter(&mut next, index),
                 Part::Name(glob) if fits(glob, name) => self.enter(&mut next, index + 1),
+                Part::Literal(own) if own == name => self.enter(&mut next, index + 1),
                 // systemd puts `_` before what would be a file of the kernel's.
                 Part::Unit(glob) if fits(glob, name.strip_prefix('_').unwrap_or(name)) => {
                     self.enter(&mut next, index + 1);
                 }
-                Part::Slices | Part::Name(_) | Part::Unit(_) => {}
+                Part::Slices | Part::Name(_) | Part::Literal(_) | Part::Unit(_) => {}
             }
         }
         next

@@ -239,8 +239,13 @@ mod tests {
     #[test]
     fn a_workload_without_a_match_has_none_and_an_unknown_user_is_told() {
         let table = |user: &str| config::Match { user: Some(user.into()), ..config::Match::default() };
-        let workload =
-            |matches| config::Workload { name: "ci".into(), policy: "p".into(), matches, except: Vec::new() };
+        let workload = |matches| config::Workload {
+            name: "ci".into(),
+            policy: "p".into(),
+            matches,
+            except: Vec::new(),
+            run_by: Vec::new(),
+        };
         assert!(examine(&[workload(Vec::new())]).is_empty());
         let checks = examine(&[workload(vec![table("no-such-user")])]);
         assert!(

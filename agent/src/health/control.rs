@@ -1,6 +1,9 @@
 //! The control socket: one request, one answer, each a line of JSON.
 
+pub mod client;
 pub mod peer;
+
+pub use client::{Error, reload, run, status};
 
 use super::status::Status;
 use peer::Peer;
@@ -10,11 +13,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -37,6 +40,12 @@ const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
 /// Conversations at once; more wait.
 const MAX_CONVERSATIONS: usize = 16;
+
+/// Conversations of one user at once, so that nobody keeps the others from being heard. More are not answered.
+const MAX_OF_USER: usize = 4;
+
+/// The group whose members may ask everything, where it exists.
+pub const GROUP: &str = "tidegate";
 const BACKLOG: i32 = 64;
 
 /// How long accept rests when the process has no descriptor to give.
@@ -48,6 +57,13 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 pub enum Request {
     /// How is everything?
     Status {},
+    /// Make the asking process one of this workload's.
+    Run {
+        /// The workload's name.
+        workload: String,
+    },
+    /// Read the configuration and the policies again.
+    Reload {},
 }
 
 /// What is answered.
@@ -56,6 +72,13 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Run`]: it is one now, for good.
+    Run(Admission),
+    /// To [`Request::Reload`]: what has changed.
+    Reload {
+        /// For people.
+        message: String,
+    },
     /// Why there is no answer.
     Error {
         /// For people.
@@ -63,12 +86,44 @@ pub enum Answer {
     },
 }
 
+/// What a process that was made a workload's has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Admission {
+    /// The workload's policy.
+    pub policy: String,
+    /// A file of the local CA's certificates.
+    pub anchors: PathBuf,
+    /// A file of the system's certificates and the local CA's.
+    pub bundle: PathBuf,
+}
+
 /// Who answers.
 pub trait Desk: Send + Sync + 'static {
     /// Whether the process is a subject, by its cgroup, its user, or what it once was.
     fn is_subject(&self, peer: &Peer) -> bool;
+    /// Whether it may ask how everything is, and for a reload.
+    fn is_trusted(&self, peer: &Peer) -> bool;
     /// The state of everything.
     fn status(&self) -> Status;
+    /// Makes the process the workload's, for good.
+    ///
+    /// # Errors
+    /// Says why it stays what it is, for people.
+    fn admit(&self, peer: &Peer, workload: &str) -> Result<Admission, String>;
+    /// Reads configuration and policies again. What has changed, for people.
+    ///
+    /// # Errors
+    /// Says why everything stays as it is, for people.
+    fn reload(&self) -> Result<String, String>;
+}
+
+/// Whom the socket's file lets connect. What each may ask is decided by the desk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Root, and this group.
+    Group(Option<u32>),
+    /// Everybody: some workload can be run by others.
+    Everybody,
 }
 
 /// The listening socket.
@@ -76,11 +131,11 @@ pub trait Desk: Send + Sync + 'static {
 pub struct Control(net::UnixListener);
 
 impl Control {
-    /// Listens at `path` in the place of whatever is there, for root alone.
+    /// Listens at `path` in the place of whatever is there.
     ///
     /// # Errors
     /// When the path cannot be used.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path, callers: Callers) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -90,7 +145,12 @@ impl Control {
         // The file gets the mode that the socket has at this moment, so at no moment can others connect.
         fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         bind(&socket, &SocketAddrUnix::new(path)?)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        let (group, mode) = match callers {
+            Callers::Group(group) => (group, 0o660),
+            Callers::Everybody => (None, 0o666),
+        };
+        chown(path, None, group)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         listen(&socket, BACKLOG)?;
         net::UnixListener::from_std(socket.into()).map(Self)
     }
@@ -98,22 +158,63 @@ impl Control {
     /// Answers, for as long as the agent runs.
     pub async fn serve(self, desk: Arc<impl Desk>) {
         let places = Arc::new(Semaphore::new(MAX_CONVERSATIONS));
+        let present = Present::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.0.accept().await {
                 Ok((stream, _)) => {
+                    let Some(visit) = stream.peer_cred().ok().and_then(|peer| present.come(peer.uid()))
+                    else {
+                        continue;
+                    };
                     let desk = Arc::clone(&desk);
                     tokio::spawn(async move {
                         if let Ok(Err(error)) = timeout(PATIENCE, converse(stream, desk)).await {
                             tracing::debug!(%error, "a conversation on the control socket broke off");
                         }
-                        drop(place);
+                        drop((visit, place));
                     });
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot accept on the control socket");
                     sleep(ACCEPT_REST).await;
                 }
+            }
+        }
+    }
+}
+
+/// How many conversations each user has.
+#[derive(Clone, Debug, Default)]
+struct Present(Arc<Mutex<HashMap<u32, usize>>>);
+
+/// One conversation of a user's. It ends when this is dropped.
+#[derive(Debug)]
+struct Visit {
+    present: Present,
+    uid: u32,
+}
+
+impl Present {
+    /// None where the user has enough already. Root never has.
+    fn come(&self, uid: u32) -> Option<Visit> {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = users.entry(uid).or_default();
+        if uid != 0 && *count >= MAX_OF_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Visit { present: self.clone(), uid })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut users = self.present.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = users.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.uid);
             }
         }
     }
@@ -133,83 +234,34 @@ async fn converse(mut stream: net::UnixStream, desk: Arc<impl Desk>) -> io::Resu
 
 fn answer(peer: io::Result<Peer>, line: &[u8], desk: &impl Desk) -> Answer {
     let refused = |message: String| Answer::Error { message };
-    match peer {
+    let peer = match peer {
         Err(error) => return refused(format!("tidegate cannot tell who asks: {error}")),
         Ok(peer) if desk.is_subject(&peer) => {
             tracing::warn!(pid = peer.pid, uid = peer.uid, "a subject asks on the control socket: refused");
             return refused("a subject gets no answer from tidegate".to_owned());
         }
-        Ok(_) => {}
-    }
-    match serde_json::from_slice(line) {
-        Ok(Request::Status {}) => Answer::Status(Box::new(desk.status())),
-        Err(error) => refused(format!("this version of tidegate does not understand the request: {error}")),
-    }
-}
-
-/// Why the agent could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nobody listens.
-    #[error("no tidegate daemon answers at `{}`; start it, for instance with `systemctl start tidegate`", .0.display())]
-    NoDaemon(PathBuf),
-    /// The socket is not the caller's to use.
-    #[error("cannot ask the tidegate daemon at `{}`; root can, with sudo for instance", path.display())]
-    Forbidden {
-        /// The socket.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The conversation broke off.
-    #[error("the tidegate daemon at `{}` does not answer", path.display())]
-    Broken {
-        /// The socket.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// It answered that it will not.
-    #[error("the tidegate daemon refuses: {0}")]
-    Refused(String),
-}
-
-impl Error {
-    fn of(source: io::Error, path: PathBuf) -> Self {
-        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
-        let kind = source.kind();
-        if [NotFound, ConnectionRefused].contains(&kind) {
-            Self::NoDaemon(path)
-        } else if kind == PermissionDenied {
-            Self::Forbidden { path, source }
-        } else {
-            Self::Broken { path, source }
+        Ok(peer) => peer,
+    };
+    let request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => {
+            return refused(format!("this version of tidegate does not understand the request: {error}"));
         }
+    };
+    if !matches!(request, Request::Run { .. }) && !desk.is_trusted(&peer) {
+        return refused(format!("only root and the members of the group `{GROUP}` may ask that"));
     }
-}
-
-/// Asks the daemon how everything is.
-///
-/// # Errors
-/// Says whether there is none, or it does not answer.
-pub fn status(path: &Path) -> Result<Status, Error> {
-    match ask(path, &Request::Status {}) {
-        Ok(Answer::Status(status)) => Ok(*status),
-        Ok(Answer::Error { message }) => Err(Error::Refused(message)),
-        Err(source) => Err(Error::of(source, path.to_owned())),
+    match request {
+        Request::Status {} => Answer::Status(Box::new(desk.status())),
+        Request::Run { workload } => match desk.admit(&peer, &workload) {
+            Ok(admission) => Answer::Run(admission),
+            Err(message) => refused(message),
+        },
+        Request::Reload {} => match desk.reload() {
+            Ok(message) => Answer::Reload { message },
+            Err(message) => refused(message),
+        },
     }
-}
-
-fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(2 * PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = Vec::new();
-    BufReader::new(stream.take(MAX_ANSWER_BYTES)).read_until(b'\n', &mut answer)?;
-    Ok(serde_json::from_slice(&answer)?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{fs, io, os::unix::fs::FileTypeExt, path::PathBuf};
 
 /// Why the command cannot start with the descriptors it would inherit.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     /// They cannot be listed.
     #[error("cannot examine the inherited descriptors in /proc/self/fd")]
     Examine(#[source] io::Error),
@@ -18,7 +18,12 @@ pub(super) enum Error {
         "descriptor {number} (0 is standard input, 1 output, 2 error) is {what}, whose traffic nobody would \
          check: connect it through a pipe, for instance `… | cat`"
     )]
-    Standard { number: i32, what: String },
+    Standard {
+        /// The descriptor.
+        number: i32,
+        /// What it is, for people.
+        what: String,
+    },
 }
 
 /// What an inherited descriptor is.

@@ -44,11 +44,11 @@ struct Target {
 impl Forwarder {
     /// Begins to catch signals; they wait until [`Self::attach`]. What the caller has ignored (nohup, a shell's
     /// background job) stays ignored, here and in the command. `on_hangup` is called for each SIGHUP that a
-    /// process has sent, which the command does not get.
+    /// process has sent, and answers whether it was meant for tidegate, so that the command does not get it.
     ///
     /// # Errors
     /// The handlers cannot be set.
-    pub fn start(on_hangup: impl Fn() + Send + 'static) -> io::Result<Self> {
+    pub fn start(on_hangup: impl Fn() -> bool + Send + 'static) -> io::Result<Self> {
         let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
         let signals = FORWARDED.iter().filter(|&&signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals: SignalsInfo<WithOrigin> = SignalsInfo::new(signals)?;
@@ -57,8 +57,7 @@ impl Forwarder {
         let shared = Arc::clone(&target);
         let thread = thread::Builder::new().name("signals".into()).spawn(move || {
             for origin in signals.forever() {
-                if asks_to_reload(origin.signal, origin.cause) {
-                    on_hangup();
+                if asks_to_reload(origin.signal, origin.cause) && on_hangup() {
                     continue;
                 }
                 let mut target = shared.lock().unwrap_or_else(PoisonError::into_inner);

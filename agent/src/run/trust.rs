@@ -1,8 +1,10 @@
 //! Makes unmodified programs trust the local CA: its certificate joins every store that they look in.
 //!
-//! All of it exists in the command's own mount namespace only, and ends with it.
+//! All of it exists in the command's own mount namespace only, and ends with it. Without root there is no such
+//! namespace, and variables alone tell programs.
 
 use crate::{
+    health::control::Admission,
     run::namespace,
     trust::{
         self, Found, Kind, Store, Surroundings,
@@ -10,7 +12,7 @@ use crate::{
     },
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs, io,
     path::{Path, PathBuf},
@@ -24,10 +26,26 @@ const ANCHORS: &str = "tidegate-ca.crt";
 /// Why the stores could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    /// There is no place for copies.
     #[error("cannot make `{}`", path.display())]
-    Directory { path: PathBuf, source: io::Error },
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The daemon's file cannot be used.
+    #[error("cannot read the local CA's certificate `{}`", path.display())]
+    Anchors {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A store cannot be found or copied.
     #[error(transparent)]
     Trust(#[from] trust::Error),
+    /// A copy cannot be laid over its store.
     #[error("cannot put the local CA in place")]
     Mount(#[from] namespace::Error),
 }
@@ -61,8 +79,7 @@ pub(super) fn prepare(
     surroundings: &Surroundings<'_>,
 ) -> Result<Prepared, Error> {
     let certificates = trust::anchors_of_pem(anchors)?;
-    fs::create_dir_all(directory)
-        .map_err(|source| Error::Directory { path: directory.to_owned(), source })?;
+    make(directory)?;
     let anchors = directory.join(ANCHORS);
     trust::write_anchors(&certificates, &anchors)?;
     let Found { stores, system_bundle, variables, mut warnings } = trust::find(surroundings)?;
@@ -97,6 +114,42 @@ pub(super) fn prepare(
     Ok(Prepared { copies, anchors, bundle, variables, warnings })
 }
 
+/// What to set where nothing can be laid over anything: of the stores that the user's variables name, copies are made
+/// in `directory`, which lives as long as the command. The daemon keeps the other two files up to date.
+pub(super) fn by_variables(
+    directory: &Path,
+    published: &Admission,
+    surroundings: &Surroundings<'_>,
+) -> Result<Installed, Error> {
+    let anchors = fs::read_to_string(&published.anchors)
+        .map_err(|source| Error::Anchors { path: published.anchors.clone(), source })?;
+    let certificates = trust::anchors_of_pem(&anchors)?;
+    make(directory)?;
+    let Found { stores, variables, .. } = trust::find(surroundings)?;
+    let (mut warnings, mut places) = (Vec::new(), BTreeMap::new());
+    let named = variables.iter().filter_map(|variable| match &variable.value {
+        Value::Theirs(named) => Some(named),
+        Value::Bundle | Value::Anchors | Value::Word(_) => None,
+    });
+    let named: BTreeSet<_> = named.flatten().filter_map(|named| named.store.as_ref()).collect();
+    for (number, store) in stores.iter().enumerate().filter(|(_, store)| named.contains(&store.path)) {
+        let copy = directory.join(format!("store-{number}"));
+        match store.merge_into(&certificates, &copy) {
+            Ok(warning) => {
+                warnings.extend(warning);
+                places.insert(store.path.clone(), copy);
+            }
+            Err(error) => warnings.push(uncovered(&error)),
+        }
+    }
+    let variables = set(variables, &published.bundle, &published.anchors, &places, &mut warnings);
+    Ok(Installed { variables, warnings })
+}
+
+fn make(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|source| Error::Directory { path: directory.to_owned(), source })
+}
+
 impl Prepared {
     /// Lays each copy over its store, in this mount namespace.
     pub(super) fn install(self) -> Result<Installed, Error> {
@@ -114,18 +167,30 @@ impl Prepared {
             };
             places.insert(path, place);
         }
-        let mut set = Vec::new();
-        for Variable { name, value } in variables {
-            let value = match value {
-                Value::Bundle => Some(bundle.clone().into()),
-                Value::Anchors => Some(anchors.clone().into()),
-                Value::Word(word) => Some(word.into()),
-                Value::Theirs(named) => theirs(name, &named, &places, &mut warnings),
-            };
-            set.extend(value.map(|value| (name, value)));
-        }
-        Ok(Installed { variables: set, warnings })
+        let variables = set(variables, &bundle, &anchors, &places, &mut warnings);
+        Ok(Installed { variables, warnings })
     }
+}
+
+/// What each variable is to be, where stores have these places.
+fn set(
+    variables: Vec<Variable>,
+    bundle: &Path,
+    anchors: &Path,
+    places: &BTreeMap<PathBuf, PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Vec<(&'static str, OsString)> {
+    let mut set = Vec::new();
+    for Variable { name, value } in variables {
+        let value = match value {
+            Value::Bundle => Some(bundle.into()),
+            Value::Anchors => Some(anchors.into()),
+            Value::Word(word) => Some(word.into()),
+            Value::Theirs(named) => theirs(name, &named, places, warnings),
+        };
+        set.extend(value.map(|value| (name, value)));
+    }
+    set
 }
 
 /// What to set a variable to that the user, or a tool's settings, have set: nothing, where what it names is covered.

@@ -57,6 +57,14 @@ impl User {
         Ok(user.with_groups(groups))
     }
 
+    /// The id of the user with this name or number.
+    ///
+    /// # Errors
+    /// There is no user of that name.
+    pub fn id_of(user: &str) -> Result<u32, Error> {
+        user.parse().or_else(|_| Self::lookup(user).map(|user| user.uid))
+    }
+
     /// The user's id.
     pub fn uid(&self) -> u32 {
         self.uid
@@ -141,15 +149,28 @@ impl User {
 /// # Errors
 /// There is no such group.
 pub(super) fn members(group: &str) -> Result<Vec<String>, Error> {
-    let found = match listed(&read("/etc/group")?, group) {
-        Some(found) => Some(found),
-        None => listed(&getent(&["group", "--", group])?, group),
-    };
-    let (gid, mut members) = found.ok_or_else(|| Error::UnknownGroup(group.to_owned()))?;
+    let (gid, mut members) = entry(group)?;
     members.extend(of_own_group(&read("/etc/passwd")?, gid));
     members.sort();
     members.dedup();
     Ok(members)
+}
+
+/// The id of the group with this name or number.
+///
+/// # Errors
+/// There is no group of that name.
+pub fn group_id(group: &str) -> Result<u32, Error> {
+    group.parse().or_else(|_| entry(group).map(|(id, _)| id))
+}
+
+/// The id of a group, and who is listed in it.
+fn entry(group: &str) -> Result<(u32, Vec<String>), Error> {
+    let found = match listed(&read("/etc/group")?, group) {
+        Some(found) => Some(found),
+        None => listed(&getent(&["group", "--", group])?, group),
+    };
+    found.ok_or_else(|| Error::UnknownGroup(group.to_owned()))
 }
 
 /// The id of a group by name or number, and who is listed in it.

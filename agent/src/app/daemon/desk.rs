@@ -1,11 +1,14 @@
 //! Who answers on the control socket.
 
-use super::super::counts::Counts;
+use super::{
+    super::{counts::Counts, reload::Bell},
+    commands::Commands,
+};
 use crate::{
     config::CgroupPattern,
     health::{
         Health,
-        control::{self, peer::Peer},
+        control::{self, Admission, peer::Peer},
         status::{Counters, Listener, Program, Status, Workload},
     },
     identify::{cgroups::Cgroups, table::Table, workloads::Matched},
@@ -20,8 +23,17 @@ use std::{
     },
 };
 
-/// What the daemon knows of itself.
+/// Whoever asks has to do with this.
 pub(super) struct Desk {
+    pub(super) told: Told,
+    pub(super) commands: Commands,
+    pub(super) bell: Bell,
+    /// The group whose members may ask everything.
+    pub(super) group: Option<u32>,
+}
+
+/// What the daemon knows of itself.
+pub(super) struct Told {
     pub(super) health: Arc<Health>,
     pub(super) counts: Arc<Counts>,
     pub(super) sink: Arc<Sink>,
@@ -36,6 +48,29 @@ pub(super) struct Desk {
 }
 
 impl control::Desk for Desk {
+    fn is_subject(&self, peer: &Peer) -> bool {
+        self.told.is_subject(peer)
+    }
+
+    fn is_trusted(&self, peer: &Peer) -> bool {
+        peer.uid == 0 || self.group.is_some_and(|group| peer.is_in(group))
+    }
+
+    fn status(&self) -> Status {
+        self.told.status()
+    }
+
+    fn admit(&self, peer: &Peer, workload: &str) -> Result<Admission, String> {
+        self.commands.admit(peer, workload)
+    }
+
+    fn reload(&self) -> Result<String, String> {
+        let outcome = self.bell.ask().blocking_recv();
+        outcome.unwrap_or_else(|_| Err("the daemon is ending".to_owned()))
+    }
+}
+
+impl Told {
     /// Whoever could be one is taken for one: what narrows a table does not count here.
     fn is_subject(&self, peer: &Peer) -> bool {
         let cgroup = Path::new(&peer.cgroup);
@@ -50,7 +85,8 @@ impl control::Desk for Desk {
         by_cgroup || by_user || self.is_anybody(peer) || cgroup.starts_with(self.cgroups.name(&self.own))
     }
 
-    fn status(&self) -> Status {
+    /// The state of everything.
+    pub(super) fn status(&self) -> Status {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         let mut counters = Counters {
             redirected: count(&self.counts.redirected),
@@ -72,9 +108,7 @@ impl control::Desk for Desk {
             ..Status::of(&self.health)
         }
     }
-}
 
-impl Desk {
     /// Whether a workload of everybody's leaves this one out by no exception.
     fn is_anybody(&self, peer: &Peer) -> bool {
         let excepted = |table: &Table| {

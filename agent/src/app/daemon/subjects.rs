@@ -1,6 +1,6 @@
 //! The configuration's workloads, as they are matched: users looked up, programs numbered.
 
-use super::super::Error;
+use super::{super::Error, commands::Commands};
 use crate::{
     capture::{
         self,
@@ -29,17 +29,20 @@ pub(super) struct Matching {
 }
 
 impl Matching {
-    /// Those of the configuration that have `match`.
-    pub(super) fn of(config: &Config, cgroups: &Cgroups) -> Result<Self, Error> {
+    /// Those of the configuration that have `match` or `run_by`.
+    pub(super) fn of(config: &Config, cgroups: &Cgroups, commands: &Commands) -> Result<Self, Error> {
         let mut matching = Self { list: Vec::new(), programs: Vec::new() };
         for workload in &config.workloads {
-            if workload.matches.is_empty() {
+            let commands = commands.pattern(&workload.name);
+            if workload.matches.is_empty() && commands.is_none() {
                 tracing::info!(workload = workload.name, "has no `match`; only `tidegate run` uses it");
                 continue;
             }
             check_reach(&workload.name, &workload.matches, cgroups)?;
             warn_of_gaps(&workload.name, &workload.matches, cgroups);
-            let (matches, except) = (matching.tables(&workload.matches)?, matching.tables(&workload.except)?);
+            let (mut matches, except) =
+                (matching.tables(&workload.matches)?, matching.tables(&workload.except)?);
+            matches.extend(commands.map(|cgroup| Table { cgroup: Some(cgroup), ..Table::default() }));
             let workload =
                 Workload { name: workload.name.as_str().into(), policy: workload.policy.as_str().into() };
             matching.list.push(Matched { workload, matches, except });

@@ -14,7 +14,7 @@ const WRITE: &str = "allow = [\"droplet:read\", \"droplet:create\"]\n";
 struct Place {
     directory: tempfile::TempDir,
     store: Arc<Store>,
-    hangup: Arc<Notify>,
+    bell: Bell,
     task: JoinHandle<()>,
 }
 
@@ -24,13 +24,13 @@ impl Place {
         let path = directory.path().join("p.toml");
         put(&path, READ);
         let set = PolicySet::load(&[Source::open(&path).unwrap()], Catalogue::embedded()).unwrap();
-        let (store, hangup) = (Arc::new(Store::new(set)), Arc::new(Notify::new()));
+        let (store, bell) = (Arc::new(Store::new(set)), Bell::default());
         let files = open(&[path], &[]).unwrap();
-        let reloader = Reloader { store: Arc::clone(&store), files, hangup: Arc::clone(&hangup) };
+        let reloader = Reloader { store: Arc::clone(&store), files, bell: bell.clone(), running: None };
         let task = tokio::spawn(reloader.keep_loading());
         // Its first look is over, and only news bring another.
         sleep(QUIET * 3).await;
-        Self { directory, store, hangup, task }
+        Self { directory, store, bell, task }
     }
 
     fn path(&self) -> PathBuf {
@@ -112,7 +112,7 @@ async fn a_broken_or_missing_file_leaves_the_last_good_set() {
     let good = place.store.current().digest().to_owned();
     put(&place.path(), "allow = [\"droplet:read\", \"no_such:scope\"]\n");
     place.expect_unchanged(1).await;
-    place.hangup.notify_one();
+    place.bell.ring();
     place.expect_unchanged(1).await;
     fs::remove_file(place.path()).unwrap();
     place.expect_unchanged(1).await;
@@ -142,7 +142,7 @@ async fn a_file_is_loaded_only_once_it_stays_as_it_is() {
 async fn a_hangup_loads_at_once() {
     let place = Place::start().await;
     put(&place.path(), WRITE);
-    place.hangup.notify_one();
+    place.bell.ring();
     let asked = Instant::now();
     place.expect(2).await;
     assert!(asked.elapsed() < QUIET, "{:?}", asked.elapsed());
@@ -154,10 +154,10 @@ async fn what_must_not_be_believed_is_not_loaded() {
     fs::set_permissions(place.directory.path(), Permissions::from_mode(0o777)).unwrap();
     put(&place.path(), WRITE);
     place.expect_unchanged(1).await;
-    place.hangup.notify_one();
+    place.bell.ring();
     place.expect_unchanged(1).await;
     fs::set_permissions(place.directory.path(), Permissions::from_mode(0o755)).unwrap();
-    place.hangup.notify_one();
+    place.bell.ring();
     place.expect(2).await;
 }
 
@@ -168,7 +168,7 @@ async fn another_directory_in_the_place_of_the_first_is_not_loaded() {
     fs::rename(&directory, &old).unwrap();
     fs::create_dir(&directory).unwrap();
     put(&place.path(), WRITE);
-    place.hangup.notify_one();
+    place.bell.ring();
     place.expect_unchanged(1).await;
     fs::remove_dir_all(&directory).unwrap();
     fs::rename(&old, &directory).unwrap();
@@ -179,11 +179,12 @@ async fn another_directory_in_the_place_of_the_first_is_not_loaded() {
 #[tokio::test]
 async fn a_built_in_policy_stays() {
     let set = PolicySet::built_in(Catalogue::embedded()).unwrap();
-    let (store, hangup) = (Arc::new(Store::new(set)), Arc::new(Notify::new()));
+    let (store, bell) = (Arc::new(Store::new(set)), Bell::default());
     let before = store.current().digest().to_owned();
-    let reloader = Reloader { store: Arc::clone(&store), files: Arc::new([]), hangup: Arc::clone(&hangup) };
+    let reloader =
+        Reloader { store: Arc::clone(&store), files: Arc::new([]), bell: bell.clone(), running: None };
     let task = tokio::spawn(reloader.keep_loading());
-    hangup.notify_one();
+    bell.ring();
     sleep(QUIET * 3).await;
     assert!(!task.is_finished());
     assert_eq!(store.current().digest(), before);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{BroughtCa, Ca, CgroupPattern, LeafKey, Limits, Match, Workload};
+use crate::config::{BroughtCa, Ca, CgroupPattern, LeafKey, Limits, Match, RunBy, Workload};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
@@ -22,7 +22,7 @@ fn every_key_reaches_the_configuration() {
         policy = "ci-builder"
         match = [{ slice = "ci-jobs.slice", exe = "/usr/bin/runner" }, { cgroup = "/ci.slice/**", user = "ci" }]
         except = [{ user = "root" }]
-        run_by = ["alice"]
+        run_by = ["alice", "group:ci"]
         [[workload]]
         name = "bots"
         policy = "read-only"
@@ -80,12 +80,14 @@ fn every_key_reaches_the_configuration() {
             matching(cgroup("/ci.slice/**"), Some("ci"), None),
         ],
         except: vec![matching(None, Some("root"), None)],
+        run_by: vec![RunBy::User("alice".into()), RunBy::Group("ci".into())],
     };
     let bots = Workload {
         name: "bots".to_owned(),
         policy: "read-only".to_owned(),
         matches: vec![matching(None, Some("1000"), None)],
         except: vec![],
+        run_by: vec![],
     };
     let config = parse_text(text).unwrap();
     assert_eq!(config.policy_dir, Path::new("/p"));
@@ -203,6 +205,7 @@ fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
 #[test_case("name = \"a\"\nmatch = [{ user = \"x\" }]\n[[workload]]\npolicy = \"q\"\nname = \"b\"\nmatch = [{ cgroup = \"/b\" }, { user = \"x\" }]", "`a` and `b` match the same"; "twice the same")]
 #[test_case("name = \"a\"\nmatch = [{ comm = \"x\" }]", "unknown key `comm`"; "name that a program chooses")]
 #[test_case("name = \"a\"\nrun_by = []", "`run_by = []` lets nobody"; "run by nobody")]
+#[test_case("name = \"a\"\nrun_by = [\"unit:x.service\"]", "`unit:x.service` names nobody"; "run by a unit")]
 fn workloads_that_could_match_too_much_are_refused(keys: &str, expected: &str) {
     let error = parse_text(&format!("[[workload]]\npolicy = \"p\"\n{keys}")).unwrap_err();
     assert!(error.contains(expected), "{error}");

@@ -2,7 +2,7 @@
 
 use super::{Reader, Words};
 use crate::config::{
-    Workload,
+    RunBy, Workload,
     matching::{self, MatchTable},
 };
 use serde::Deserialize;
@@ -37,7 +37,6 @@ impl Reader<'_> {
                 let message = format!("`{policy}` is not a policy's name; write it without path and `.toml`");
                 self.findings.add(table.policy.span(), message);
             }
-            self.run_by(table.run_by.as_ref());
         }
         let workloads: Vec<Workload> = tables.iter().map(|table| self.workload(table)).collect();
         self.distinct(tables, &workloads);
@@ -45,6 +44,7 @@ impl Reader<'_> {
     }
 
     fn workload(&mut self, table: &WorkloadTable) -> Workload {
+        let run_by = self.run_by(table.run_by.as_ref());
         let findings = &mut self.findings;
         let mut read = |key, list: Option<&Spanned<_>>| {
             list.map(|list| matching::read(key, list, findings)).unwrap_or_default()
@@ -54,6 +54,7 @@ impl Reader<'_> {
             policy: table.policy.as_ref().clone(),
             matches: read("match", table.matches.as_ref()),
             except: read("except", table.except.as_ref()),
+            run_by,
         }
     }
 
@@ -72,14 +73,23 @@ impl Reader<'_> {
         }
     }
 
-    fn run_by(&mut self, users: Option<&Spanned<Words>>) {
-        let Some(users) = users else { return };
-        if users.as_ref().is_empty() {
-            self.findings.add(users.span(), "`run_by = []` lets nobody; name users, or remove the key");
+    fn run_by(&mut self, words: Option<&Spanned<Words>>) -> Vec<RunBy> {
+        let Some(words) = words else { return Vec::new() };
+        if words.as_ref().is_empty() {
+            self.findings.add(words.span(), "`run_by = []` lets nobody; name users, or remove the key");
         }
-        for user in users.as_ref().iter().filter(|user| !is_name(user.as_ref(), b"-_.$@")) {
-            self.findings.add(user.span(), format!("`{}` is not a user's name", user.as_ref()));
+        let mut found = Vec::new();
+        for word in words.as_ref() {
+            match RunBy::parse(word.as_ref()) {
+                Some(one) => found.push(one),
+                None => {
+                    let message =
+                        format!("`{}` names nobody; write `user:NAME` or `group:NAME`", word.as_ref());
+                    self.findings.add(word.span(), message);
+                }
+            }
         }
+        found
     }
 }
 

@@ -8,11 +8,12 @@ use rustix::{
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
 };
 use tokio::net::UnixStream;
 
-/// The process that connected, as it was then; its cgroup as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The process that connected, as it was then; its cgroup and groups as they are now.
+#[derive(Debug)]
 pub struct Peer {
     /// Its process id.
     pub pid: u32,
@@ -20,8 +21,20 @@ pub struct Peer {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// The groups that it is in besides.
+    pub groups: Vec<u32>,
     /// Its cgroup's path below the cgroup2 mount.
     pub cgroup: String,
+    identity: Identity,
+}
+
+/// What tells a process from another one that has got its id.
+#[derive(Debug)]
+enum Identity {
+    /// From Linux 6.5 on.
+    Handle(OwnedFd),
+    /// When it was started, in clock ticks since the boot.
+    Started(u64),
 }
 
 impl Peer {
@@ -31,23 +44,73 @@ impl Peer {
     /// When it is gone, or lives where its process id means nothing: then nobody can say who it is.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         // A process id alone can have become another process's meanwhile. The descriptor (Linux 6.5) cannot.
-        let process = match getsockopt(stream, PeerPidfd) {
-            Ok(process) => Some(process),
+        let handle = match getsockopt(stream, PeerPidfd) {
+            Ok(handle) => Some(handle),
             Err(nix::errno::Errno::ENOPROTOOPT) => None,
             Err(errno) => return Err(errno.into()),
         };
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
         let pid = pid.ok_or_else(|| io::Error::other("its process id is of another namespace"))?;
-        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        let cgroup = own_cgroup(&cgroups).ok_or_else(|| io::Error::other("it is in no cgroup2"))?.to_owned();
-        if let Some(process) = process
-            && has_ended(&process)?
-        {
-            return Err(Errno::SRCH.into());
-        }
-        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), cgroup })
+        let identity = match handle {
+            Some(handle) => Identity::Handle(handle),
+            None => Identity::Started(started(pid)?),
+        };
+        let groups = groups(&fs::read_to_string(format!("/proc/{pid}/status"))?);
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let peer = Self { pid, uid, gid, groups, cgroup: cgroup_of(pid)?, identity };
+        peer.still_there()?;
+        Ok(peer)
     }
+
+    /// Whether it is in this group.
+    pub fn is_in(&self, group: u32) -> bool {
+        self.gid == group || self.groups.contains(&group)
+    }
+
+    /// Moves it into the cgroup of this directory, whose path below the cgroup2 mount is `name`.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel refuses.
+    pub fn enter(&self, directory: &Path, name: &Path) -> io::Result<()> {
+        self.still_there()?;
+        fs::write(directory.join("cgroup.procs"), self.pid.to_string())?;
+        // Only what has not ended by now is what was moved.
+        self.still_there()?;
+        let now = cgroup_of(self.pid)?;
+        if Path::new(&now) != name {
+            return Err(io::Error::other(format!("it is in `{now}` all the same")));
+        }
+        Ok(())
+    }
+
+    fn still_there(&self) -> io::Result<()> {
+        let has_ended = match &self.identity {
+            Identity::Handle(process) => has_ended(process)?,
+            Identity::Started(then) => started(self.pid)? != *then,
+        };
+        if has_ended { Err(Errno::SRCH.into()) } else { Ok(()) }
+    }
+}
+
+fn cgroup_of(pid: u32) -> io::Result<String> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let own = own_cgroup(&cgroups).ok_or_else(|| io::Error::other("it is in no cgroup2"))?;
+    Ok(own.to_owned())
+}
+
+/// The start time in `/proc/PID/stat`, the 22nd field; the second is in parentheses and may hold anything.
+fn started(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields);
+    let ticks = fields.and_then(|fields| fields.split_whitespace().nth(19)?.parse().ok());
+    ticks.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat tells no start time")))
+}
+
+/// The `Groups` line of `/proc/PID/status`.
+fn groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|group| group.parse().ok()).collect()
 }
 
 /// While the process has not ended, what was read of its id was its own.
@@ -75,10 +138,18 @@ mod tests {
         assert_eq!(own_cgroup(text), expected);
     }
 
+    #[test]
+    fn groups_are_read() {
+        assert_eq!(groups("Name:\tGroups: 1\nGroups:\t4 27 1000 \nNStgid:\t1\n"), [4, 27, 1000]);
+        assert_eq!(groups("Groups:\t\n"), [0; 0]);
+    }
+
     #[tokio::test]
     async fn this_process_is_known_to_itself() {
         let (one, _other) = UnixStream::pair().unwrap();
         let peer = Peer::of(&one).unwrap();
+        assert!(peer.is_in(rustix::process::getegid().as_raw()) && !peer.is_in(u32::MAX));
+        assert_eq!(started(peer.pid).unwrap(), started(std::process::id()).unwrap());
         assert_eq!((peer.pid, peer.uid), (std::process::id(), rustix::process::geteuid().as_raw()));
         let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap();
         assert_eq!(Some(peer.cgroup.as_str()), own_cgroup(&cgroups));
