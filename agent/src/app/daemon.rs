@@ -252,6 +252,7 @@ fn capture(
         listeners: shown,
         pins: base(Path::new(BPFFS)),
         own: canary.cgroup().to_owned(),
+        service: service_of(cgroups),
     };
     let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
     let attached = capture.attached;
@@ -297,6 +298,12 @@ async fn tell(
         }
     });
     watch.map_err(|source| Error::System { action: "start the watchdog's thread", source })
+}
+
+/// The daemon's own cgroup, if it is one of a service.
+fn service_of(cgroups: &Cgroups) -> Option<PathBuf> {
+    let own = cgroups.name(&cgroup::own().ok()?);
+    own.extension().is_some_and(|kind| kind == "service").then_some(own)
 }
 
 /// The group whose members may ask everything, where it exists.

@@ -45,6 +45,8 @@ pub(super) struct Told {
     pub(super) pins: PathBuf,
     /// The canary's cgroup.
     pub(super) own: PathBuf,
+    /// The daemon's own cgroup, as far as it is a service's: what is in there is the service manager's.
+    pub(super) service: Option<PathBuf>,
 }
 
 impl control::Desk for Desk {
@@ -74,6 +76,7 @@ impl Told {
     /// Whoever could be one is taken for one: what narrows a table does not count here.
     fn is_subject(&self, peer: &Peer) -> bool {
         let cgroup = Path::new(&peer.cgroup);
+        let is_service = self.service.as_deref() == Some(cgroup);
         let tables = || self.workloads.iter().flat_map(|matched| &matched.matches);
         let by_cgroup = tables()
             .filter_map(|table| table.cgroup.as_ref())
@@ -82,7 +85,10 @@ impl Told {
             .filter(|table| table.cgroup.is_none())
             .filter_map(|table| table.users.as_ref())
             .any(|users| users.iter().any(|range| range.contains(&peer.uid)));
-        by_cgroup || by_user || self.is_anybody(peer) || cgroup.starts_with(self.cgroups.name(&self.own))
+        by_cgroup
+            || by_user
+            || (self.is_anybody(peer) && !is_service)
+            || cgroup.starts_with(self.cgroups.name(&self.own))
     }
 
     /// The state of everything.
