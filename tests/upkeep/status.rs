@@ -1,10 +1,10 @@
 //! `tidegate status`, and who may ask.
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc, time::Duration};
 use tidegate::health::{
     Health, Part,
-    control::{Control, Desk, peer::Peer},
+    control::{Admission, Callers, Control, Desk, peer::Peer},
     status::Status,
 };
 use tidegate_tests::{
@@ -22,12 +22,24 @@ impl Desk for Front {
         peer.uid != 0
     }
 
+    fn is_trusted(&self, peer: &Peer) -> bool {
+        peer.uid == 0
+    }
+
     fn status(&self) -> Status {
         Status::of(&self.0)
     }
+
+    fn admit(&self, _: &Peer, _: &str) -> Result<Admission, String> {
+        Err("there is no workload".to_owned())
+    }
+
+    fn reload(&self) -> Result<String, String> {
+        Err("there is no policy".to_owned())
+    }
 }
 
-fn ask(directory: &Path, prefix: &[&str], socket: &Path, json: bool) -> Result<Finished> {
+fn ask(directory: &Path, prefix: &[&str], socket: &Path, json: bool) -> anyhow::Result<Finished> {
     // Where everybody may run it.
     let program = directory.join("tidegate");
     std::fs::copy(programs::built("tidegate")?, &program)?;
@@ -39,18 +51,18 @@ fn ask(directory: &Path, prefix: &[&str], socket: &Path, json: bool) -> Result<F
     Process::run(&mut command, directory, LIMIT)
 }
 
-fn with_daemon(health: Health, ask: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+fn with_daemon(health: Health, ask: impl FnOnce(&Path, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))?;
     let socket = directory.path().join("control.sock");
     let runtime = tokio::runtime::Runtime::new()?;
-    let control = runtime.block_on(async { Control::bind(&socket) })?;
+    let control = runtime.block_on(async { Control::bind(&socket, Callers::Group(None)) })?;
     runtime.spawn(control.serve(Arc::new(Front(health))));
     ask(directory.path(), &socket)
 }
 
 #[test]
-fn a_daemon_that_is_well_is_told_of_with_status_0() -> Result<()> {
+fn a_daemon_that_is_well_is_told_of_with_status_0() -> anyhow::Result<()> {
     let health = Health::new(&[Part::Canary]);
     health.report(Part::Canary, Ok(()));
     with_daemon(health, |directory, socket| {
@@ -64,7 +76,7 @@ fn a_daemon_that_is_well_is_told_of_with_status_0() -> Result<()> {
 }
 
 #[test]
-fn a_daemon_that_is_not_well_is_told_of_with_status_1() -> Result<()> {
+fn a_daemon_that_is_not_well_is_told_of_with_status_1() -> anyhow::Result<()> {
     let health = Health::new(&[Part::Canary]);
     health.report(Part::Canary, Err("a TCP connection to 127.1.2.3:443 did not come".into()));
     with_daemon(health, |directory, socket| {
@@ -79,7 +91,7 @@ fn a_daemon_that_is_not_well_is_told_of_with_status_1() -> Result<()> {
 }
 
 #[test]
-fn without_a_daemon_it_says_so_with_status_1() -> Result<()> {
+fn without_a_daemon_it_says_so_with_status_1() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let told = ask(directory.path(), &[], &directory.path().join("control.sock"), true)?;
     assert_eq!((told.status.code(), told.stdout.len()), (Some(1), 0));
@@ -88,7 +100,7 @@ fn without_a_daemon_it_says_so_with_status_1() -> Result<()> {
 }
 
 #[test]
-fn whoever_is_a_subject_or_not_root_gets_no_answer() -> Result<()> {
+fn whoever_is_a_subject_or_not_root_gets_no_answer() -> anyhow::Result<()> {
     with_daemon(Health::new(&[]), |directory, socket| {
         let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         let told = ask(directory, &nobody, socket, false)?;
