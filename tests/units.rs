@@ -116,7 +116,7 @@ impl Machine<'_> {
         fs::copy(&ca_file, directory.join("corp.pem"))?;
         let config = format!(
             "policy_dir = \"{shown}/policies\"\n{}[capture]\ncgroup_root = \"/sys/fs/cgroup\"\nsticky_tags = false\n\
-             [upstream]\nca_file = {ca_file:?}\n[audit]\npath = \"{shown}/audit.jsonl\"\n",
+             [upstream]\nca_file = {ca_file:?}\n[audit]\npath = \"{shown}/audit.jsonl\"\njournald = true\n",
             self.workloads
         );
         scene.world.write("tidegate.toml", config)?;

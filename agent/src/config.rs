@@ -170,6 +170,8 @@ pub struct Audit {
     pub max_age_days: u64,
     /// How many such files are kept.
     pub keep_files: usize,
+    /// Whether the systemd journal gets the records, too.
+    pub journald: bool,
 }
 
 /// `[ca]`.
@@ -242,6 +244,7 @@ impl Default for Config {
                 max_size_mib: 100,
                 max_age_days: 7,
                 keep_files: 14,
+                journald: false,
             },
             ca: Ca {
                 ephemeral: false,

@@ -6,7 +6,7 @@ use tidegate_tests::{
     agent::{LIMIT, READ_ONLY},
     client::Answer,
     daemon::Daemon,
-    process::wait_until,
+    process::{Process, wait_until},
     scene::Scene,
 };
 
@@ -95,5 +95,61 @@ fn an_agent_outside_of_what_it_captures_lists_no_socket_of_its_own() -> Result<(
     assert_eq!(Answer::of(&daemon.run(&job, &look())?)?.status, 200);
     assert_eq!(entries(running.process.id(), "EXEMPT")?, 0);
     running.stop()?;
+    Ok(())
+}
+
+/// Sends a million bytes that nobody reads yet, and ends.
+const SENDER: &str = "
+import socket
+peer = socket.socket()
+peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
+peer.connect(('127.0.0.1', 8443))
+peer.sendall(b'x' * 1_000_000)
+";
+
+/// Reads once the file $1 is there, and tells how much there was.
+const READER: &str = "
+import os, socket, sys, time
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+listener.bind(('127.0.0.1', 8443))
+listener.listen()
+print('listening', flush=True)
+peer, _ = listener.accept()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+total = 0
+while data := peer.recv(65536):
+    total += len(data)
+print(total, flush=True)
+";
+
+#[test]
+fn what_a_bystander_has_sent_arrives_when_its_cgroup_is_gone() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
+        "ci",
+        "look",
+        r#"[{ cgroup = "CGROUP/ci/*/job" }]"#,
+    )?;
+    let world = scene.world.cgroup();
+    let (readers, senders) = (world.child("readers")?, world.child("ci")?.child("senders")?);
+    let running = daemon.start()?;
+    let go = scene.directory().join("go");
+    let line = ["/usr/bin/python3", "-c", READER, &go.display().to_string()];
+    let mut reader = Process::start(&mut scene.world.command_in(&readers, &line), scene.directory())?;
+    reader.wait_for_output("listening", LIMIT)?;
+    let sender = senders.child("other")?;
+    let line = ["/usr/bin/python3", "-c", SENDER];
+    let sent = Process::run(&mut scene.world.command_in(&sender, &line), scene.directory(), LIMIT)?;
+    assert!(sent.status.success(), "{sent:?}");
+    wait_until("the cgroup to be empty", LIMIT, || Ok(std::fs::remove_dir(sender.path()).is_ok()))?;
+    // The daemon sees it within the first half of this; then it is told of no one more.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::fs::write(&go, "")?;
+    let read = reader.finish(LIMIT)?;
+    assert_eq!(String::from_utf8_lossy(&read.stdout).lines().last(), Some("1000000"), "{read:?}");
+    running.stop()?;
+    assert_eq!(told(&daemon.records()?), []);
     Ok(())
 }

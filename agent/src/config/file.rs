@@ -101,6 +101,7 @@ struct AuditTable {
     key: Option<Spanned<PathBuf>>,
     max_size_mib: Option<Spanned<u64>>,
     max_age_days: Option<Spanned<u64>>,
+    journald: Option<bool>,
     keep_files: Option<Spanned<u64>>,
 }
 
@@ -313,6 +314,7 @@ impl Reader<'_> {
             None => config.audit.on_failure,
         };
         config.audit.sync = table.sync.unwrap_or(config.audit.sync);
+        config.audit.journald = table.journald.unwrap_or(config.audit.journald);
         self.absolute(table.key, &mut config.audit.key);
         self.number("max_size_mib", table.max_size_mib, &mut config.audit.max_size_mib, 1..=1 << 20);
         self.number("max_age_days", table.max_age_days, &mut config.audit.max_age_days, 1..=3_650);

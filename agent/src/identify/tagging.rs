@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fs, io,
     mem::MaybeUninit,
     ops::RangeInclusive,
@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tidegate_ebpf_common::{NO_UID, Origin};
+use tidegate_ebpf_common::{NO_UID, Origin, SUBJECT};
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc::UnboundedSender,
@@ -42,6 +42,12 @@ const POLL: Duration = Duration::from_secs(30);
 
 /// How long the tree rests after it was looked at because a connection came from an unknown cgroup.
 const REST: Duration = Duration::from_millis(200);
+
+/// How long the kernel is told that a cgroup was nobody's after its end: what its last processes have sent may still be
+/// on its way, and be sent again.
+const LINGER: Duration = Duration::from_secs(120);
+/// As many of these at most, so that they leave room for those that are there.
+const MAX_LINGERING: usize = 16_384;
 
 /// What the kernel is told of.
 pub struct Kernel {
@@ -58,6 +64,8 @@ pub struct Tagger {
     own: PathBuf,
     kernel: Kernel,
     tree: Tree,
+    /// Those that were nobody's, by when they ended.
+    lingering: VecDeque<(Instant, u64)>,
     news: News,
     tagged: UnboundedSender<PathBuf>,
 }
@@ -79,15 +87,24 @@ impl Tagger {
             action: "watch the tree of cgroups".to_owned(),
             source,
         })?;
-        let mut tagger = Self { cgroups, patterns, own, kernel, tree: Tree::default(), news, tagged };
+        let mut tagger = Self {
+            cgroups,
+            patterns,
+            own,
+            kernel,
+            tree: Tree::default(),
+            lingering: VecDeque::new(),
+            news,
+            tagged,
+        };
         tagger.enter(tagger.cgroups.top().to_owned());
         if tagger.tree.get(&tagger.own).is_none() {
             tagger.enter(tagger.own.clone());
         }
         let ids: HashSet<u64> = tagger.tree.ids().collect();
-        for (id, _) in tagger.kernel.subjects.cgroups()? {
+        for (id, standing) in tagger.kernel.subjects.cgroups()? {
             if !ids.contains(&id) {
-                tagger.kernel.subjects.forget(id)?;
+                tagger.end(id, standing & SUBJECT != 0, Instant::now())?;
             }
         }
         Ok(tagger)
@@ -121,6 +138,7 @@ impl Tagger {
                 }
                 _ = polls.tick() => {
                     self.look_at_all();
+                    self.forget_ended(Instant::now());
                     compared(self.compare(&users));
                 }
             }
@@ -208,10 +226,35 @@ impl Tagger {
     }
 
     fn leave(&mut self, path: &Path) {
-        for (path, Entry { id, .. }) in self.tree.remove(path) {
-            self.cgroups.removed(id, Instant::now());
-            let told = self.kernel.subjects.forget(id);
+        let now = Instant::now();
+        for (path, Entry { id, standing }) in self.tree.remove(path) {
+            self.cgroups.removed(id, now);
+            let told = self.end(id, standing == Standing::Subject, now);
             self.told(&path, told);
+        }
+    }
+
+    fn end(&mut self, id: u64, was_subject: bool, now: Instant) -> Result<(), capture::Error> {
+        if was_subject {
+            return self.kernel.subjects.forget(id);
+        }
+        self.lingering.push_back((now, id));
+        if self.lingering.len() > MAX_LINGERING {
+            return self.forget_first();
+        }
+        Ok(())
+    }
+
+    fn forget_first(&mut self) -> Result<(), capture::Error> {
+        self.lingering.pop_front().map_or(Ok(()), |(_, id)| self.kernel.subjects.forget(id))
+    }
+
+    fn forget_ended(&mut self, now: Instant) {
+        while self.lingering.front().is_some_and(|(ended, _)| now.duration_since(*ended) > LINGER) {
+            if let Err(error) = self.forget_first() {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the kernel's list of cgroups is not up to date");
+            }
         }
     }
 

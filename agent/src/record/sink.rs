@@ -10,6 +10,7 @@
 //! ```
 
 mod file;
+mod journal;
 mod rotation;
 
 pub use rotation::rotated;
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::config;
 use file::LogFile;
+use journal::Journal;
 use rotation::Rotation;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -49,6 +51,7 @@ pub struct Sink {
     output: Mutex<Output>,
     redactor: Redactor,
     signer: Option<Signer>,
+    journal: Option<Journal>,
     tally: Tally,
     written: AtomicU64,
     failed: AtomicU64,
@@ -192,6 +195,7 @@ impl Sink {
             output: Mutex::new(output),
             redactor,
             signer,
+            journal: audit.journald.then(journal).flatten(),
             tally: Tally::default(),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -204,7 +208,13 @@ impl Sink {
     /// When the log does not hold the whole record.
     pub fn write(&self, record: &AuditRecord) -> Result<(), Error> {
         let line = record.to_line(&self.redactor).map_err(io::Error::from);
-        let result = line.map_err(|source| self.write_error(source)).and_then(|line| self.append(&line));
+        let result = line.map_err(|source| self.write_error(source)).and_then(|line| {
+            self.append(&line)?;
+            if let Some(journal) = &self.journal {
+                journal.tell(&line);
+            }
+            Ok(())
+        });
         let counter = if result.is_ok() { &self.written } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         // What happened has happened, whatever the log holds of it.
@@ -335,6 +345,12 @@ impl Sink {
         ledger.unsigned = 0;
         Ok(signature.map(|signature| SignedHead { path: self.path.clone(), signed, signature }))
     }
+}
+
+/// None where the process may have no socket, which is no reason to do without the log.
+fn journal() -> Option<Journal> {
+    let opened = Journal::new(Path::new(journal::SOCKET));
+    opened.inspect_err(|error| tracing::error!(%error, "the journal gets no records; the log has them")).ok()
 }
 
 impl Ledger {

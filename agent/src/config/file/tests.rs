@@ -50,6 +50,7 @@ fn every_key_reaches_the_configuration() {
         path = "-"
         on_failure = "refuse-all"
         sync = true
+        journald = true
         [ca]
         dir = "/ca"
         certificate = "/chain.pem"
