@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod ca;
 pub mod check;
+pub mod completions;
 pub mod daemon;
 pub mod doctor;
 pub mod explain;
@@ -65,6 +66,8 @@ pub enum Command {
     Protect(protect::ProtectArgs),
     /// Take away what `protect` has written for a unit
     Unprotect(protect::UnprotectArgs),
+    /// Write the script by which a shell completes these commands
+    Completions(completions::CompletionsArgs),
 }
 
 /// `tidegate scopes`.
@@ -231,6 +234,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Audit(args) => return audit::run(&args, out),
         Command::Protect(args) => return protect::protect(&args, out),
         Command::Unprotect(args) => return protect::unprotect(&args, out),
+        Command::Completions(args) => completions::run(&args, out)?,
     }
     out.flush()?;
     Ok(0)
@@ -285,6 +289,8 @@ mod tests {
     #[test_case("protect web --workload w --config c --root r --dry-run", true; "protect")]
     #[test_case("protect", false; "protect nothing")]
     #[test_case("unprotect web --root r", true; "unprotect")]
+    #[test_case("completions bash", true; "completions")]
+    #[test_case("completions tcsh", false; "completions of another shell")]
     #[test_case("suggest --audit a --workload w --passed", true; "suggest")]
     #[test_case("suggest", false; "suggest without a log")]
     #[test_case("", false; "nothing")]
