@@ -5,6 +5,7 @@ mod cargo;
 mod catalogue;
 mod command;
 mod demo;
+mod dist;
 mod fuzz;
 mod packages;
 mod runtimes;
@@ -36,6 +37,10 @@ enum Task {
     },
     /// Make the runtimes, SDKs and tools that the trust tests start; `test` does so, too.
     Runtimes,
+    /// Make what users get, in target/dist: a Debian package, a static tarball, a bill of materials, checksums.
+    Dist(dist::Arguments),
+    /// Write the manual to target/man.
+    Man,
     /// Check the rules of the tree that no lint knows.
     Tidy,
     /// Run the parsers of hostile bytes on made-up input, each for a while.
@@ -63,6 +68,8 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Runtimes => runtimes::ensure(&workspace()),
+        Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
+        Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Vm(arguments) => vm::run(&arguments, &workspace(), &mut io::stdout().lock()),
