@@ -4,6 +4,7 @@
 mod daemon {
     mod commands;
     mod configuration;
+    mod dashboard;
     mod identity;
     mod records;
     mod restart;

@@ -6,60 +6,27 @@ mod units {
     mod service;
 }
 
-use anyhow::{Context as _, Result, ensure};
-use std::{fs, time::Duration};
+use anyhow::{Context as _, Result};
+use std::{fs, os::unix::fs::symlink, time::Duration};
 use tidegate_tests::{
     agent::READ_ONLY,
     audit::{self, Record},
-    process::{Process, patience},
     programs,
     scene::Scene,
+    systemd::Boot,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Makes the tree and becomes its systemd. $1 the world's directory, $2 the program under test.
-const BOOT: &str = r#"
-set -eu
-directory="$1" program="$2" scratch="$1/systemd"
-mkdir "$scratch"
-mount -t tmpfs -o mode=755 none "$scratch"
-mkdir "$scratch/upper" "$scratch/work" "$scratch/tree"
-tree="$scratch/tree"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$tree"
-mount -t proc proc "$tree/proc"
-mount -t sysfs -o ro sysfs "$tree/sys"
-mount -t cgroup2 cgroup2 "$tree/sys/fs/cgroup"
-mount -t bpf bpf "$tree/sys/fs/bpf"
-mount --rbind /dev "$tree/dev"
-mount -t tmpfs -o mode=755 none "$tree/run"
+/// What is in the tree beside the machine's own.
+const PREPARE: &str = r#"
 mount -t tmpfs -o mode=755 none "$tree/var/lib"
-mkdir -p "$tree$directory"
-mount --bind "$directory" "$tree$directory"
-mount --bind /etc/hosts "$tree/etc/hosts"
-if [ -e /etc/nsswitch.conf ]; then mount --bind /etc/nsswitch.conf "$tree/etc/nsswitch.conf"; fi
 touch "$tree/usr/local/bin/tidegate"
-mount --bind "$program" "$tree/usr/local/bin/tidegate"
-# Nothing of the machine's own is started.
-rm -rf "$tree"/etc/systemd/system/*.wants
-mkdir -p "$tree/etc/systemd/system"
-cp "$directory"/units/* "$tree/etc/systemd/system/"
+mount --bind "$directory/tidegate" "$tree/usr/local/bin/tidegate"
 # A bundle that is one file, as certifi's is.
 mkdir -p "$tree/opt/tidegate-test"
 cp "$tree/etc/ssl/certs/ca-certificates.crt" "$tree/opt/tidegate-test/cert.pem"
 cp "$directory/corp.pem" "$tree/etc/corp.pem"
-mkdir "$tree/old-root"
-cd "$tree"
-pivot_root . old-root
-umount -l /old-root
-for init in /usr/lib/systemd/systemd /lib/systemd/systemd; do
-    if [ -x "$init" ]; then
-        exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$init" --system \
-            --unit=check.service --log-target=console --show-status=0 < /dev/null
-    fi
-done
-echo "there is no systemd to start: install the package systemd" >&2
-exit 1
 "#;
 
 /// The daemon's unit as it is installed, but for where things are.
@@ -83,11 +50,6 @@ fn daemon_unit() -> String {
     })
 }
 
-/// Runs the test's script, and ends systemd with it.
-const CHECK_UNIT: &str = "[Unit]\nDefaultDependencies=no\nSuccessAction=exit-force\nFailureAction=exit-force\n\
-                          [Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/sh DIRECTORY/check.sh\n\
-                          StandardOutput=append:DIRECTORY/check.log\nStandardError=append:DIRECTORY/check.log\n";
-
 /// What is there when systemd starts.
 struct Machine<'a> {
     /// The daemon's unit.
@@ -105,11 +67,6 @@ impl Machine<'_> {
     fn boot(&self, scene: &Scene) -> Result<Vec<Record>> {
         let directory = scene.directory();
         let shown = directory.to_str().context("the directory's name")?;
-        fs::create_dir(directory.join("units"))?;
-        let own = [("tidegate.service", self.daemon.as_str()), ("check.service", CHECK_UNIT)];
-        for (name, text) in own.iter().chain(self.units) {
-            scene.world.write(&format!("units/{name}"), text.replace("DIRECTORY", shown))?;
-        }
         fs::create_dir(directory.join("policies"))?;
         scene.world.write("policies/look.toml", READ_ONLY)?;
         let ca_file = scene.standin.ca_file();
@@ -120,17 +77,11 @@ impl Machine<'_> {
             self.workloads
         );
         scene.world.write("tidegate.toml", config)?;
-        scene.world.write("check.sh", self.check)?;
-        let unshared =
-            ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork", "--kill-child"];
-        let program = programs::built("tidegate")?;
-        let program = program.to_str().context("the program's name")?;
-        let line =
-            [unshared.as_slice(), &["--ipc", "--uts", "sh", "-c", BOOT, "boot", shown, program]].concat();
-        let booted = Process::run(&mut scene.world.command(&line), directory, LIMIT * patience());
-        let log = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
-        let all = || format!("{booted:?}\n{}\n{}\n{}", log("check.log"), log("job.log"), log("daemon.log"));
-        ensure!(log("check.log").lines().last() == Some("done"), "{}", all());
+        symlink(programs::built("tidegate")?, directory.join("tidegate"))?;
+        let mut boot = Boot::new(scene, PREPARE, self.check)?;
+        boot.unit("tidegate.service", &self.daemon)?;
+        self.units.iter().try_for_each(|(name, text)| boot.unit(name, text))?;
+        boot.run(LIMIT)?;
         audit::read(&directory.join("audit.jsonl"))
     }
 }

@@ -16,3 +16,4 @@ pub mod audit;
 pub mod client;
 pub mod daemon;
 pub mod scene;
+pub mod systemd;

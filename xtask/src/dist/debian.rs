@@ -21,7 +21,7 @@ pub(super) fn package(places: &Places<'_>) -> Result<String> {
         pack.args(["--strip", "--fast", "--compress-type", "gz"]);
     }
     pack.args(["--profile", places.profile, "--output"]).arg(places.output.join(&name));
-    command::run(pack.current_dir(places.workspace))?;
+    command::output(pack.current_dir(places.workspace))?;
     Ok(name)
 }
 

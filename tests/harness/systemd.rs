@@ -1,0 +1,111 @@
+//! The machine's own systemd, started over a copy of the machine's tree that keeps every change to itself, in a world.
+
+use crate::{
+    process::{Process, patience},
+    scene::Scene,
+};
+use anyhow::{Context as _, Result, ensure};
+use std::{fmt::Write as _, fs, time::Duration};
+
+/// Makes the tree and becomes its systemd. $1 the world's directory.
+const BOOT: &str = r#"
+set -eu
+directory="$1" scratch="$1/systemd"
+mkdir "$scratch"
+mount -t tmpfs -o mode=755 none "$scratch"
+mkdir "$scratch/upper" "$scratch/work" "$scratch/tree"
+tree="$scratch/tree"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$tree"
+mount -t proc proc "$tree/proc"
+mount -t sysfs -o ro sysfs "$tree/sys"
+mount -t cgroup2 cgroup2 "$tree/sys/fs/cgroup"
+mount -t bpf bpf "$tree/sys/fs/bpf"
+mount --rbind /dev "$tree/dev"
+mount -t tmpfs -o mode=755 none "$tree/run"
+mkdir -p "$tree$directory"
+mount --bind "$directory" "$tree$directory"
+mount --bind /etc/hosts "$tree/etc/hosts"
+if [ -e /etc/nsswitch.conf ]; then mount --bind /etc/nsswitch.conf "$tree/etc/nsswitch.conf"; fi
+# Nothing of the machine's own is started.
+rm -rf "$tree"/etc/systemd/system/*.wants
+mkdir -p "$tree/etc/systemd/system"
+cp "$directory"/units/* "$tree/etc/systemd/system/"
+. "$directory/prepare.sh"
+mkdir "$tree/old-root"
+cd "$tree"
+pivot_root . old-root
+umount -l /old-root
+for init in /usr/lib/systemd/systemd /lib/systemd/systemd; do
+    if [ -x "$init" ]; then
+        exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$init" --system \
+            --unit=check.service --log-target=console --show-status=0 < /dev/null
+    fi
+done
+echo "there is no systemd to start: install the package systemd" >&2
+exit 1
+"#;
+
+/// Ends the machine with its end.
+const CHECK_UNIT: &str = "[Unit]\nDefaultDependencies=no\nSuccessAction=exit-force\nFailureAction=exit-force\n\
+    [Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/sh DIRECTORY/check.sh\n\
+    StandardOutput=append:DIRECTORY/check.log\nStandardError=append:DIRECTORY/check.log\n";
+
+/// A tree that is made and not yet booted.
+#[derive(Debug)]
+pub struct Boot<'a> {
+    scene: &'a Scene,
+    shown: &'a str,
+}
+
+impl<'a> Boot<'a> {
+    /// One that is prepared by a shell script, which is given `$tree` and `$directory`, before its systemd starts, and
+    /// whose purpose is the script `check`; its last line is `done` where all is well.
+    ///
+    /// # Errors
+    /// When the scripts cannot be written.
+    pub fn new(scene: &'a Scene, prepare: &str, check: &str) -> Result<Self> {
+        let directory = scene.directory();
+        let shown = directory.to_str().context("the directory's name")?;
+        fs::create_dir(directory.join("units"))?;
+        scene.world.write("prepare.sh", prepare)?;
+        scene.world.write("check.sh", check)?;
+        let mut boot = Self { scene, shown };
+        boot.unit("check.service", CHECK_UNIT)?;
+        Ok(boot)
+    }
+
+    /// With a unit; `DIRECTORY` in it is the world's.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn unit(&mut self, name: &str, text: &str) -> Result<()> {
+        self.scene.world.write(&format!("units/{name}"), text.replace("DIRECTORY", self.shown)).map(drop)
+    }
+
+    /// Boots it and waits for the end of the check.
+    ///
+    /// # Errors
+    /// When the check has not come to its end, with every log of the world's directory.
+    pub fn run(self, limit: Duration) -> Result<()> {
+        let directory = self.scene.directory();
+        let unshared = ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork"];
+        let rest = ["--kill-child", "--ipc", "--uts", "sh", "-c", BOOT, "boot", self.shown];
+        let line = [unshared.as_slice(), &rest].concat();
+        let booted = Process::run(&mut self.scene.world.command(&line), directory, limit * patience());
+        let checked = fs::read_to_string(directory.join("check.log")).unwrap_or_default();
+        ensure!(checked.lines().last() == Some("done"), "{booted:?}\n{}", self.logs()?);
+        Ok(())
+    }
+
+    fn logs(&self) -> Result<String> {
+        let mut text = String::new();
+        for entry in fs::read_dir(self.scene.directory())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+                writeln!(text, "== {}\n{log}", path.display())?;
+            }
+        }
+        Ok(text)
+    }
+}
