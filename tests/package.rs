@@ -12,17 +12,24 @@ const PREPARE: &str = r#"
 rm -f "$tree/usr/sbin/policy-rc.d" "$tree"/etc/dpkg/dpkg.cfg.d/*
 # Nor is anything here of a tidegate that somebody tried.
 rm -rf "$tree"/etc/tidegate "$tree"/var/lib/tidegate "$tree"/var/log/tidegate
-mkdir "$tree/etc/systemd/system/tidegate.service.d"
-cat > "$tree/etc/systemd/system/tidegate.service.d/world.conf" <<END
+for unit in tidegate tidegate-early; do
+    mkdir "$tree/etc/systemd/system/$unit.service.d"
+    cat > "$tree/etc/systemd/system/$unit.service.d/world.conf" <<END
 [Unit]
 DefaultDependencies=no
 [Service]
-StandardError=append:$directory/daemon.log
+StandardError=append:$directory/$unit.log
 END
+done
 "#;
 
 const JOB_UNIT: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=exec\nExecStart=/bin/sh DIRECTORY/job.sh\n\
     StandardError=append:DIRECTORY/job.log\n";
+
+/// Trusts whoever answers, so that it gets past what does not stop it.
+const EARLY_UNIT: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\n\
+    ExecStart=-/bin/sh -c 'curl -sSk --max-time 20 -o /dev/null https://api.digitalocean.com/v2/droplets; \
+    echo $? > DIRECTORY/early'\nStandardError=append:DIRECTORY/early.log\n";
 
 /// Deletes without an end, which the packaged policy would refuse if it were enforced. There is something to delete once.
 const JOB: &str = r#"
@@ -38,7 +45,7 @@ const CONFIG: &str = r#"
 [[workload]]
 name = "job"
 policy = "example"
-match = [{ unit = "job.service" }]
+match = [{ unit = "job.service" }, { unit = "early.service" }]
 [capture]
 cgroup_root = "/sys/fs/cgroup"
 sticky_tags = false
@@ -66,6 +73,7 @@ answers() {
 }
 installed() {
     for expected in "755 root:root /usr/bin/tidegate" "644 root:root /usr/lib/systemd/system/tidegate.service" \
+        "644 root:root /usr/lib/systemd/system/tidegate-early.service" \
         "644 root:root /etc/tidegate/tidegate.toml" "644 root:root /etc/tidegate/policies/example.toml" \
         "755 root:root /etc/tidegate/policies" "750 root:root /var/log/tidegate" "700 root:root /var/lib/tidegate" \
         "644 root:root /usr/share/man/man1/tidegate-audit-verify.1.gz" \
@@ -76,7 +84,9 @@ installed() {
         is facts "$(stat -c '%a %U:%G %n' "${expected##* }")" "$expected"
     done
     [ "$(getent group tidegate | cut -d: -f3)" -lt 1000 ] || fail "no system group"
-    [ -L /etc/systemd/system/multi-user.target.wants/tidegate.service ] || fail "not enabled"
+    for wanted in multi-user.target.wants/tidegate basic.target.wants/tidegate-early; do
+        [ -L "/etc/systemd/system/$wanted.service" ] || fail "$wanted is not there"
+    done
 }
 package="$PWD/$(echo dist/*.deb)"
 dpkg-deb --control "$package" control
@@ -97,12 +107,12 @@ dpkg_ --install "$package"
 installed
 is "is enabled" "$(systemctl is-enabled tidegate)" enabled
 is "after the installation" "$(state)" inactive
-systemctl start tidegate
+systemctl start tidegate tidegate-early
 is "without a configuration" "$(state) $(systemctl show --value -p Result tidegate)" "inactive exec-condition"
 [ ! -e /sys/fs/bpf/tidegate ] || fail "something is attached"
 is "the configuration" "$(tidegate check | grep -v warning:)" "$(printf '%s: configuration, ok\n%s: policy, ok' \
     /etc/tidegate/tidegate.toml /etc/tidegate/policies/example.toml)"
-systemd-analyze verify tidegate.service 2> verified || fail "$(cat verified)"
+systemd-analyze verify tidegate.service tidegate-early.service 2> verified || fail "$(cat verified)"
 [ ! -s verified ] || fail "$(cat verified)"
 gzip -t /usr/share/man/man1/tidegate*.1.gz || fail manual
 bash -n /usr/share/bash-completion/completions/tidegate || fail completions
@@ -114,7 +124,12 @@ systemctl stop tidegate
 systemctl reset-failed tidegate
 cp config.toml /etc/tidegate/tidegate.toml
 cp standin.pem /etc/tidegate/standin.pem
+early() { rm -f early; systemctl start early && cat early; }
+is "before anything is attached" "$(early)" 0
+systemctl start tidegate-early || fail "start: $(systemctl status tidegate-early)"
+is "before the daemon" "$(early) $(state)" "7 inactive"
 systemctl start tidegate || fail "start: $(systemctl status tidegate)"
+is "by the daemon" "$(early)" 0
 : > answers
 systemctl start job || fail job
 answers 5
@@ -182,6 +197,7 @@ fn a_package_comes_and_goes_and_lets_no_request_fail() -> Result<()> {
     fs::copy(scene.standin.ca_file(), directory.join("standin.pem"))?;
     let mut boot = Boot::new(&scene, PREPARE, CHECK)?;
     boot.unit("job.service", JOB_UNIT)?;
+    boot.unit("early.service", EARLY_UNIT)?;
     boot.run(LIMIT)?;
     let records = audit::read(&directory.join("audit.jsonl"))?;
     let would = records.iter().filter(|record| record.text("tidegate.verdict") == "would_refuse").count();

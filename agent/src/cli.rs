@@ -265,6 +265,7 @@ mod tests {
     #[test_case("run --policy p --user u --audit a --config c -- true -x", true; "all of run")]
     #[test_case("run --policy p --workload w -- true", false; "policy and workload")]
     #[test_case("daemon --config c", true; "daemon")]
+    #[test_case("daemon --attach-only", true; "daemon that only attaches")]
     #[test_case("daemon c", false; "daemon with a file")]
     #[test_case("run", false; "run nothing")]
     #[test_case("check", true; "check the installed")]

@@ -3,6 +3,7 @@
 
 mod commands;
 mod desk;
+mod early;
 mod metrics;
 mod places;
 mod subjects;
@@ -42,6 +43,7 @@ use crate::{
 };
 use commands::Commands;
 use desk::{Desk, Told};
+pub use early::attach;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},

@@ -17,6 +17,9 @@ pub struct DaemonArgs {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
     pub config: PathBuf,
+    /// Make subjects of the workloads, and end: what they connect to is refused until the daemon runs
+    #[arg(long)]
+    pub attach_only: bool,
 }
 
 /// Loads the configuration, and every policy of its directory.
@@ -45,6 +48,11 @@ pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error
 /// # Errors
 /// When the configuration or a policy is wrong, or tidegate could not begin.
 pub fn run(args: &DaemonArgs) -> Result<u8, Error> {
+    if args.attach_only {
+        // A policy that is wrong is no reason to let them pass.
+        app::daemon::attach(&file::load(&args.config)?).map_err(Error::Daemon)?;
+        return Ok(0);
+    }
     let charge = prepare(args, Catalogue::embedded())?;
     app::daemon::run(charge).map_err(Error::Daemon)?;
     Ok(0)

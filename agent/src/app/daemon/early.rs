@@ -1,0 +1,55 @@
+//! `tidegate daemon --attach-only`: makes subjects of the workloads before the daemon, and before anything of them runs.
+
+use super::{Commands, Error, Kernel, Matching, Tagger, runs_lsm_programs, subjects};
+use crate::{
+    app::proxy,
+    capture::{
+        self, Capture, Options, canary,
+        pins::{BPFFS, Pins},
+    },
+    config::{Config, Mode},
+    identify::cgroups::Cgroups,
+    run::cgroup,
+};
+use std::{path::Path, sync::Arc};
+use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
+use tokio::{runtime::Runtime, sync::mpsc};
+
+/// Attaches as the daemon does, enters who is a subject and below what one may appear, and leaves it at that: nobody
+/// listens, so that the kernel side refuses what subjects connect to, until a daemon has taken over.
+///
+/// # Errors
+/// Says which part could not be had, or that a daemon is at work already.
+pub fn attach(config: &Config) -> Result<(), Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    // What is made below registers with it; nothing of it is ever waited for.
+    let runtime = Runtime::new().map_err(|source| Error::System { action: "start the runtime", source })?;
+    let _entered = runtime.enter();
+    let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
+    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
+    let matching = Matching::of(config, &cgroups, &Commands::of(config, &cgroups)?)?;
+    let pins = Pins::on(Path::new(BPFFS));
+    let mut capture = Capture::start(&Options {
+        cgroup: &root,
+        pins: &pins,
+        sticky_tags: config.capture.sticky_tags,
+        packet_sockets: config.capture.sticky_tags && runs_lsm_programs(),
+        ports: &proxy::ports(config),
+        // Their names cannot be looked up before there is a network.
+        forward_proxies: &[],
+        flows: capture::DEFAULT_FLOWS,
+    })?;
+    let is_sticky = capture.attached.follows_threads();
+    let mut flags = if config.capture.mode == Mode::Targeted { SETTING_TARGETED } else { 0 };
+    flags |= if is_sticky { SETTING_STICKY } else { 0 };
+    capture.settings.set(Settings { flags, reserved: 0 })?;
+    subjects::enter_users(&matching.users(), &mut capture.subjects)?;
+    matching.follow_programs(&mut capture.sticky, is_sticky)?;
+    let kernel = Kernel { subjects: capture.subjects, sticky: is_sticky.then_some(capture.sticky) };
+    // What it would go on to follow, the daemon follows.
+    let (tagged, _news) = mpsc::unbounded_channel();
+    Tagger::start(cgroups, matching.patterns(), root.join(canary::CGROUP), kernel, tagged)?;
+    Ok(())
+}
