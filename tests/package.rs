@@ -62,7 +62,7 @@ process() { systemctl show --value -p MainPID tidegate; }
 # Their triggers would index the machine's whole manual.
 dpkg_() { dpkg --no-triggers --force-unsafe-io "$@" || fail "dpkg $*"; }
 inventory() {
-    find /etc /usr/bin /usr/lib/systemd /usr/share /var /run -xdev -name '*tidegate*' | sort
+    find /etc /usr/bin /usr/lib/systemd /usr/share /var/lib /var/log /run -xdev -name '*tidegate*' | sort
     getent group | sort
 }
 answers() {

@@ -11,15 +11,16 @@ fn dashboard() -> Result<Value> {
 }
 
 fn panels(dashboard: &Value) -> Result<&[Value]> {
-    Ok(dashboard["panels"].as_array().context("no panels")?)
+    Ok(dashboard.get("panels").and_then(Value::as_array).context("no panels")?)
 }
 
 /// What the panels and variables ask Prometheus.
 fn questions(dashboard: &Value) -> Result<Vec<&str>> {
-    let targets = panels(dashboard)?.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
-    let variables = dashboard["templating"]["list"].as_array().context("no variables")?;
-    let of_variables = variables.iter().filter_map(|variable| variable["definition"].as_str());
-    Ok(targets.filter_map(|target| target["expr"].as_str()).chain(of_variables).collect())
+    let targets = panels(dashboard)?.iter().filter_map(|panel| panel.get("targets")?.as_array()).flatten();
+    let variables =
+        dashboard.pointer("/templating/list").and_then(Value::as_array).context("no variables")?;
+    let of_variables = variables.iter().filter_map(|variable| variable.get("definition")?.as_str());
+    Ok(targets.filter_map(|target| target.get("expr")?.as_str()).chain(of_variables).collect())
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
