@@ -170,6 +170,21 @@ fn what_is_not_granted_is_refused(user: (u32, u32), line: &[&str], status: i32, 
 }
 
 #[test]
+fn a_release_leaves_no_cgroup() -> Result<()> {
+    let scene = Scene::new()?;
+    let office = Office::new(&scene)?;
+    let running = office.daemon.start()?;
+    let place = scene.world.cgroup().path().join("tidegate-commands");
+    assert!(place.join("workload-ci").is_dir());
+    running.stop()?;
+    let config = office.daemon.config().display().to_string();
+    let released = office.tidegate((0, 0), &["release", "--config", &config])?;
+    assert!(released.status.success(), "{}", told(&released));
+    assert!(!place.exists());
+    Ok(())
+}
+
+#[test]
 fn without_a_daemon_nothing_runs() -> Result<()> {
     let scene = Scene::new()?;
     let office = Office::new(&scene)?;

@@ -1,7 +1,7 @@
 //! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
 //! then, until the next one takes over.
 
-mod commands;
+pub mod commands;
 mod desk;
 mod early;
 mod metrics;

@@ -1,9 +1,13 @@
 //! `tidegate release`: takes away what the daemon left in the kernel, and with it everything that it enforced.
 
 use super::{Error, run::configuration};
-use crate::capture::{
-    canary::{self, Canary},
-    pins::{self, removal},
+use crate::{
+    app::daemon::commands,
+    capture::{
+        canary::{self, Canary},
+        pins::{self, removal},
+    },
+    run::cgroup,
 };
 use clap::Args;
 use std::{
@@ -35,11 +39,16 @@ pub fn run(args: &ReleaseArgs, out: &mut impl Write) -> Result<u8, Error> {
     for path in &removed {
         writeln!(out, "removed {}", path.display())?;
     }
-    for root in roots {
-        Canary::remove(root).map_err(|error| {
-            let path = root.join(canary::CGROUP);
-            Error::Pins(pins::Error::Io { action: "remove the cgroup", path, source: error })
-        })?;
+    let cannot = |path: PathBuf| {
+        move |source| Error::Pins(pins::Error::Io { action: "remove the cgroup", path, source })
+    };
+    // Without a configured one it is the mount's; where none is mounted there is nothing to remove.
+    let root = roots.first().map_or_else(|| cgroup::root(None).ok(), |root| Some(root.to_path_buf()));
+    if let Some(root) = root {
+        Canary::remove(&root).map_err(cannot(root.join(canary::CGROUP)))?;
+        for left in commands::remove(&root).map_err(cannot(root.clone()))? {
+            writeln!(out, "left {}, where commands are still running; nothing holds them", left.display())?;
+        }
     }
     if removed.is_empty() {
         writeln!(out, "nothing to release in {}", pins::base(bpffs).display())?;

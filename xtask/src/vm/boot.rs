@@ -72,10 +72,11 @@ fn qemu(files: &Unpacked, disk: &Path) -> Command {
 }
 
 fn command_line(kernel: &Kernel, more: &str) -> String {
+    // An emulated machine on a busy host misses the ticks by which the kernel tests its timer, and would panic.
     // A panic ends the machine: -1 restarts at once, and qemu then leaves. What is no parameter of the kernel's and
     // has no dot is for the environment of init.
     format!(
-        "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rootfstype=ext4 rw init=/init net.ifnames=0 \
+        "console=ttyS0 quiet panic=-1 no_timer_check root=/dev/nvme0n1 rootfstype=ext4 rw init=/init net.ifnames=0 \
          TIDEGATE_VM={} {} {more}",
         kernel.name, kernel.parameters
     )

@@ -110,6 +110,32 @@ impl Place {
     }
 }
 
+/// Removes the cgroups that a daemon has made below `root` for commands, and answers those that still have processes.
+///
+/// # Errors
+/// When they cannot be listed or removed.
+pub fn remove(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let parent = root.join(CGROUP);
+    let entries = match fs::read_dir(&parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut left = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            match fs::remove_dir(entry.path()) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => left.push(entry.path()),
+                removed => removed?,
+            }
+        }
+    }
+    if left.is_empty() {
+        fs::remove_dir(parent)?;
+    }
+    Ok(left)
+}
+
 fn made(path: &Path) -> Result<(), Error> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
