@@ -14,6 +14,7 @@ pub mod run;
 pub mod scopes;
 pub mod status;
 pub mod suggest;
+pub mod top;
 
 use crate::{
     app, capture::pins, decide::trial, doctor::command::words::OpenQuote, health::control, host_trust,
@@ -54,6 +55,8 @@ pub enum Command {
     Scopes(ScopesArgs),
     /// Say what the daemon captures, and whether it is well
     Status(status::StatusArgs),
+    /// Watch the workloads and their decisions in the terminal
+    Top(top::TopArgs),
     /// Say whether this machine can do it, and if not, why
     Doctor(doctor::DoctorArgs),
     /// Make the daemon read its policies again, and say what came of it
@@ -184,6 +187,15 @@ pub enum Error {
     /// `doctor --command` is not whole.
     #[error(transparent)]
     OpenQuote(#[from] OpenQuote),
+    /// `top` has nothing to draw on.
+    #[error("standard output is no terminal; `tidegate top --once` prints a single picture as plain text")]
+    NoTerminal,
+    /// The terminal does not do what `top` needs.
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
+    /// `top` is not in this program.
+    #[error("this tidegate was built without `top`; build it with `cargo build --release --features tui`")]
+    NoTop,
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -195,7 +207,8 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
-            Self::OpenQuote(_) => 2,
+            Self::OpenQuote(_) | Self::NoTerminal => 2,
+            Self::Terminal(_) | Self::NoTop => 1,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
             Self::Audit { .. } | Self::AuditKey(_) | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
@@ -227,6 +240,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
         Command::Suggest(args) => suggest::suggest(&args, out)?,
         Command::Scopes(args) => scopes::run(args.word.as_deref(), args.json, out)?,
         Command::Status(args) => return status::run(&args, out),
+        Command::Top(args) => return top::run(&args, out),
         Command::Doctor(args) => return doctor::run(&args, out),
         Command::Reload(args) => return reload::run(&args, out),
         Command::Release(args) => return release::run(&args, out),
@@ -281,6 +295,7 @@ mod tests {
     #[test_case("release --config c --force", true; "release")]
     #[test_case("status --json --socket s", true; "status")]
     #[test_case("reload --socket s", true; "reload")]
+    #[test_case("top --audit a --socket s --config c --once", true; "top")]
     #[test_case("ca show --json --config c --root r", true; "ca show")]
     #[test_case("ca --root r rotate --now", true; "ca rotate")]
     #[test_case("ca bundle --anchors --output f", true; "ca bundle")]

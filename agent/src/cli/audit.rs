@@ -1,7 +1,7 @@
 //! `tidegate audit`: shows the decisions that were recorded, and checks that none was altered or removed.
 
-mod follow;
-mod table;
+pub(super) mod follow;
+pub(super) mod table;
 
 use super::{Error, run::configuration};
 use crate::{

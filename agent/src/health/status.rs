@@ -202,7 +202,8 @@ fn list(words: &[String]) -> String {
     }
 }
 
-fn duration(seconds: u64) -> String {
+/// A duration as people say it.
+pub(crate) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

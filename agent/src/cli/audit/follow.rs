@@ -19,7 +19,8 @@ const SHOWN_BEFORE: u64 = 16 << 10;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Reads a log line by line.
-pub(super) struct Lines {
+#[derive(Debug)]
+pub(in crate::cli) struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     is_followed: bool,
@@ -30,19 +31,40 @@ pub(super) struct Lines {
 impl Lines {
     /// Those from the start, or, where the log is to be followed, those near its end.
     pub(super) fn open(path: &Path, is_followed: bool) -> io::Result<Self> {
-        let mut reader = BufReader::new(File::open(path)?);
         if is_followed {
-            let length = reader.get_ref().metadata()?.len();
-            if let Some(start) = length.checked_sub(SHOWN_BEFORE).filter(|start| *start > 0) {
-                reader.seek(SeekFrom::Start(start))?;
-                reader.skip_until(b'\n')?;
-            }
+            return Self::follow(path, SHOWN_BEFORE);
         }
+        let reader = BufReader::new(File::open(path)?);
         Ok(Self { path: path.to_owned(), reader, is_followed, begun: Vec::new() })
+    }
+
+    /// Those in so many bytes before the end, and what comes.
+    pub(in crate::cli) fn follow(path: &Path, before: u64) -> io::Result<Self> {
+        let mut reader = BufReader::new(File::open(path)?);
+        let length = reader.get_ref().metadata()?.len();
+        if let Some(start) = length.checked_sub(before).filter(|start| *start > 0) {
+            reader.seek(SeekFrom::Start(start))?;
+            reader.skip_until(b'\n')?;
+        }
+        Ok(Self { path: path.to_owned(), reader, is_followed: true, begun: Vec::new() })
     }
 
     /// The next line, without its end. None where there is no more; a log that is followed has always more.
     pub(super) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(line) = self.ready()? {
+                return Ok(Some(line));
+            }
+            if !self.is_followed {
+                let rest = std::mem::take(&mut self.begun);
+                return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The next line that is there with its end; None where there is none yet.
+    pub(in crate::cli) fn ready(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let room = MAX_LINE_BYTES.saturating_sub(self.begun.len() as u64).max(1);
             let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
@@ -51,23 +73,22 @@ impl Lines {
                 line.pop();
                 return Ok(Some(line));
             }
-            if read > 0 && self.begun.len() as u64 >= MAX_LINE_BYTES {
-                self.begun.clear();
-                continue;
-            }
             if read > 0 {
+                if self.begun.len() as u64 >= MAX_LINE_BYTES {
+                    self.begun.clear();
+                }
                 continue;
             }
-            if !self.is_followed {
-                let rest = std::mem::take(&mut self.begun);
-                return Ok(Some(rest).filter(|rest| !rest.is_empty()));
+            if !self.is_followed || !self.has_moved()? {
+                return Ok(None);
             }
-            if self.has_moved()? {
-                self.reader = BufReader::new(File::open(&self.path)?);
-                self.begun.clear();
-            } else {
-                thread::sleep(POLL);
+            match File::open(&self.path) {
+                Ok(file) => self.reader = BufReader::new(file),
+                // The next one is rotated as well, and its successor not there yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
             }
+            self.begun.clear();
         }
     }
 

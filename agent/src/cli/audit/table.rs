@@ -50,12 +50,13 @@ impl Table {
     }
 }
 
-fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Cow<'r, str> {
+/// The value of a key as text that steers no terminal.
+pub(in crate::cli) fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Cow<'r, str> {
     escape_control(record.get(key).and_then(Value::as_str).unwrap_or_default())
 }
 
 /// Method and path; of what carried no request, where it went.
-fn request(record: &Map<String, Value>) -> String {
+pub(in crate::cli) fn request(record: &Map<String, Value>) -> String {
     let text = |key: &str| text(record, key);
     let method = text("http.request.method");
     let count = record.get("tidegate.count").and_then(Value::as_u64).filter(|count| *count > 1);
@@ -71,7 +72,7 @@ fn request(record: &Map<String, Value>) -> String {
 }
 
 /// The reason, what it is about, and the rule.
-fn why(record: &Map<String, Value>) -> String {
+pub(in crate::cli) fn why(record: &Map<String, Value>) -> String {
     let text = |key: &str| text(record, key);
     let list = |key: &str| {
         let list = record.get(key).and_then(Value::as_array);
