@@ -17,3 +17,4 @@ pub mod client;
 pub mod daemon;
 pub mod scene;
 pub mod systemd;
+pub mod terminal;

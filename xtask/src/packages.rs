@@ -11,12 +11,13 @@ pub(crate) const WORLD: [Program; 4] =
     [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("curl", "curl")];
 
 /// What the kernel tests run besides.
-pub(crate) const CLIENTS: [Program; 5] = [
+pub(crate) const CLIENTS: [Program; 6] = [
     ("openssl", "openssl"),
     ("certtool", "gnutls-bin"),
     ("python3", "python3"),
     ("node", "nodejs"),
     ("systemd-analyze", "systemd"),
+    ("tmux", "tmux"),
 ];
 
 /// Installs the packages of the programs that are missing.
