@@ -175,6 +175,9 @@ impl<'a> View<'a> {
 
     /// The view with one level of percent-encoding undone; none if there is no encoding in it.
     fn percent_decoded(&self, escapes: Escapes) -> Option<View<'a>> {
+        if !self.bytes.contains(&b'%') {
+            return None;
+        }
         let mut bytes = Vec::with_capacity(self.bytes.len());
         let mut starts = Vec::with_capacity(self.bytes.len() + 1);
         let mut at = 0;
