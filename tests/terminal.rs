@@ -271,25 +271,50 @@ fn without_a_terminal_top_prints_a_single_picture_or_says_how() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn audit_is_a_table_that_no_path_can_disturb() -> Result<()> {
-    let (terminal, log) = world(200, 60)?;
+#[test_case(200, 60, 1; "wide")]
+#[test_case(100, 110, 2; "narrow")]
+fn audit_is_a_table_that_fits_and_that_no_path_can_disturb(
+    columns: u16,
+    rows: u16,
+    lines: usize,
+) -> Result<()> {
+    let (terminal, log) = world(columns, rows)?;
     terminal.run(&format!("{} audit --denied {}", tidegate()?, log.path.display()))?;
     let screen = terminal.wait_for_prompt()?;
-    let rows: Vec<&str> = screen.lines().filter(|line| line.starts_with("20")).collect();
-    ensure!(rows.len() == 51, "{screen}");
-    let last = rows.last().context("no row")?;
-    for shown in ["bots", "deny", "403", "GET", HOSTILE_SHOWN] {
-        ensure!(last.contains(shown), "`{shown}` is missing:\n{screen}");
-    }
     let (before, table) = screen.split_once("TIME (UTC)").context("no head of a table")?;
     ensure!(before.starts_with(PROMPT), "{screen}");
-    ensure!(
-        table.lines().nth(1).is_some_and(|row| row.contains("missing_scope: droplet:delete")),
-        "{screen}"
-    );
+    let table: Vec<&str> = table.trim_end().lines().skip(1).collect();
+    ensure!(table.len() == 51 * lines + 1, "{screen}");
+    for (record, request) in
+        [(&table[..lines], "DELETE /v2/droplets/0"), (&table[50 * lines..], HOSTILE_SHOWN)]
+    {
+        let record = record.join("\n");
+        for shown in ["deny", "403", request, "missing_scope: "] {
+            ensure!(record.contains(shown), "`{shown}` is missing:\n{screen}");
+        }
+    }
+    ensure!(table[lines - 1].ends_with("missing_scope: droplet:delete"), "{screen}");
     let coloured = terminal.coloured()?;
     ensure!(coloured.matches("\u{1b}[31mdeny").count() == 51, "{coloured:?}");
     ensure!(!coloured.contains("[45m") && !coloured.contains(";45m"), "{coloured:?}");
+    Ok(())
+}
+
+#[test]
+fn audit_has_no_colours_where_nobody_wants_them() -> Result<()> {
+    let (terminal, log) = world(100, 10)?;
+    let (tidegate, path) = (tidegate()?, log.path.display().to_string());
+    for command in
+        [format!("NO_COLOR=1 {tidegate} audit {path}"), format!("{tidegate} audit --color never {path}")]
+    {
+        terminal.run(&format!("clear; {command}"))?;
+        terminal.wait("the table", |screen| screen.contains("account:read"))?;
+        let shown = terminal.coloured()?;
+        ensure!(shown.contains("deny") && !shown.contains('\u{1b}'), "{shown:?}");
+    }
+    let piped_text =
+        |arguments: &[&str]| -> Result<String> { Ok(String::from_utf8(piped(arguments)?.stdout)?) };
+    ensure!(!piped_text(&["audit", &path])?.contains('\u{1b}'));
+    ensure!(piped_text(&["audit", "--color", "always", &path])?.contains("\u{1b}[31mdeny"));
     Ok(())
 }

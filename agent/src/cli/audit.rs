@@ -12,10 +12,13 @@ use crate::{
         verify::{Earlier, Report, Verifier},
     },
 };
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use follow::Lines;
+use rustix::termios::tcgetwinsize;
 use serde_json::{Map, Value};
 use std::{
+    env,
+    ffi::OsString,
     fs::File,
     io::{self, BufReader, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -43,9 +46,37 @@ pub struct AuditArgs {
     /// Print the records as they are
     #[arg(long)]
     pub json: bool,
+    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Colours,
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colours {
+    /// On a terminal that shows them, where the user does not object.
+    #[default]
+    Auto,
+    /// Also in a file or pipe.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl Colours {
+    fn are_shown(self, is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let is_refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+                is_terminal && !is_refused && variable("TERM").is_none_or(|terminal| terminal != "dumb")
+            }
+        }
+    }
 }
 
 /// `tidegate audit …`.
@@ -96,7 +127,10 @@ fn show(args: &AuditArgs, out: &mut impl Write) -> Result<(), Error> {
         Some(file) => file.clone(),
         None => log_of(args.config.as_ref())?.path,
     };
-    let mut table = Table::new(io::stdout().is_terminal());
+    let width =
+        tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+    let mut table =
+        Table::new(args.color.are_shown(io::stdout().is_terminal(), |name| env::var_os(name)), width);
     let mut lines = Lines::open(&path, args.follow).map_err(unreadable(&path))?;
     while let Some(line) = lines.next().map_err(unreadable(&path))? {
         let Ok(record) = serde_json::from_slice::<Map<String, Value>>(&line) else { continue };

@@ -6,48 +6,130 @@ use std::{
     borrow::Cow,
     io::{self, Write},
 };
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const RED: &str = "\u{1b}[31m";
 const YELLOW: &str = "\u{1b}[33m";
 const GREEN: &str = "\u{1b}[32m";
 const PLAIN: &str = "\u{1b}[0m";
 
+/// A narrower terminal gets two lines for a record, so that little has to be cut.
+const WIDE: usize = 140;
+/// What stands before a record's second line.
+const INDENT: &str = "                ";
+
 /// Writes rows, and what is above them.
 pub(super) struct Table {
     has_colours: bool,
+    /// The columns of the terminal; None where there is none, and nothing is cut.
+    width: Option<usize>,
     is_begun: bool,
 }
 
+/// What a row shows.
+struct Row<'r> {
+    time: String,
+    workload: Cow<'r, str>,
+    answer: &'static str,
+    colour: &'static str,
+    status: String,
+    request: String,
+    why: String,
+}
+
 impl Table {
-    pub(super) const fn new(has_colours: bool) -> Self {
-        Self { has_colours, is_begun: false }
+    pub(super) const fn new(has_colours: bool, width: Option<usize>) -> Self {
+        Self { has_colours, width, is_begun: false }
     }
 
     /// One record.
     pub(super) fn row(&mut self, record: &Map<String, Value>, out: &mut impl Write) -> io::Result<()> {
-        if !self.is_begun {
-            self.is_begun = true;
-            writeln!(
-                out,
-                "{:<19}  {:<14}  {:<7}  {:<6}  {:<44}  WHY",
-                "TIME (UTC)", "WORKLOAD", "ANSWER", "STATUS", "REQUEST"
-            )?;
+        let is_begun = std::mem::replace(&mut self.is_begun, true);
+        let row = Row::of(record);
+        match self.width {
+            Some(width) if width < WIDE => self.two_lines(&row, width, is_begun, out),
+            _ => self.one_line(&row, is_begun, out),
         }
+    }
+
+    fn one_line(&self, row: &Row<'_>, is_begun: bool, out: &mut impl Write) -> io::Result<()> {
+        // 56 columns are before the request, the reason gets a little less than half of the others.
+        let room = self.width.map(|width| width.saturating_sub(56));
+        let why = room.map_or(usize::MAX, |room| room * 9 / 20);
+        let (workload, request) =
+            (room.map_or(usize::MAX, |_| 14), room.map_or(usize::MAX, |room| room - why));
+        if !is_begun {
+            let request = fitted("REQUEST", 44.min(request), 44.min(request));
+            writeln!(out, "TIME (UTC)           WORKLOAD        ANSWER   STATUS  {request}  WHY")?;
+        }
+        let Row { time, answer, status, .. } = row;
+        let (colour, plain) = self.colour(row);
+        let workload = fitted(&row.workload, 14, workload);
+        let request = fitted(&row.request, request.min(44), request);
+        let why = fitted(&row.why, 0, why);
+        writeln!(out, "{time:<19}  {workload}  {colour}{answer:<7}{plain}  {status:<6}  {request}  {why}")
+    }
+
+    fn two_lines(&self, row: &Row<'_>, width: usize, is_begun: bool, out: &mut impl Write) -> io::Result<()> {
+        if !is_begun {
+            writeln!(out, "{}", fitted("TIME (UTC)      WORKLOAD      ANSWER   REQUEST, AND WHY", 0, width))?;
+        }
+        let Row { time, answer, status, .. } = row;
+        let (colour, plain) = self.colour(row);
+        let time: String = time.chars().skip("2026-".len()).collect();
+        let workload = fitted(&row.workload, 12, 12);
+        let request = fitted(&row.request, 0, width.saturating_sub(39));
+        writeln!(out, "{time:<14}  {workload}  {colour}{answer:<7}{plain}  {request}")?;
+        let why = fitted(&format!("{status} {}", row.why), 0, width.saturating_sub(INDENT.len()));
+        writeln!(out, "{INDENT}{why}")
+    }
+
+    fn colour(&self, row: &Row<'_>) -> (&'static str, &'static str) {
+        if self.has_colours { (row.colour, PLAIN) } else { ("", "") }
+    }
+}
+
+impl<'r> Row<'r> {
+    fn of(record: &'r Map<String, Value>) -> Self {
         let text = |key: &str| text(record, key);
-        let time: String = text("timestamp").chars().take(19).collect::<String>().replace('T', " ");
         let (answer, colour) = match (&*text("tidegate.decision"), &*text("tidegate.verdict")) {
             (_, "would_refuse") => ("dry-run", YELLOW),
             ("allow", _) => ("allow", GREEN),
             _ => ("deny", RED),
         };
-        let (colour, plain) = if self.has_colours { (colour, PLAIN) } else { ("", "") };
-        let status = record.get("http.response.status_code").map_or("-".to_owned(), ToString::to_string);
-        let (workload, request, why) = (text("tidegate.workload"), request(record), why(record));
-        writeln!(
-            out,
-            "{time:<19}  {workload:<14}  {colour}{answer:<7}{plain}  {status:<6}  {request:<44}  {why}"
-        )
+        Self {
+            time: text("timestamp").chars().take(19).collect::<String>().replace('T', " "),
+            workload: text("tidegate.workload"),
+            answer,
+            colour,
+            status: record
+                .get("http.response.status_code")
+                .and_then(Value::as_u64)
+                .map_or("-".to_owned(), |status| status.to_string()),
+            request: request(record),
+            why: why(record),
+        }
     }
+}
+
+/// The text in at least and at most so many columns of a terminal; `…` stands for what is cut.
+pub(super) fn fitted(text: &str, least: usize, most: usize) -> String {
+    let mut fitted = text.to_owned();
+    if text.width() > most {
+        fitted.clear();
+        let mut width = 1;
+        for char in text.chars() {
+            width += char.width().unwrap_or_default();
+            if width > most {
+                break;
+            }
+            fitted.push(char);
+        }
+        fitted.push('…');
+    }
+    let missing = least.saturating_sub(fitted.width());
+    fitted.extend(std::iter::repeat_n(' ', missing));
+    fitted
 }
 
 /// The value of a key as text that steers no terminal.

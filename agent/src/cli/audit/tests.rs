@@ -82,3 +82,65 @@ fn a_log_that_was_changed_is_told_with_exit_status_1() {
     assert!(told.ends_with("The log was changed.\n"), "{told}");
     assert!(run(&args("verify /nonexistent/log"), &mut Vec::new()).is_err());
 }
+
+fn drawn(width: Option<usize>, has_colours: bool) -> String {
+    let (mut table, mut out) = (Table::new(has_colours, width), Vec::new());
+    for line in [RECORDS[0], RECORDS[2], RECORDS[3]] {
+        table.row(&serde_json::from_str(line).unwrap(), &mut out).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_narrow_terminal_gets_two_lines_for_a_record() {
+    let expected = "\
+TIME (UTC)      WORKLOAD      ANSWER   REQUEST, AND WHY
+11-22 10:00:00  ci            allow    GET /v2/droplets?page=2
+                200 scopes_allowed, removed /a, by allow[0]
+11-22 10:00:02  bots          deny     DELETE /v2/droplets/\\u{1b}[…
+                403 missing_scope: droplet:delete
+11-22 10:00:03  ci+bots       dry-run  192.0.2.1:443 (3 times)
+                - missing_scope
+";
+    assert_eq!(drawn(Some(67), false), expected);
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    use unicode_width::UnicodeWidthStr;
+    for width in 50..220 {
+        for line in drawn(Some(width), false).lines() {
+            assert!(line.width() <= width, "{width}: {line}");
+        }
+    }
+    let coloured = drawn(Some(220), true);
+    assert!(coloured.contains("\u{1b}[31mdeny   \u{1b}[0m  403 "), "{coloured}");
+    assert!(coloured.contains("missing_scope: droplet:delete\n"), "{coloured}");
+}
+
+#[test_case("abc", 5, 9, "abc  "; "padded")]
+#[test_case("abcdef", 0, 4, "abc…"; "cut")]
+#[test_case("名前名前", 0, 4, "名…"; "wide characters")]
+#[test_case("名前", 6, 9, "名前  "; "wide characters padded")]
+#[test_case("abc", 0, 0, "…"; "no room")]
+fn texts_are_fitted(text: &str, least: usize, most: usize, expected: &str) {
+    assert_eq!(table::fitted(text, least, most), expected);
+}
+
+#[test_case("auto", true, None, "xterm", true; "terminal")]
+#[test_case("auto", false, None, "xterm", false; "pipe")]
+#[test_case("auto", true, Some("1"), "xterm", false; "not wanted")]
+#[test_case("auto", true, Some(""), "xterm", true; "not unwanted")]
+#[test_case("auto", true, None, "dumb", false; "dumb terminal")]
+#[test_case("always", false, Some("1"), "dumb", true; "always")]
+#[test_case("never", true, None, "xterm", false; "never")]
+fn colours_are_shown_where_they_can_be(
+    when: &str,
+    is_terminal: bool,
+    no_color: Option<&str>,
+    terminal: &str,
+    expected: bool,
+) {
+    let variable = |name: &str| if name == "TERM" { Some(terminal.into()) } else { no_color.map(Into::into) };
+    assert_eq!(args(&format!("--color {when}")).color.are_shown(is_terminal, variable), expected);
+}
