@@ -39,7 +39,6 @@ impl Action {
         if key.kind == KeyEventKind::Release {
             return None;
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "most keys of a keyboard do nothing here")]
         match (key.code, key.modifiers) {
             (KeyCode::Char('c'), modifiers) if modifiers.contains(KeyModifiers::CONTROL) => Some(Self::Quit),
             (_, modifiers) if modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => None,

@@ -158,10 +158,9 @@ impl Screen<'_> {
             }
             Row::new(cells)
         });
-        let head = Row::new(columns.iter().map(|(name, width)| match width {
-            // A column of numbers.
-            Constraint::Length(_) => Cell::from(Line::raw(*name).right_aligned()),
-            _ => Cell::from(*name),
+        let head = Row::new(columns.iter().map(|(name, width)| {
+            let is_number = matches!(width, Constraint::Length(_));
+            if is_number { Cell::from(Line::raw(*name).right_aligned()) } else { Cell::from(*name) }
         }));
         let widths = columns.iter().map(|(_, width)| *width);
         let table = Table::new(rows, widths)

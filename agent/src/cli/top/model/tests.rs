@@ -75,7 +75,7 @@ fn times_that_are_wrong_do_not_stand_in_the_way_of_right_ones() {
 #[test]
 fn the_slowest_requests_stand_first() {
     let took = |microseconds, name: &str| Decision { microseconds, ..decision("ci", Answer::Allowed, name) };
-    let mut decisions: Vec<_> = (0..100).map(|n| took(Some(n), &*format!("{n}"))).collect();
+    let mut decisions: Vec<_> = (0..100).map(|n| took(Some(n), &format!("{n}"))).collect();
     decisions.push(took(None, "connection"));
     decisions.push(Decision { workload: "bots".into(), ..took(Some(1_000), "bot") });
     let counted = model(decisions);
