@@ -6,6 +6,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
@@ -29,6 +30,8 @@ use tidegate::{
     },
 };
 use tidegate_tests::{
+    agent::LIMIT,
+    process::wait_until,
     programs,
     terminal::{PROMPT, Terminal},
 };
@@ -212,6 +215,18 @@ fn top_leaves_the_terminal_as_it_was_when_it_is_told_to_end(signal: Signal) -> R
     kill(Pid::from_raw(terminal.process()?), signal)?;
     terminal.wait_for_prompt()?;
     terminal.ensure_clean()
+}
+
+#[test]
+fn top_ends_with_its_terminal() -> Result<()> {
+    let (terminal, log) = world(80, 24)?;
+    top(&terminal, &log)?;
+    let process = PathBuf::from(format!("/proc/{}/stat", terminal.process()?));
+    drop(terminal);
+    // Gone, or waiting for whoever inherits it to notice.
+    wait_until("the end of top", LIMIT, || {
+        Ok(fs::read_to_string(&process).map_or(true, |state| state.contains(") Z ")))
+    })
 }
 
 #[test]

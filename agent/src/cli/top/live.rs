@@ -15,23 +15,29 @@ use crate::{
 use ratatui::{
     DefaultTerminal,
     crossterm::{
+        cursor::Show,
         event::{self, Event},
-        terminal,
+        execute,
+        terminal::{self, LeaveAlternateScreen},
     },
     layout::Rect,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     flag,
+    iterator::Signals,
 };
 use std::{
+    fs::File,
     io::{self, IsTerminal, Write},
     path::Path,
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver},
     },
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -42,6 +48,9 @@ const LINES_A_TICK: usize = 2_000;
 /// A picture that nobody measures.
 const USUAL_SIZE: (u16, u16) = (80, 24);
 const LARGEST_SIDE: u16 = 500;
+
+/// As a shell tells which signal has ended a process.
+const ENDED_BY_SIGNAL: i32 = 128;
 
 /// Everything that is looked at.
 struct Watch {
@@ -95,6 +104,21 @@ fn in_terminal(work: impl FnOnce(&mut DefaultTerminal) -> io::Result<()>) -> io:
     worked.and(restored)
 }
 
+/// A terminal that is gone ends the process from another thread, since crossterm would read it for ever.
+fn end_at_hangup() -> io::Result<()> {
+    let mut hangups = Signals::new([SIGHUP])?;
+    let wait = move || {
+        if hangups.forever().next().is_some() {
+            // Where the terminal is still there, it is left as it was. The other thread has standard output.
+            let _ = terminal::disable_raw_mode();
+            let there = File::options().write(true).open("/dev/tty");
+            let _ = there.and_then(|mut there| execute!(there, LeaveAlternateScreen, Show));
+            process::exit(ENDED_BY_SIGNAL + SIGHUP);
+        }
+    };
+    thread::Builder::new().name("hangup".into()).spawn(wait).map(drop)
+}
+
 impl Watch {
     fn once(&mut self, has_terminal: bool, out: &mut impl Write) -> Result<(), Error> {
         while self.log.feed(&mut self.model, self.now, LINES_A_TICK) {}
@@ -110,7 +134,8 @@ impl Watch {
 
     fn live(&mut self, terminal: &mut DefaultTerminal, statuses: &Receiver<Daemon>) -> io::Result<()> {
         let is_ended = Arc::new(AtomicBool::new(false));
-        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        end_at_hangup()?;
+        for signal in [SIGINT, SIGQUIT, SIGTERM] {
             flag::register(signal, Arc::clone(&is_ended))?;
         }
         let mut has_more = false;
