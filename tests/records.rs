@@ -80,11 +80,11 @@ impl Log {
 
 impl Verified {
     fn count(&self, key: &str) -> u64 {
-        self.report[key].as_u64().unwrap_or(u64::MAX)
+        self.report.get(key).and_then(Value::as_u64).unwrap_or(u64::MAX)
     }
 
     fn list(&self, key: &str) -> &[Value] {
-        self.report[key].as_array().map_or(&[], Vec::as_slice)
+        self.report.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
     fn ensure_whole(&self) -> Result<()> {
@@ -96,17 +96,14 @@ impl Verified {
     fn problem(&self) -> Result<(&str, u64, u64, PathBuf, u64)> {
         let [problem] = self.list("problems") else { bail!("not one problem: {}", self.report) };
         ensure!(self.status == Some(1), "exit status {:?}", self.status);
-        let number = |key: &str| problem[key].as_u64().or(problem["sequence"].as_u64());
+        let of = |key: &str| problem.get(key).and_then(Value::as_u64);
+        let number = |key: &str| of(key).or_else(|| of("sequence"));
         let (first, last) = (number("first").context("no number")?, number("last").context("no number")?);
-        let place = &problem["place"];
-        let (file, line) = (place["file"].as_str().unwrap_or_default(), place["line"].as_u64());
-        Ok((
-            problem["fault"].as_str().unwrap_or_default(),
-            first,
-            last,
-            file.into(),
-            line.unwrap_or_default(),
-        ))
+        let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
+        let place = problem.get("place").context("no place")?;
+        let file = place.get("file").and_then(Value::as_str).context("no file")?;
+        let line = place.get("line").and_then(Value::as_u64).context("no line")?;
+        Ok((text("fault"), first, last, file.into(), line))
     }
 }
 
@@ -192,15 +189,18 @@ fn tampered(log: &Log, file: &Path) -> Result<()> {
     let before = fs::read_to_string(file)?;
     let lines: Vec<&str> = before.lines().collect();
     // A record, with a record on both sides.
-    let phase = r#""tidegate.phase":"outcome""#;
-    let is_between = |at: usize| lines[at - 1..=at + 2].iter().all(|line| line.contains(phase));
-    let at = (lines.len() / 2..lines.len() - 2).find(|at| is_between(*at)).context("no record")?;
-    let sequence = serde_json::from_str::<Value>(lines[at])?["tidegate.chain.seq"].as_u64();
-    let (sequence, line) = (sequence.context("no number")?, at as u64 + 1);
+    let is_record = |line: &&str| line.contains(r#""tidegate.phase":"outcome""#);
+    let mut windows = lines.windows(4).enumerate().skip(lines.len() / 2);
+    let (start, window) =
+        windows.find(|(_, window)| window.iter().all(is_record)).context("no records in a row")?;
+    let (at, record) = (start + 1, *window.get(1).context("no second record")?);
+    let parsed: Value = serde_json::from_str(record)?;
+    let sequence = parsed.get("tidegate.chain.seq").and_then(Value::as_u64).context("no number")?;
+    let line = at as u64 + 1;
 
-    let changed = lines[at].replace(":403", ":200");
+    let changed = record.replace(":403", ":200");
     let mut altered = lines.clone();
-    altered[at] = &changed;
+    altered.splice(at..=at, [&*changed]);
     let mut removed = lines.clone();
     removed.remove(at);
     let mut swapped = lines.clone();
