@@ -124,7 +124,8 @@ fn top(terminal: &Terminal, log: &Log) -> Result<String> {
 #[test]
 fn top_shows_a_picture_that_no_path_can_disturb() -> Result<()> {
     let (terminal, log) = world(120, 30)?;
-    let screen = top(&terminal, &log)?;
+    top(&terminal, &log)?;
+    let screen = terminal.wait("the last line", |screen| screen.contains("q quit"))?;
     ensure!(screen.contains("no daemon: a log alone"), "{screen}");
     let row = |name: &str| {
         let row = screen.lines().find(|line| line.starts_with(name)).unwrap_or_default();
