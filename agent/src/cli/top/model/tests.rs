@@ -158,7 +158,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn memory_is_bounded_and_the_sums_agree(
         decisions in prop::collection::vec(any_decision(), 0..2 * MAX_TAIL),
