@@ -68,7 +68,17 @@ pub(crate) fn run(arguments: &Arguments, workspace: &Path, out: &mut impl Write)
     let is_wanted = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
     if !arguments.no_build {
         setup::ensure()?;
-        let arguments = ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--profile"];
+        let arguments = [
+            "build",
+            "--quiet",
+            "--package",
+            "tidegate",
+            "--bin",
+            "tidegate",
+            "--features",
+            "tui",
+            "--profile",
+        ];
         command::run(cargo::command(workspace, &arguments).arg(places.profile))?;
         build_manual(workspace)?;
     }

@@ -53,7 +53,7 @@ pub(super) fn make(places: &Places<'_>, is_built: bool) -> Result<String> {
 
 /// With a target named, the flag is the program's alone: build scripts and macros cannot be static.
 fn build(places: &Places<'_>, target: &str) -> Result<()> {
-    let arguments = ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate"];
+    let arguments = ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--features", "tui"];
     let mut build = cargo::command(places.workspace, &arguments);
     build.args(["--profile", places.profile, "--target", target]);
     command::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))
