@@ -202,6 +202,20 @@ fn a_connection_whose_process_moved_out_ends() -> Result<()> {
 
 const INSIDE: &str = "TIDEGATE_TEST_INSIDE";
 
+#[test]
+fn a_users_connections_outside_of_the_root_go_on() -> Result<()> {
+    let stage = Stage::new()?;
+    let others = stage.world.cgroup().child("others")?;
+    let program = stage.hold(&stage.subject, &[], &["tcp|192.0.2.7|443"])?;
+    let bystander = stage.hold(&others, &[], &["tcp|192.0.2.8|443"])?;
+    let mut owners = Owners::new();
+    owners.add_user(0, Some(stage.subject.path()))?;
+    assert_ended(&connections::end(&owners, &destinations()?, &HashSet::new()), 1);
+    assert_ne!(program.fates()?, ["open"]);
+    assert_eq!(bystander.fates()?, ["open"]);
+    stage.world.close()
+}
+
 /// A user's connections are looked for on the whole machine, so this test makes a small one: it runs itself again
 /// with processes of its own, where `/proc` shows no others.
 #[test]
@@ -244,11 +258,11 @@ fn users_connections() -> Result<()> {
     let root = hold(&["--clear-groups"])?;
 
     let mut owners = Owners::new();
-    owners.add_user(4711)?;
+    owners.add_user(4711, None)?;
     assert_ended(&connections::end(&owners, &destinations()?, &HashSet::new()), 1);
     assert_ne!(program.fates()?, ["open"]);
 
-    owners.add_user(0)?;
+    owners.add_user(0, None)?;
     assert_ended(&connections::end(&owners, &destinations()?, &HashSet::new()), 1);
     assert_ne!(root.fates()?, ["open"]);
     own.write_all(b"still there")?;

@@ -238,7 +238,9 @@ fn capture(
         report.report(Part::Subjects, compared.map_err(|mismatch| mismatch.to_string()));
     };
     proxy.spawn(tagger.keep_tagging(users.clone(), compared));
-    proxy.spawn(upkeep::end_earlier(news, users, destinations, Arc::clone(&proxy.counts)));
+    // Outside of the root nobody is a subject, by whatever user.
+    let below = (root != cgroups.mount()).then(|| root.to_owned());
+    proxy.spawn(upkeep::end_earlier(news, users, below, destinations, Arc::clone(&proxy.counts)));
     let told = Told {
         health: Arc::clone(health),
         counts: Arc::clone(&proxy.counts),

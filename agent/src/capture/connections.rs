@@ -15,7 +15,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::File,
     io,
     net::{IpAddr, SocketAddr},
@@ -32,6 +32,8 @@ const ROUNDS: usize = 4;
 pub struct Owners {
     cgroups: HashSet<u64>,
     users: HashSet<u32>,
+    /// By user, the cgroups in which alone the user's sockets count.
+    users_below: HashMap<u32, HashSet<u64>>,
     holders: Holders,
 }
 
@@ -54,18 +56,30 @@ impl Owners {
         })
     }
 
-    /// Also those of a user, in every network namespace of the machine.
+    /// Also those of a user, in every network namespace of the machine: all, or where `below` is given what the user's
+    /// processes in and below that cgroup made and hold.
     ///
     /// # Errors
     /// When the processes cannot be listed.
-    pub fn add_user(&mut self, uid: u32) -> io::Result<()> {
-        self.users.insert(uid);
-        self.holders.add_user(uid)
+    pub fn add_user(&mut self, uid: u32, below: Option<&Path>) -> io::Result<()> {
+        let Some(below) = below else {
+            self.users.insert(uid);
+            return self.holders.add_user(uid, &|_| true);
+        };
+        let (cgroups, mut processes) = (self.users_below.entry(uid).or_default(), HashSet::new());
+        holders::walk(below, &mut |id, found| {
+            cgroups.insert(id);
+            processes.extend(found.iter().copied());
+        })?;
+        self.holders.add_user(uid, &|process| processes.contains(&process))
     }
 
     fn own(&self, socket: &Socket) -> bool {
-        let by_cgroup = socket.cgroup_id.is_some_and(|id| self.cgroups.contains(&id));
-        by_cgroup || self.users.contains(&socket.uid) || self.holders.hold(socket.inode)
+        let is_in = |cgroups: &HashSet<u64>| socket.cgroup_id.is_some_and(|id| cgroups.contains(&id));
+        is_in(&self.cgroups)
+            || self.users.contains(&socket.uid)
+            || self.users_below.get(&socket.uid).is_some_and(is_in)
+            || self.holders.hold(socket.inode)
     }
 }
 

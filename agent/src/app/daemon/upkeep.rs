@@ -16,7 +16,7 @@ use std::{
     error::Error as StdError,
     net::IpAddr,
     ops::RangeInclusive,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -138,6 +138,7 @@ pub(super) async fn keep_watching_log(sink: Arc<Sink>, health: Arc<Health>) {
 pub(super) async fn end_earlier(
     mut tagged: UnboundedReceiver<PathBuf>,
     users: Vec<RangeInclusive<u32>>,
+    below: Option<PathBuf>,
     destinations: Destinations,
     counts: Arc<Counts>,
 ) {
@@ -147,8 +148,9 @@ pub(super) async fn end_earlier(
         if tagged.recv_many(&mut cgroups, usize::MAX).await == 0 {
             return;
         }
-        let (users, destinations) = (users.take().unwrap_or_default(), destinations.clone());
-        let ended = spawn_blocking(move || end(&cgroups, &users, &destinations)).await;
+        let (users, below) = (users.take().unwrap_or_default(), below.clone());
+        let destinations = destinations.clone();
+        let ended = spawn_blocking(move || end(&cgroups, &users, below.as_deref(), &destinations)).await;
         match ended {
             Ok(Report { ended: 0, failed: 0, problems }) if problems.is_empty() => {}
             Ok(Report { ended, failed, problems }) => {
@@ -164,7 +166,12 @@ pub(super) async fn end_earlier(
     }
 }
 
-fn end(cgroups: &[PathBuf], users: &[RangeInclusive<u32>], destinations: &Destinations) -> Report {
+fn end(
+    cgroups: &[PathBuf],
+    users: &[RangeInclusive<u32>],
+    below: Option<&Path>,
+    destinations: &Destinations,
+) -> Report {
     let mut owners = Owners::new();
     for cgroup in cgroups {
         if let Err(error) = owners.add_cgroup(cgroup) {
@@ -173,7 +180,7 @@ fn end(cgroups: &[PathBuf], users: &[RangeInclusive<u32>], destinations: &Destin
     }
     // Of thousands of subordinate ids, the backstop drops the packets.
     for uid in users.iter().filter(|range| range.start() == range.end()).map(RangeInclusive::start) {
-        if let Err(error) = owners.add_user(*uid) {
+        if let Err(error) = owners.add_user(*uid, below) {
             tracing::warn!(uid, %error, "its connections from before are left to the backstop");
         }
     }

@@ -26,12 +26,12 @@ impl Holders {
         self.add_namespaces(process);
     }
 
-    /// Notes the sockets of a user's processes, and every namespace on the machine: any could hold some that
+    /// Notes the sockets of those of a user's processes that count, and every namespace on the machine: any could hold some that
     /// outlived their process.
-    pub(super) fn add_user(&mut self, uid: u32) -> io::Result<()> {
+    pub(super) fn add_user(&mut self, uid: u32, counts: &dyn Fn(u32) -> bool) -> io::Result<()> {
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(process) = number(&entry.file_name()) else { continue };
-            if real_user(process) == Some(uid) {
+            if counts(process) && real_user(process) == Some(uid) {
                 self.add(process);
             } else {
                 self.add_namespaces(process);
