@@ -38,7 +38,11 @@ use crate::{
         tagging::{Kernel, Tagger},
     },
     protect::Copies,
-    run::{cgroup, limits::OpenFiles, user},
+    run::{
+        cgroup::{self, Cgroup},
+        limits::OpenFiles,
+        user,
+    },
     session::protected::mirror,
 };
 use commands::Commands;
@@ -179,8 +183,17 @@ fn capture(
     };
     let mut capture = Capture::start(&options)?;
     // Elsewhere the hooks never see the agent's sockets, and would never forget them.
-    if cgroup::own().map_or(true, |own| own.starts_with(root)) {
+    let own = cgroup::own();
+    if own.as_ref().map_or(true, |own| own.starts_with(root)) {
         proxy.own_sockets.exempt(capture.exempt);
+    }
+    // Before it connects anywhere: what it opened in a cgroup that nobody has looked at yet would count as a subject's
+    // once it is exempt no more, so that the end of the daemon's connections would not reach the upstream.
+    if let Ok(own) = own
+        && own.starts_with(root)
+        && matching.is_nobodys(&cgroups.name(&own))
+    {
+        capture.subjects.resolve(Cgroup::at(own).id()?)?;
     }
     // From here on no other daemon is at work.
     proxy.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));

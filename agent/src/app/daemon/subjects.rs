@@ -15,7 +15,12 @@ use crate::{
     },
     run::subordinate,
 };
-use std::{fs, ops::RangeInclusive, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    fs,
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 use tidegate_ebpf_common::{Executable, NO_UID};
 
 /// As many programs are told apart by the kernel side; further ones are told by what `/proc` says at a connect.
@@ -88,6 +93,13 @@ impl Matching {
     pub(super) fn patterns(&self) -> Vec<CgroupPattern> {
         let tables = self.list.iter().flat_map(|matched| &matched.matches);
         tables.filter_map(|table| table.cgroup.clone()).collect()
+    }
+
+    /// Whether the cgroup is neither a subject nor one below which a subject can be.
+    pub(super) fn is_nobodys(&self, cgroup: &Path) -> bool {
+        let means =
+            |pattern: &CgroupPattern| pattern.outermost(cgroup).is_some() || pattern.may_mean_below(cgroup);
+        !self.patterns().iter().any(means)
     }
 
     /// The users that are subjects by themselves.
