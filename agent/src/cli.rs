@@ -17,7 +17,7 @@ pub mod suggest;
 pub mod top;
 
 use crate::{
-    app, capture::pins, decide::trial, doctor::command::words::OpenQuote, health::control, host_trust,
+    app, capture::pins, control, decide::trial, doctor::command::words::OpenQuote, host_trust,
     protect as protection, record::signer, run::admitted, terminate::store, toml_file,
 };
 use clap::{Args, Parser, Subcommand};

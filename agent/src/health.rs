@@ -3,7 +3,6 @@
 //! Each part is checked again and again; one that has not been checked for too long counts as failed. Ready is the
 //! agent when every part is well, alive when its event loop turns.
 
-pub mod control;
 pub mod http;
 pub mod status;
 

@@ -30,6 +30,7 @@ pub mod session;
 
 pub mod app;
 pub mod cli;
+pub mod control;
 pub mod doctor;
 pub mod health;
 pub mod host_trust;

@@ -2,10 +2,9 @@
 
 use anyhow::Context as _;
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc, time::Duration};
-use tidegate::health::{
-    Health, Part,
+use tidegate::{
     control::{Admission, Callers, Control, Desk, peer::Peer},
-    status::Status,
+    health::{Health, Part, status::Status},
 };
 use tidegate_tests::{
     process::{Finished, Process},

@@ -26,12 +26,9 @@ use crate::{
         standing::Mismatch,
     },
     config::{Config, Mode, RUN_DIR, STATE_DIR},
+    control::{self, Callers, Control},
     decide::store::PolicySet,
-    health::{
-        Health, Part,
-        control::{self, Callers, Control},
-        http, status,
-    },
+    health::{Health, Part, http, status},
     identify::{
         Workloads,
         cgroups::Cgroups,
@@ -183,13 +180,13 @@ fn capture(
     };
     let mut capture = Capture::start(&options)?;
     // Elsewhere the hooks never see the agent's sockets, and would never forget them.
-    let own = cgroup::own();
-    if own.as_ref().map_or(true, |own| own.starts_with(root)) {
+    let own = cgroups.own();
+    if own.as_ref().is_none_or(|own| own.starts_with(root)) {
         proxy.own_sockets.exempt(capture.exempt);
     }
     // Before it connects anywhere: what it opened in a cgroup that nobody has looked at yet would count as a subject's
     // once it is exempt no more, so that the end of the daemon's connections would not reach the upstream.
-    if let Ok(own) = own
+    if let Some(own) = own
         && own.starts_with(root)
         && matching.is_nobodys(&cgroups.name(&own))
     {
@@ -319,7 +316,7 @@ async fn tell(
 
 /// The daemon's own cgroup, if it is one of a service.
 fn service_of(cgroups: &Cgroups) -> Option<PathBuf> {
-    let own = cgroups.name(&cgroup::own().ok()?);
+    let own = cgroups.name(&cgroups.own()?);
     own.extension().is_some_and(|kind| kind == "service").then_some(own)
 }
 

@@ -5,8 +5,8 @@ use crate::{
     app::{self, Job},
     classify::Catalogue,
     config::{Config, RUN_DIR, file},
+    control,
     decide::store::PolicySet,
-    health::control,
     run::admitted,
     toml_file::{self, Source},
 };

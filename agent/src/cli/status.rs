@@ -3,7 +3,7 @@
 use super::Error;
 use crate::{
     config::RUN_DIR,
-    health::control::{self, FILE_NAME},
+    control::{self, FILE_NAME},
 };
 use clap::Args;
 use std::{

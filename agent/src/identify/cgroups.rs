@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -43,6 +43,15 @@ impl Cgroups {
     /// The directory that they are all in or below.
     pub fn top(&self) -> &Path {
         &self.top
+    }
+
+    /// The directory of this process's own, where it is in sight.
+    pub fn own(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let name = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let path = self.mount.join(name);
+        let is_below = path.components().all(|part| part != Component::ParentDir);
+        (is_below && path.is_dir()).then_some(path)
     }
 
     /// A path as the cgroup2 mount has it, from its root.

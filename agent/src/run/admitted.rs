@@ -12,7 +12,7 @@ use super::{
     trust::{self, Installed},
 };
 use crate::{
-    health::control::{self, Admission},
+    control::{self, Admission},
     trust::Surroundings,
 };
 use rustix::thread::set_no_new_privs;

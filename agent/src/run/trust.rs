@@ -4,7 +4,7 @@
 //! namespace, and variables alone tell programs.
 
 use crate::{
-    health::control::Admission,
+    control::Admission,
     run::namespace,
     trust::{
         self, Found, Kind, Store, Surroundings,

@@ -4,12 +4,14 @@ use super::super::Error;
 use crate::{
     app::ca::{ANCHORS, BUNDLE},
     config::{CgroupPattern, Config, RUN_DIR, RunBy},
-    health::control::{Admission, peer::Peer},
+    control::{Admission, peer::Peer},
     identify::cgroups::Cgroups,
     run::user::{self, User},
 };
+use rustix::process::geteuid;
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -136,9 +138,11 @@ pub fn remove(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(left)
 }
 
+/// Whoever owns a cgroup moves processes out of it, so that one of somebody else's is not taken.
 fn made(path: &Path) -> Result<(), Error> {
+    let is_own = || fs::symlink_metadata(path).is_ok_and(|facts| facts.uid() == geteuid().as_raw());
     match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_own() => Ok(()),
         made => {
             made.map_err(|source| Error::File { action: "make the cgroup", path: path.to_owned(), source })
         }

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     config::CgroupPattern,
+    control::{self, Admission, peer::Peer},
     health::{
         Health,
-        control::{self, Admission, peer::Peer},
         status::{Counters, Listener, Program, Status, Workload},
     },
     identify::{cgroups::Cgroups, table::Table, workloads::Matched},

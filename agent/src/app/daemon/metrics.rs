@@ -2,7 +2,8 @@
 
 use super::desk::Desk;
 use crate::{
-    health::{control::Desk as _, http::Metrics, status::Status},
+    control::Desk as _,
+    health::{http::Metrics, status::Status},
     record::sink::Sink,
 };
 use prometheus_client::{

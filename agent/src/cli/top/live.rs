@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cli::{Error, run::configuration},
     config::RUN_DIR,
-    health::control::FILE_NAME,
+    control::FILE_NAME,
 };
 use ratatui::{
     DefaultTerminal,

@@ -3,10 +3,8 @@
 use super::{decision::Decision, model::Model};
 use crate::{
     cli::audit::follow::Lines,
-    health::{
-        control::{self, Error},
-        status::Status,
-    },
+    control::{self, Error},
+    health::status::Status,
     record::redact::escape_control,
 };
 use std::{

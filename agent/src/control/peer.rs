@@ -74,6 +74,11 @@ impl Peer {
     /// When it has ended, or the kernel refuses.
     pub fn enter(&self, directory: &Path, name: &Path) -> io::Result<()> {
         self.still_there()?;
+        // What it was when it asked decided; as a subject it would not have been heard.
+        let now = cgroup_of(self.pid)?;
+        if now != self.cgroup {
+            return Err(io::Error::other(format!("it has moved to `{now}` since it asked")));
+        }
         fs::write(directory.join("cgroup.procs"), self.pid.to_string())?;
         // Only what has not ended by now is what was moved.
         self.still_there()?;

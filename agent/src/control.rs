@@ -5,7 +5,7 @@ pub mod peer;
 
 pub use client::{Error, reload, run, status};
 
-use super::status::Status;
+use crate::health::status::Status;
 use peer::Peer;
 use rustix::{
     fs::{Mode, fchmod},
@@ -41,8 +41,10 @@ const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Conversations at once; more wait.
 const MAX_CONVERSATIONS: usize = 16;
 
-/// Conversations of one user at once, so that nobody keeps the others from being heard. More are not answered.
+/// Conversations of one user at once, and of all users but root, who can be many in a user namespace: so nobody keeps
+/// the others, nor all together root, from being heard. More are not answered.
 const MAX_OF_USER: usize = 4;
+const MAX_OF_USERS: usize = 12;
 
 /// The group whose members may ask everything, where it exists.
 pub const GROUP: &str = "tidegate";
@@ -196,14 +198,15 @@ struct Visit {
 }
 
 impl Present {
-    /// None where the user has enough already. Root never has.
+    /// None where the user, or all users together, have enough already. Root never has.
     fn come(&self, uid: u32) -> Option<Visit> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = users.entry(uid).or_default();
-        if uid != 0 && *count >= MAX_OF_USER {
+        let all: usize = users.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
+        let own = users.get(&uid).copied().unwrap_or_default();
+        if uid != 0 && (own >= MAX_OF_USER || all >= MAX_OF_USERS) {
             return None;
         }
-        *count += 1;
+        users.insert(uid, own + 1);
         Some(Visit { present: self.clone(), uid })
     }
 }

@@ -100,7 +100,10 @@ fn nobody_but_root_keeps_the_others_from_being_heard() {
     assert!(roots.iter().all(Option::is_some));
     visits.pop();
     assert!(present.come(1000).is_some());
-    drop((visits, roots));
+    let many: Vec<_> = (2000..).map_while(|uid| present.come(uid)).collect();
+    assert_eq!(many.len() + visits.len(), MAX_OF_USERS, "as many users as there may be");
+    assert!(present.come(0).is_some());
+    drop((visits, roots, many));
     assert!(present.0.lock().unwrap().is_empty());
 }
 
