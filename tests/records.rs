@@ -10,25 +10,21 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use tidegate::{
     config::{Audit, Config},
-    decide::Effect,
-    identify::Subject,
-    reason::Reason,
     record::{
-        AuditRecord, Destination, Durations, Phase, Ratelimit, SCHEMA, Verdict,
+        AuditRecord,
         fingerprint::Fingerprinter,
         redact::Redactor,
         request_id,
         signer::{Signer, head_path},
         sink::{Sink, rotated},
-        timestamp,
     },
 };
-use tidegate_tests::programs;
+use tidegate_tests::{audit, programs};
 
 /// How many records a long life has. The unoptimised program takes a millisecond for each, so by default it is short;
 /// the whole of it is
@@ -122,28 +118,7 @@ fn sink(audit: &Audit) -> Result<Sink> {
 }
 
 fn record(detail: Option<String>) -> Result<AuditRecord> {
-    Ok(AuditRecord {
-        timestamp: timestamp(SystemTime::now()),
-        schema: SCHEMA,
-        phase: Phase::Outcome,
-        request_id: request_id()?,
-        subject: Subject { workload: "ci".into(), policy: "read-only".into(), ..Subject::default() },
-        destination: Destination::default(),
-        request: None,
-        decision: Effect::Deny,
-        reason: Reason::MissingScope,
-        rule: None,
-        verdict: Some(Verdict::Refused),
-        status: Some(403),
-        ratelimit: Ratelimit::default(),
-        detail,
-        runtime: None,
-        hint: None,
-        count: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        durations: Durations::default(),
-    })
+    Ok(AuditRecord { detail, ..audit::refused("ci")? })
 }
 
 #[test]

@@ -12,25 +12,23 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
-    time::SystemTime,
 };
+use tempfile::TempDir;
 use test_case::test_case;
 use tidegate::{
     config::{Audit, Config},
+    control::Answer,
     decide::Effect,
-    health::{
-        control::Answer,
-        status::{Counters, Status, Workload},
-    },
-    identify::Subject,
+    health::status::{Counters, Status, Workload},
     reason::Reason,
     record::{
-        AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
-        fingerprint::Fingerprinter, redact::Redactor, request_id, sink::Sink, timestamp,
+        AuditRecord, Durations, RequestFacts, Verdict, fingerprint::Fingerprinter, redact::Redactor,
+        sink::Sink,
     },
 };
 use tidegate_tests::{
     agent::LIMIT,
+    audit,
     process::wait_until,
     programs,
     terminal::{PROMPT, Terminal},
@@ -71,14 +69,7 @@ impl Log {
             None => (Effect::Allow, Verdict::Forwarded, Reason::ScopesAllowed, 200),
         };
         let missing: Vec<String> = missing.into_iter().map(str::to_owned).collect();
-        let subject = Subject { workload: workload.into(), policy: "read-only".into(), ..Subject::default() };
         Ok(self.sink.write(&AuditRecord {
-            timestamp: timestamp(SystemTime::now()),
-            schema: SCHEMA,
-            phase: Phase::Outcome,
-            request_id: request_id()?,
-            subject,
-            destination: Destination::default(),
             request: Some(RequestFacts {
                 method: method.into(),
                 path: path.into(),
@@ -90,17 +81,10 @@ impl Log {
             }),
             decision,
             reason,
-            rule: None,
             verdict: Some(verdict),
             status: Some(status),
-            ratelimit: Ratelimit::default(),
-            detail: None,
-            runtime: None,
-            hint: None,
-            count: None,
-            bytes_in: 0,
-            bytes_out: 0,
             durations: Durations { total: took, ..Durations::default() },
+            ..audit::refused(workload)?
         })?)
     }
 }
@@ -269,7 +253,7 @@ fn piped(arguments: &[&str]) -> Result<Output> {
 
 #[test]
 fn without_a_terminal_top_prints_a_single_picture_or_says_how() -> Result<()> {
-    let folder = tempfile::TempDir::new()?;
+    let folder = TempDir::new()?;
     let log = Log::write(folder.path())?;
     let path = log.path.display().to_string();
     let refused = piped(&["top", "--audit", &path])?;
@@ -318,16 +302,18 @@ fn audit_is_a_table_that_fits_and_that_no_path_can_disturb(
 
 #[test]
 fn audit_has_no_colours_where_nobody_wants_them() -> Result<()> {
-    let (terminal, log) = world(100, 10)?;
-    let (tidegate, path) = (tidegate()?, log.path.display().to_string());
-    for command in
-        [format!("NO_COLOR=1 {tidegate} audit {path}"), format!("{tidegate} audit --color never {path}")]
-    {
-        terminal.run(&format!("clear; {command}"))?;
+    for (environment, option) in [("NO_COLOR=1", ""), ("", "--color never")] {
+        // A terminal each: on a shared one the table of the command before could be taken for this one's.
+        let (terminal, log) = world(100, 10)?;
+        let (tidegate, path) = (tidegate()?, log.path.display());
+        terminal.run(&format!("{environment} {tidegate} audit {option} {path}"))?;
         terminal.wait("the table", |screen| screen.contains("account:read"))?;
         let shown = terminal.coloured()?;
         ensure!(shown.contains("deny") && !shown.contains('\u{1b}'), "{shown:?}");
     }
+    let folder = TempDir::new()?;
+    let log = Log::write(folder.path())?;
+    let path = log.path.display().to_string();
     let piped_text =
         |arguments: &[&str]| -> Result<String> { Ok(String::from_utf8(piped(arguments)?.stdout)?) };
     ensure!(!piped_text(&["audit", &path])?.contains('\u{1b}'));

@@ -13,14 +13,15 @@ use tidegate_tests::{
 /// Makes the cgroup $1, enters it, and asks at once; then leaves and removes it.
 const JOB: &str = r#"mkdir "$1" && echo 0 >"$1/cgroup.procs" && shift && "$@""#;
 
+/// With one workload, which may look.
+fn daemon<'s>(scene: &'s Scene, workload: &str, matches: &str) -> Result<Daemon<'s>> {
+    Daemon::new(scene)?.policy("look", READ_ONLY)?.workload(workload, "look", matches)
+}
+
 #[test]
 fn a_cgroup_that_is_made_later_is_a_subject_before_its_first_connect() -> Result<()> {
     let scene = Scene::new()?;
-    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
-        "ci",
-        "look",
-        r#"[{ cgroup = "CGROUP/ci/*/job-*" }]"#,
-    )?;
+    let daemon = daemon(&scene, "ci", r#"[{ cgroup = "CGROUP/ci/*/job-*" }]"#)?;
     let world = scene.world.cgroup();
     let starter = world.child("starter")?;
     let running = daemon.start()?;
@@ -44,11 +45,7 @@ fn a_cgroup_that_is_made_later_is_a_subject_before_its_first_connect() -> Result
 #[test]
 fn a_new_cgroup_of_nobodys_passes_untouched_also_at_once() -> Result<()> {
     let scene = Scene::new()?;
-    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
-        "ci",
-        "look",
-        r#"[{ cgroup = "CGROUP/ci/*/job" }]"#,
-    )?;
+    let daemon = daemon(&scene, "ci", r#"[{ cgroup = "CGROUP/ci/*/job" }]"#)?;
     let world = scene.world.cgroup();
     let running = daemon.start()?;
     let ci = world.child("ci")?;
@@ -64,11 +61,7 @@ fn a_new_cgroup_of_nobodys_passes_untouched_also_at_once() -> Result<()> {
 #[test]
 fn a_cgroup_of_the_same_name_as_one_that_was_removed_is_a_subject_again() -> Result<()> {
     let scene = Scene::new()?;
-    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
-        "job",
-        "look",
-        r#"[{ cgroup = "CGROUP/job" }]"#,
-    )?;
+    let daemon = daemon(&scene, "job", r#"[{ cgroup = "CGROUP/job" }]"#)?;
     let running = daemon.start()?;
     for _ in 0..10 {
         let job = scene.world.cgroup().child("job")?;
@@ -85,11 +78,7 @@ fn an_agent_outside_of_what_it_captures_lists_no_socket_of_its_own() -> Result<(
     // No hook would see the socket closed there, and the list would fill up.
     let scene = Scene::new()?;
     let ci = scene.world.cgroup().child("ci")?;
-    let daemon = Daemon::new(&scene)?.at(&ci).policy("look", READ_ONLY)?.workload(
-        "ci",
-        "look",
-        r#"[{ cgroup = "CGROUP/ci/**" }]"#,
-    )?;
+    let daemon = daemon(&scene, "ci", r#"[{ cgroup = "CGROUP/ci/**" }]"#)?.at(&ci);
     let job = ci.child("job")?;
     let running = daemon.start()?;
     assert_eq!(Answer::of(&daemon.run(&job, &look())?)?.status, 200);
@@ -127,11 +116,7 @@ print(total, flush=True)
 #[test]
 fn what_a_bystander_has_sent_arrives_when_its_cgroup_is_gone() -> Result<()> {
     let scene = Scene::new()?;
-    let daemon = Daemon::new(&scene)?.policy("look", READ_ONLY)?.workload(
-        "ci",
-        "look",
-        r#"[{ cgroup = "CGROUP/ci/*/job" }]"#,
-    )?;
+    let daemon = daemon(&scene, "ci", r#"[{ cgroup = "CGROUP/ci/*/job" }]"#)?;
     let world = scene.world.cgroup();
     let (readers, senders) = (world.child("readers")?, world.child("ci")?.child("senders")?);
     let running = daemon.start()?;

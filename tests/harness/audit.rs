@@ -1,8 +1,43 @@
-//! Reading the audit log as its users do: one JSON object a line.
+//! The audit log: reading it as its users do, one JSON object a line, and a record to write.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, path::Path, time::SystemTime};
+use tidegate::{
+    decide::Effect,
+    identify::Subject,
+    reason::Reason,
+    record::{AuditRecord, Destination, Durations, Phase, Ratelimit, SCHEMA, Verdict, request_id, timestamp},
+};
+
+/// What a refused request of this workload leaves, as far as every record has it.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn refused(workload: &str) -> Result<AuditRecord> {
+    Ok(AuditRecord {
+        timestamp: timestamp(SystemTime::now()),
+        schema: SCHEMA,
+        phase: Phase::Outcome,
+        request_id: request_id()?,
+        subject: Subject { workload: workload.into(), policy: "read-only".into(), ..Subject::default() },
+        destination: Destination::default(),
+        request: None,
+        decision: Effect::Deny,
+        reason: Reason::MissingScope,
+        rule: None,
+        verdict: Some(Verdict::Refused),
+        status: Some(403),
+        ratelimit: Ratelimit::default(),
+        detail: None,
+        runtime: None,
+        hint: None,
+        count: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        durations: Durations::default(),
+    })
+}
 
 /// One line of the audit log.
 #[derive(Clone, PartialEq)]
