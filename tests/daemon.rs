@@ -6,6 +6,7 @@ mod daemon {
     mod configuration;
     mod dashboard;
     mod identity;
+    mod namespaces;
     mod records;
     mod restart;
     mod tagging;

@@ -8,6 +8,7 @@ mod handover;
 mod proxy;
 mod refusals;
 mod reload;
+mod server;
 mod watch;
 
 use self::reload::Bell;

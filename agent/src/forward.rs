@@ -192,6 +192,11 @@ impl Forwarder {
         &self.memory
     }
 
+    /// Closes the idle connections of a network namespace, which would keep it.
+    pub fn forget(&self, netns_cookie: u64) {
+        self.pool.forget(netns_cookie);
+    }
+
     /// Has a connection ready, so that an unreachable upstream shows before the client's handshake.
     ///
     /// # Errors

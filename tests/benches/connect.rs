@@ -160,7 +160,7 @@ impl Place {
         };
         let mut capture = Capture::start(&options).unwrap();
         let flows = SharedFlows::new(capture.flows);
-        for listener in listener::bind(&[443], &[], |_, _| None).unwrap() {
+        for listener in listener::bind(&[443], [false; 2], |_, _| None).unwrap() {
             capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
             let flows = flows.clone();
             tokio::spawn(async move { while listener.accept(&flows).await.is_ok() {} });

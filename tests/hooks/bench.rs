@@ -99,7 +99,7 @@ impl Bench {
             flows,
         };
         let mut capture = Capture::start(&options).unwrap();
-        let listeners = listener::bind(&[443], &[], |_, _| None).unwrap();
+        let listeners = listener::bind(&[443], [false; 2], |_, _| None).unwrap();
         assert_eq!(listeners.len(), 2, "both families have a global route here");
         if publish {
             for listener in &listeners {

@@ -128,7 +128,7 @@ impl Agent {
     /// Within a runtime.
     pub(crate) fn listening(bpffs: &Path, cgroup: &Path) -> Self {
         let mut capture = start(&Pins::on(bpffs), cgroup, FLOWS).unwrap();
-        let listeners = listener::bind(&[443], &[], |_, _| None).unwrap();
+        let listeners = listener::bind(&[443], [false; 2], |_, _| None).unwrap();
         for listener in &listeners {
             capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
         }

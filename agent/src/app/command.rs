@@ -58,7 +58,8 @@ pub(super) async fn start(
 
 fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Error> {
     let mut capture = Capture::start(options)?;
-    let listeners = listener::bind(&[options.ports, proxy.proxies.ports()].concat(), &[], |_, _| None)?;
+    let listeners =
+        listener::bind(&[options.ports, proxy.proxies.ports()].concat(), [false; 2], |_, _| None)?;
     if listeners.is_empty() {
         tracing::warn!(
             "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \

@@ -5,6 +5,7 @@ pub mod commands;
 mod desk;
 mod early;
 mod metrics;
+mod namespaces;
 mod places;
 mod subjects;
 mod upkeep;
@@ -22,6 +23,7 @@ use crate::{
         canary::Canary,
         connections::Destinations,
         listener::{self, Listener},
+        netns,
         pins::{BPFFS, Pins, base},
         standing::Mismatch,
     },
@@ -45,6 +47,7 @@ use crate::{
 use commands::Commands;
 use desk::{Desk, Told};
 pub use early::attach;
+use namespaces::{Namespaces, News, Served};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
@@ -164,7 +167,7 @@ fn capture(
     health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
     proxy: &mut Proxy,
-    manager: &Manager,
+    manager: &Arc<Manager>,
 ) -> Result<(Upkeep, Told), Error> {
     let ports = proxy::ports(config);
     let root = cgroups.top();
@@ -210,7 +213,7 @@ fn capture(
     proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
-    let listeners = listeners(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
+    let (listeners, elsewhere) = listeners(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -219,7 +222,7 @@ fn capture(
         path: root.to_owned(),
         source,
     })?);
-    let families = [false, true].map(|v6| listeners.iter().any(|listener| listener.address.is_ipv6() == v6));
+    let families = listener::families(listeners.iter());
     let destinations = Destinations {
         ports: ports.iter().copied().collect(),
         targeted,
@@ -227,7 +230,7 @@ fn capture(
         forward_proxies: proxy.captured.iter().copied().collect(),
     };
     let shown: Vec<status::Listener> = listeners.iter().map(shown).collect();
-    proxy.serve(Taken {
+    let server = proxy.serve(Taken {
         flows: capture.flows,
         events: capture.events,
         log: capture.log,
@@ -235,6 +238,23 @@ fn capture(
         listeners,
         canary: Some(Arc::clone(&canary)),
     });
+
+    let served = Served::default();
+    let parts = namespaces::Parts {
+        server,
+        own_sockets: proxy.own_sockets.clone(),
+        published: capture.listeners,
+        avoid: [ports.as_slice(), proxy.proxies.ports()].concat(),
+        manager: Arc::clone(manager),
+        served: served.clone(),
+    };
+    let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, elsewhere)?;
+    let unserved = told.clone();
+    proxy.tell_of_unserved(move |pid| {
+        // Nobody listens any more when the agent ends.
+        let _is_heard = unserved.send(News::Unserved(pid));
+    });
+    proxy.spawn(namespaces.keep());
 
     let (tagged, news) = mpsc::unbounded_channel();
     let users = matching.users();
@@ -250,7 +270,9 @@ fn capture(
     proxy.spawn(tagger.keep_tagging(users.clone(), compared));
     // Outside of the root nobody is a subject, by whatever user.
     let below = (root != cgroups.mount()).then(|| root.to_owned());
-    proxy.spawn(upkeep::end_earlier(news, users, below, destinations, Arc::clone(&proxy.counts)));
+    let counts = Arc::clone(&proxy.counts);
+    let is_heard = move || drop(told.send(News::Tagged));
+    proxy.spawn(upkeep::end_earlier(news, is_heard, users, below, destinations, counts));
     let told = Told {
         health: Arc::clone(health),
         counts: Arc::clone(&proxy.counts),
@@ -264,13 +286,14 @@ fn capture(
             .map(|(name, id)| status::Program { name: name.to_owned(), id })
             .collect(),
         listeners: shown,
+        served: served.clone(),
         pins: base(Path::new(BPFFS)),
         own: canary.cgroup().to_owned(),
         service: service_of(cgroups),
     };
     let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
     let attached = capture.attached;
-    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health }, told))
+    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health, served }, told))
 }
 
 fn shown(listener: &Listener) -> status::Listener {
@@ -332,24 +355,32 @@ fn runs_lsm_programs() -> bool {
     list.trim().split(',').any(|module| module == "bpf")
 }
 
-/// The listeners that were handed over, and new ones for the families that have none. All are kept for the next agent.
+/// The listeners that were handed over, and new ones for the families that have none; and those that were handed over of
+/// other network namespaces. All are kept for the next agent.
 fn listeners(
     ports: &[u16],
     proxy: &Proxy,
     published: &capture::maps::Listeners,
     flows: &mut capture::maps::FlowTable,
     manager: &Manager,
-) -> Result<Vec<Listener>, capture::Error> {
-    let mut listeners = handover::kept();
-    if listeners.is_empty() {
+) -> Result<(Vec<Listener>, Vec<Listener>), capture::Error> {
+    let own_cookie = netns::own_cookie();
+    let own_cookie = own_cookie.map_err(|source| capture::Error::Io {
+        action: "learn the network namespace's cookie".to_owned(),
+        source,
+    })?;
+    let (mut listeners, elsewhere): (Vec<_>, Vec<_>) =
+        handover::kept().into_iter().partition(|listener| listener.netns_cookie == own_cookie);
+    if listeners.is_empty() && elsewhere.is_empty() {
         let cleared = flows.clear();
         tracing::debug!(cleared, "flows of connections that nobody will accept");
     }
     let avoid = [ports, proxy.proxies.ports()].concat();
-    let new = listener::bind(&avoid, &listeners, |cookie, v6| published.port(cookie, v6))?;
+    let has = listener::families(listeners.iter());
+    let new = listener::bind(&avoid, has, |cookie, v6| published.port(cookie, v6))?;
     for listener in &new {
         tracing::info!(address = %listener.address, "listening");
-        manager.keep(listener);
+        manager.keep(listener, &handover::name(listener.address));
     }
     listeners.extend(new);
     if listeners.is_empty() {
@@ -357,5 +388,5 @@ fn listeners(
             "no global route, neither of IPv4 nor of IPv6: every connection to a captured port is refused"
         );
     }
-    Ok(listeners)
+    Ok((listeners, elsewhere))
 }

@@ -14,6 +14,7 @@ use std::{
     env,
     io::{self, IoSlice},
     mem::MaybeUninit,
+    net::SocketAddr,
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -60,9 +61,14 @@ impl Manager {
         self.send(state, &[]);
     }
 
-    /// Lets the listener be kept for the next agent.
-    pub(super) fn keep(&self, listener: &Listener) {
-        self.send(&format!("FDSTORE=1\nFDNAME={}\nFDPOLL=0", name(listener)), &[listener.descriptor()]);
+    /// Lets the listener be kept for the next agent, by this name.
+    pub(super) fn keep(&self, listener: &Listener, name: &str) {
+        self.send(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), &[listener.descriptor()]);
+    }
+
+    /// Lets the listener of that name go.
+    pub(super) fn forget(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
     }
 
     fn send(&self, state: &str, descriptors: &[BorrowedFd<'_>]) {
@@ -85,11 +91,18 @@ impl Manager {
     }
 }
 
-fn name(listener: &Listener) -> String {
-    format!("{NAME}{}", if listener.address.is_ipv4() { 4 } else { 6 })
+/// What a listener of the agent's own network namespace is kept by.
+pub(super) fn name(address: SocketAddr) -> String {
+    format!("{NAME}{}", if address.is_ipv4() { 4 } else { 6 })
 }
 
-/// The listeners that the service manager has kept, one of each family. What is no listener of the agent's is closed.
+/// What a listener of another one is kept by.
+pub(super) fn name_elsewhere(netns_cookie: u64, address: SocketAddr) -> String {
+    format!("{}-in-{netns_cookie}", name(address))
+}
+
+/// The listeners that the service manager has kept, one of each family and network namespace. What is no listener of
+/// the agent's is closed.
 pub(super) fn kept() -> Vec<Listener> {
     let count = match passed(env::var("LISTEN_PID").ok(), env::var("LISTEN_FDS").ok(), std::process::id()) {
         0 => return Vec::new(),
@@ -105,10 +118,9 @@ pub(super) fn kept() -> Vec<Listener> {
                 Err(io::Error::other("not the agent's"))
             }
         });
+        let place = |listener: &Listener| (listener.netns_cookie, listener.address.is_ipv4());
         match adopted {
-            Ok(listener)
-                if listeners.iter().all(|other| other.address.is_ipv4() != listener.address.is_ipv4()) =>
-            {
+            Ok(listener) if listeners.iter().all(|other| place(other) != place(&listener)) => {
                 tracing::info!(address = %listener.address, "took over a listener with what waits in it");
                 listeners.push(listener);
             }

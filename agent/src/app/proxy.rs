@@ -6,6 +6,7 @@ use super::{
     counts::Counts,
     refusals::Refusals,
     reload::{Bell, Reloader, Running},
+    server::{Server, Sessions},
 };
 use crate::{
     capture::{
@@ -45,7 +46,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -56,9 +57,6 @@ use tokio::{
 
 /// How long connections may take to end once the workload is gone.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How long accept rests when the process has no descriptor to give.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// How long the newest audit records may stay without a signature.
 const SIGNED_WITHIN: Duration = Duration::from_secs(10);
@@ -111,7 +109,7 @@ pub(super) struct Proxy {
     reloader: Option<Reloader>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    sessions: Vec<tokio::task::JoinHandle<JoinSet<()>>>,
+    sessions: Sessions,
     refusals: Arc<Refusals>,
     reports: JoinSet<()>,
 }
@@ -188,7 +186,7 @@ impl Proxy {
             own_sockets,
             drain,
             tasks,
-            sessions: Vec::new(),
+            sessions: Sessions::default(),
             refusals: Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&counts))),
             counts,
             sink,
@@ -225,8 +223,8 @@ impl Proxy {
         &self.trust_anchor
     }
 
-    /// Begins to serve what the kernel side sends to these listeners.
-    pub(super) fn serve(&mut self, taken: Taken) {
+    /// Begins to serve what the kernel side sends to these listeners; the answer serves further ones.
+    pub(super) fn serve(&mut self, taken: Taken) -> Server {
         let Taken { flows, events, log, forward_proxies, listeners, canary } = taken;
         let flows = SharedFlows::new(flows);
         if let Some(reloader) = self.reloader.take() {
@@ -237,16 +235,24 @@ impl Proxy {
         self.reports.spawn(reports);
         self.tasks.spawn(flows.clone().sweep());
         self.tasks.spawn(keep_capturing(Arc::clone(&self.proxies), forward_proxies));
+        let server = Server {
+            flows,
+            gate: Arc::clone(&self.gate),
+            refusals: Arc::clone(&self.refusals),
+            canary,
+            counts: Arc::clone(&self.counts),
+            drain: self.drain.subscribe(),
+            sessions: Arc::clone(&self.sessions),
+        };
         for listener in listeners {
-            let server = Server {
-                flows: flows.clone(),
-                gate: Arc::clone(&self.gate),
-                refusals: Arc::clone(&self.refusals),
-                canary: canary.clone(),
-                counts: Arc::clone(&self.counts),
-            };
-            self.sessions.push(tokio::spawn(server.accept(listener, self.drain.subscribe())));
+            server.serve(listener, None);
         }
+        server
+    }
+
+    /// From now on this is told of each process that is refused since its network namespace has no listener.
+    pub(super) fn tell_of_unserved(&self, told: impl Fn(u32) + Send + Sync + 'static) {
+        self.refusals.tell_of_unserved(told);
     }
 
     /// Runs as long as the proxy does.
@@ -257,7 +263,8 @@ impl Proxy {
     /// Lets connections end, and ends those that do not; each is recorded either way.
     pub(super) async fn stop(mut self) {
         self.drain.send_replace(true);
-        for sessions in self.sessions.drain(..) {
+        let all = std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner));
+        for sessions in all {
             let Ok(mut sessions) = sessions.await else { continue };
             let ended = async { while sessions.join_next().await.is_some() {} };
             if timeout(DRAIN, ended).await.is_err() {
@@ -283,49 +290,6 @@ fn sign(sink: &Sink) {
     if let Err(error) = sink.checkpoint() {
         let error = &error as &dyn std::error::Error;
         tracing::error!(error, "the audit log's latest records are not signed yet");
-    }
-}
-
-/// What accepted connections are given to.
-struct Server {
-    flows: SharedFlows,
-    gate: Arc<Gate>,
-    refusals: Arc<Refusals>,
-    canary: Option<Arc<Canary>>,
-    counts: Arc<Counts>,
-}
-
-impl Server {
-    /// Accepts until the drain; answers the connections that are then still open.
-    async fn accept(self, listener: Listener, mut drain: watch::Receiver<bool>) -> JoinSet<()> {
-        let mut sessions = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept(&self.flows) => accepted,
-                Some(_ended) = sessions.join_next() => continue,
-                _ = drain.wait_for(|draining| *draining) => return sessions,
-            };
-            match accepted {
-                Ok(Ok(captured)) => match &self.canary {
-                    Some(canary) if canary.is_own(&captured.flow) => {
-                        let canary = Arc::clone(canary);
-                        sessions.spawn(async move { canary.answer(captured).await });
-                    }
-                    Some(_) | None => {
-                        let (gate, open) = (Arc::clone(&self.gate), self.counts.opened());
-                        sessions.spawn(async move {
-                            gate.pass(captured).await;
-                            drop(open);
-                        });
-                    }
-                },
-                Ok(Err(no_flow)) => self.refusals.no_flow(no_flow.peer),
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept; connections wait");
-                    sleep(ACCEPT_REST).await;
-                }
-            }
-        }
     }
 }
 

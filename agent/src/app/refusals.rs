@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
@@ -36,6 +36,8 @@ pub(super) struct Refusals {
     gate: Arc<Gate>,
     counts: Arc<Counts>,
     tallies: Mutex<Tallies>,
+    /// Told of the processes in whose network namespaces there is no listener.
+    unserved: OnceLock<Box<dyn Fn(u32) + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,13 @@ struct Tallies {
 
 impl Refusals {
     pub(super) fn new(gate: Arc<Gate>, counts: Arc<Counts>) -> Self {
-        Self { gate, counts, tallies: Mutex::default() }
+        Self { gate, counts, tallies: Mutex::default(), unserved: OnceLock::new() }
+    }
+
+    /// From now on this is told of each process that was refused since its network namespace has no listener; only the
+    /// first call counts.
+    pub(super) fn tell_of_unserved(&self, told: impl Fn(u32) + Send + Sync + 'static) {
+        let _is_set = self.unserved.set(Box::new(told));
     }
 
     /// A connection came to the listener and nobody knows whose it is.
@@ -102,6 +110,11 @@ impl Refusals {
         if self.with(|tallies| tallies.refused.is_first(kind, *refused)) {
             if matches!(refused.reason, Reason::NoListener | Reason::FlowTableFull) {
                 tracing::warn!(pid = flow.tgid, to = %refused.destination.0, reason = refused.reason.code(), "refused a connect");
+            }
+            if refused.reason == Reason::NoListener
+                && let Some(unserved) = self.unserved.get()
+            {
+                unserved(flow.tgid);
             }
             self.gate.refused(refused, 1);
         }

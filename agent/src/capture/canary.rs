@@ -103,6 +103,16 @@ pub enum Failure {
     NoTarget,
 }
 
+impl Failure {
+    /// Whether nothing at all leaves from there, to the gate or past it.
+    pub fn is_shut(&self) -> bool {
+        let Self::NotCaptured { outcome: Outcome::Failed { errno }, .. } = self else { return false };
+        [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::NETDOWN]
+            .iter()
+            .any(|shut| shut.raw_os_error() == *errno)
+    }
+}
+
 impl Canary {
     /// Makes the canary's cgroup below `root`, where the programs are attached, or takes the one that is there.
     /// It must then be made a subject.

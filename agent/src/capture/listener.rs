@@ -1,6 +1,10 @@
 //! The agent's listeners in one network namespace, and the join of what they accept with its flow.
 
-use super::{Captured, Error, FLOW_LIFETIME, destination, maps::FlowTable, netns};
+use super::{
+    Captured, Error, FLOW_LIFETIME, destination,
+    maps::FlowTable,
+    netns::{self, Namespace},
+};
 use rustix::net::{ipproto, sockopt};
 use std::{
     io,
@@ -37,23 +41,23 @@ pub struct NoFlow {
 
 /// Binds a listener for each family that the calling thread's namespace has a global route of. A family
 /// without one gets none, so that its connects fail at once and clients fall back to the other. A family that
-/// `existing` listens for needs no other. `port_before` says which port a namespace had (by its cookie) for a family.
+/// `has` a listener, of IPv4 and IPv6, needs no other. `port_before` says which port a namespace had (by its cookie) for a family.
 ///
 /// # Errors
 /// When no port below 1024 is free, or the kernel does not tell the namespace's cookie.
 pub fn bind(
     avoid: &[u16],
-    existing: &[Listener],
+    has: [bool; 2],
     port_before: impl Fn(u64, bool) -> Option<u16>,
 ) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
-    for (v6, loopback) in [(false, IpAddr::V4(Ipv4Addr::LOCALHOST)), (true, IpAddr::V6(Ipv6Addr::LOCALHOST))]
-    {
-        if existing.iter().any(|listener| listener.address.is_ipv6() == v6) {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    for ((v6, loopback), has) in [false, true].into_iter().zip(loopback).zip(has) {
+        if has {
             continue;
         }
         if netns::has_global_route(v6) {
-            let before = own_cookie()?;
+            let before = netns::own_cookie().map_err(no_cookie)?;
             listeners.push(bind_one(loopback, avoid, port_before(before, v6))?);
         } else {
             tracing::info!(family = if v6 { 6 } else { 4 }, "no global route: connects of this family fail");
@@ -83,13 +87,6 @@ fn bind_one(ip: IpAddr, avoid: &[u16], before: Option<u16>) -> Result<Listener, 
     Err(failed(last))
 }
 
-/// The cookie of the calling thread's namespace.
-fn own_cookie() -> Result<u64, Error> {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-    let socket = socket.map_err(|source| Error::Io { action: "open a socket".to_owned(), source })?;
-    netns::cookie(&socket).map_err(no_cookie)
-}
-
 fn no_cookie(source: io::Error) -> Error {
     Error::Io { action: "learn the network namespace's cookie".to_owned(), source }
 }
@@ -102,9 +99,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Whether there is one for IPv4, and for IPv6.
+pub fn families<'a>(listeners: impl Iterator<Item = &'a Listener>) -> [bool; 2] {
+    let mut families = [false; 2];
+    for listener in listeners {
+        let [v4, v6] = &mut families;
+        *if listener.address.is_ipv6() { v6 } else { v4 } = true;
+    }
+    families
+}
+
 impl Listener {
-    /// A listener that an earlier agent has handed over, if it is one that [`bind`] could have made in the calling
-    /// thread's namespace.
+    /// A listener that an earlier agent has handed over, if it is one that [`bind`] could have made, in whatever
+    /// namespace.
     ///
     /// # Errors
     /// Says what else it is.
@@ -122,11 +129,16 @@ impl Listener {
             return Err(other("has another address than the agent's"));
         }
         let netns_cookie = netns::cookie(&socket)?;
-        if own_cookie().map_err(io::Error::other)? != netns_cookie {
-            return Err(other("is of another network namespace"));
-        }
         socket.set_nonblocking(true)?;
         Ok(Self { socket: TcpListener::from_std(socket)?, address, netns_cookie })
+    }
+
+    /// The namespace that it listens in.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn namespace(&self) -> io::Result<Namespace> {
+        Namespace::of_socket(&self.socket)
     }
 
     /// Its descriptor, to be handed over.

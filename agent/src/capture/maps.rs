@@ -269,6 +269,16 @@ impl Listeners {
         let key = ListenerKey { netns_cookie, family, reserved: 0 };
         self.0.insert(key, u32::from(address.port()), 0).map_err(used(maps::LISTENERS))
     }
+
+    /// Withdraws what is published for all namespaces but these: there, connects to captured ports are refused.
+    ///
+    /// # Errors
+    /// When the table cannot be changed.
+    pub fn retain(&mut self, is_kept: impl Fn(u64) -> bool) -> Result<(), Error> {
+        let keys: Vec<ListenerKey> = self.0.keys().filter_map(Result::ok).collect();
+        let mut withdrawn = keys.iter().filter(|key| !is_kept(key.netns_cookie));
+        withdrawn.try_for_each(|key| self.0.remove(key).map_err(used(maps::LISTENERS)))
+    }
 }
 
 /// The flows of connections on their way to a listener.

@@ -1,6 +1,9 @@
 //! What the agent must know of a network namespace.
 
 pub mod learn;
+pub mod namespace;
+
+pub use namespace::Namespace;
 
 use nix::{errno::Errno, getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use std::{
@@ -31,6 +34,14 @@ pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
         Err(Errno::ENOPROTOOPT) => learn::cookie_of(socket),
         answer => answer.map_err(io::Error::from),
     }
+}
+
+/// The cookie of the calling thread's namespace.
+///
+/// # Errors
+/// As [`cookie`].
+pub fn own_cookie() -> io::Result<u64> {
+    cookie(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?)
 }
 
 /// Whether the calling thread's namespace has a global route of the family: a UDP connect sends nothing and

@@ -142,6 +142,11 @@ impl Pool {
         self.dial_into(key, &slot).await
     }
 
+    /// Closes what is idle of a namespace, whose sockets would keep it.
+    pub(super) fn forget(&self, netns_cookie: u64) {
+        lock(&self.slots).retain(|key, _| key.netns_cookie != netns_cookie);
+    }
+
     /// A new connection, whatever is open.
     pub(super) async fn dial(&self, key: &Key) -> Result<Lease, Error> {
         let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());

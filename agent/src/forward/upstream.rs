@@ -219,7 +219,9 @@ impl Dialer {
     }
 
     async fn tunnel(&self, key: &Key, via: &Via, proxy: SocketAddr) -> Result<TcpStream, Error> {
-        let mut stream = Rewind::new(self.connect(proxy, &key.host).await?);
+        // The agent's own proxy is reached as the agent reaches it.
+        let from = key.via.as_ref().map(|_| key.netns_cookie);
+        let mut stream = Rewind::new(self.connect(from, proxy, &key.host).await?);
         let asked = via::ask(&mut stream, via.head(), self.patience).await;
         let (answer, _head) = asked.map_err(|error| {
             if error.kind() == io::ErrorKind::TimedOut {
@@ -238,7 +240,7 @@ impl Dialer {
     }
 
     async fn reach(&self, key: &Key) -> Result<(TcpStream, SocketAddr), Error> {
-        let mut failure = match self.connect(key.destination, &key.host).await {
+        let mut failure = match self.connect(Some(key.netns_cookie), key.destination, &key.host).await {
             Ok(stream) => return Ok((stream, key.destination)),
             Err(error) => error,
         };
@@ -256,7 +258,7 @@ impl Dialer {
             .map(|ip| SocketAddr::new(ip, key.destination.port()))
             .filter(|address| *address != key.destination);
         for address in others.take(MAX_ADDRESSES) {
-            match self.connect(address, &key.host).await {
+            match self.connect(Some(key.netns_cookie), address, &key.host).await {
                 Ok(stream) => return Ok((stream, address)),
                 Err(error) => failure = error,
             }
@@ -264,8 +266,20 @@ impl Dialer {
         Err(failure)
     }
 
-    async fn connect(&self, address: SocketAddr, host: &HostName) -> Result<TcpStream, Error> {
-        match timeout(self.patience, self.own_sockets.connect(address)).await {
+    /// From the namespace of that cookie, else from the agent's own.
+    async fn connect(
+        &self,
+        from: Option<u64>,
+        address: SocketAddr,
+        host: &HostName,
+    ) -> Result<TcpStream, Error> {
+        let connecting = async {
+            match from {
+                Some(netns_cookie) => self.own_sockets.connect_from(netns_cookie, address).await,
+                None => self.own_sockets.connect(address).await,
+            }
+        };
+        match timeout(self.patience, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(source)) => {
                 Err(Error::Unreachable { host: host.clone(), address, source: Arc::new(source) })

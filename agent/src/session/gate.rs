@@ -118,12 +118,19 @@ impl Gate {
         &self.services.recorder
     }
 
+    /// Closes the idle upstream connections of a network namespace, which would keep it.
+    pub fn forget(&self, netns_cookie: u64) {
+        self.services.forwarder.forget(netns_cookie);
+    }
+
     /// Takes a connection through; returns when it has ended and is recorded.
     pub async fn pass(&self, captured: Captured) {
         let Captured { stream, destination, flow } = captured;
         let principal = match self.workloads.identify(&flow) {
             Whose::Workloads(principal) => principal,
-            Whose::Nobody(subject) => return self.untouched(&subject, stream, destination.0).await,
+            Whose::Nobody(subject) => {
+                return self.untouched(&subject, stream, flow.netns_cookie, destination.0).await;
+            }
             Whose::Unknown(subject) => return self.unidentified(subject, destination.0),
         };
         let passage = Passage {
@@ -315,7 +322,7 @@ impl Gate {
     }
 
     async fn dial(&self, passage: &Passage) -> Result<Rewind<TcpStream>, Ending> {
-        let connecting = self.services.own_sockets.connect(passage.destination);
+        let connecting = self.services.own_sockets.connect_from(passage.netns_cookie, passage.destination);
         match timeout(self.upstream.connect_timeout, connecting).await {
             Ok(Ok(upstream)) => Ok(Rewind::new(upstream)),
             Ok(Err(error)) => Err(Ending::closed(Reason::UpstreamUnreachable).detail(error.to_string())),

@@ -3,6 +3,7 @@
 use super::{
     super::{counts::Counts, reload::Bell},
     commands::Commands,
+    namespaces::Served,
 };
 use crate::{
     config::CgroupPattern,
@@ -41,7 +42,10 @@ pub(super) struct Told {
     pub(super) cgroups: Arc<Cgroups>,
     pub(super) workloads: Vec<Matched>,
     pub(super) programs: Vec<Program>,
+    /// The agent's own network namespace's.
     pub(super) listeners: Vec<Listener>,
+    /// Those of others.
+    pub(super) served: Served,
     pub(super) pins: PathBuf,
     /// The canary's cgroup.
     pub(super) own: PathBuf,
@@ -107,12 +111,18 @@ impl Told {
             cgroup_root: Some(self.cgroups.top().to_owned()),
             pins: Some(self.pins.clone()),
             programs: self.programs.clone(),
-            listeners: self.listeners.clone(),
+            listeners: self.listeners(),
             workloads: self.workloads.iter().map(|matched| self.workload(matched)).collect(),
             protected: self.addresses.all().into_iter().collect(),
             counters,
             ..Status::of(&self.health)
         }
+    }
+
+    /// The agent's own first.
+    fn listeners(&self) -> Vec<Listener> {
+        let elsewhere = self.served.all().into_iter().flat_map(|(_, place)| place.listeners);
+        self.listeners.iter().cloned().chain(elsewhere).collect()
     }
 
     /// Whether a workload of everybody's leaves this one out by no exception.

@@ -1,6 +1,9 @@
 //! What the daemon does beside the proxy: proving that capture works, and ending connections from before it did.
 
-use super::super::{counts::Counts, handover::Manager};
+use super::{
+    super::{counts::Counts, handover::Manager},
+    namespaces::Served,
+};
 use crate::{
     capture::{
         attached::Attached,
@@ -16,6 +19,7 @@ use std::{
     error::Error as StdError,
     net::IpAddr,
     ops::RangeInclusive,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -42,6 +46,8 @@ pub(super) struct Upkeep {
     pub(super) targeted: bool,
     pub(super) addresses: Arc<ProtectedAddresses>,
     pub(super) health: Arc<Health>,
+    /// The other network namespaces that have listeners.
+    pub(super) served: Served,
 }
 
 impl Upkeep {
@@ -79,11 +85,27 @@ impl Upkeep {
     async fn prove(&self) -> bool {
         let (canary, ports) = (Arc::clone(&self.canary), self.ports.clone());
         let protected: Vec<IpAddr> = self.addresses.whole().borrow().iter().copied().collect();
-        let (targeted, [v4, v6]) = (self.targeted, self.families);
+        let (targeted, [v4, v6], served) = (self.targeted, self.families, self.served.clone());
         let probe = move || {
             let plan =
                 canary::Plan { namespace: None, v4, v6, ports: &ports, targeted, protected: &protected };
-            canary.probe(&plan)
+            canary.probe(&plan)?;
+            served.all().into_iter().try_for_each(|(cookie, place)| {
+                let [v4, v6] = place.families();
+                let there = canary::Plan { namespace: Some(place.namespace.as_fd()), v4, v6, ..plan };
+                match canary.probe(&there) {
+                    // Closed meanwhile, or without a way out even for what is not captured.
+                    Err(failure) if failure.is_shut() || !served.has(cookie) => {
+                        tracing::debug!(netns_cookie = cookie, %failure, "nothing is proven in this network namespace");
+                        Ok(())
+                    }
+                    Err(failure) => {
+                        tracing::error!(netns_cookie = cookie, %failure, "in this network namespace");
+                        Err(failure)
+                    }
+                    Ok(()) => Ok(()),
+                }
+            })
         };
         self.health.check(Part::Canary, probe).await
     }
@@ -134,9 +156,11 @@ pub(super) async fn keep_watching_log(sink: Arc<Sink>, health: Arc<Health>) {
     }
 }
 
-/// Ends the connections that users, and each cgroup that becomes a subject, had open before.
+/// Ends the connections that users, and each cgroup that becomes a subject, had open before. `is_heard` is called when
+/// one becomes a subject.
 pub(super) async fn end_earlier(
     mut tagged: UnboundedReceiver<PathBuf>,
+    is_heard: impl Fn() + Send,
     users: Vec<RangeInclusive<u32>>,
     below: Option<PathBuf>,
     destinations: Destinations,
@@ -148,6 +172,7 @@ pub(super) async fn end_earlier(
         if tagged.recv_many(&mut cgroups, usize::MAX).await == 0 {
             return;
         }
+        is_heard();
         let (users, below) = (users.take().unwrap_or_default(), below.clone());
         let destinations = destinations.clone();
         let ended = spawn_blocking(move || end(&cgroups, &users, below.as_deref(), &destinations)).await;

@@ -43,7 +43,7 @@ pub(super) fn cookie_of(socket: &impl AsFd) -> io::Result<u64> {
 }
 
 #[expect(unsafe_code, reason = "the ioctl has no safe binding")]
-fn namespace_of(socket: &impl AsFd) -> io::Result<File> {
+pub(super) fn namespace_of(socket: &impl AsFd) -> io::Result<File> {
     use std::os::fd::FromRawFd;
     const SIOCGSKNS: libc::Ioctl = 0x894c;
     // SAFETY: the request takes no argument, and answers a new descriptor or an error.

@@ -14,11 +14,17 @@ use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
 
 impl Gate {
     /// Passes it on, unread and unrecorded, to where it was meant to go.
-    pub(super) async fn untouched(&self, subject: &Subject, mut client: TcpStream, destination: SocketAddr) {
+    pub(super) async fn untouched(
+        &self,
+        subject: &Subject,
+        mut client: TcpStream,
+        netns_cookie: u64,
+        destination: SocketAddr,
+    ) {
         // Whoever looks after the cgroups has not seen this one, or it would not be here.
         self.workloads.cgroups().ask();
         tracing::debug!(?subject, %destination, "nobody's connection, passed on untouched");
-        let connecting = self.services.own_sockets.connect(destination);
+        let connecting = self.services.own_sockets.connect_from(netns_cookie, destination);
         let mut upstream = match timeout(self.upstream.connect_timeout, connecting).await {
             Ok(Ok(upstream)) => upstream,
             Ok(Err(error)) => return tracing::debug!(%destination, %error, "nobody's connection ends"),

@@ -1,0 +1,77 @@
+//! Which processes live in which network namespace.
+
+use super::super::subjects::Matching;
+use crate::{
+    capture::netns::{
+        Namespace,
+        namespace::{Identity, identity_of},
+    },
+    config::CgroupPattern,
+    identify::cgroups::Cgroups,
+};
+use std::{
+    collections::HashSet,
+    fs, io,
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// What tells a subject, as far as the directory of a process in `/proc` does.
+pub(super) struct Subjects {
+    patterns: Vec<CgroupPattern>,
+    users: Vec<RangeInclusive<u32>>,
+    /// Outside of it nobody is a subject.
+    root: PathBuf,
+}
+
+/// Who lives where.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The namespaces that have a process.
+    pub(super) inhabited: HashSet<Identity>,
+    /// Those of them that were not known, and have a subject's.
+    pub(super) new: Vec<Namespace>,
+}
+
+impl Subjects {
+    pub(super) fn of(matching: &Matching, cgroups: &Cgroups) -> Self {
+        Self { patterns: matching.patterns(), users: matching.users(), root: cgroups.name(cgroups.top()) }
+    }
+
+    fn include(&self, process: &Path) -> bool {
+        let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        let Some(cgroup) = cgroups.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new) else {
+            return false;
+        };
+        let is_user = || {
+            let user = fs::metadata(process).map(|facts| facts.uid());
+            user.is_ok_and(|user| self.users.iter().any(|users| users.contains(&user)))
+        };
+        cgroup.starts_with(&self.root)
+            && (self.patterns.iter().any(|pattern| pattern.outermost(cgroup).is_some()) || is_user())
+    }
+}
+
+/// Looks at all processes. Of `home` and what is `known`, no other process is asked whether it is a subject's.
+pub(super) fn look(subjects: &Subjects, home: Identity, known: &HashSet<Identity>) -> io::Result<Seen> {
+    let mut seen = Seen::default();
+    let mut new = HashSet::new();
+    for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        // One that has ended, or is of the kernel, lives nowhere.
+        let Some((pid, identity)) = pid.and_then(|pid| Some((pid, identity_of(pid).ok()?))) else { continue };
+        seen.inhabited.insert(identity);
+        let is_told = identity == home || known.contains(&identity) || new.contains(&identity);
+        if is_told || !subjects.include(&entry.path()) {
+            continue;
+        }
+        if let Ok(namespace) = Namespace::of_process(pid)
+            && namespace.identity() == identity
+        {
+            new.insert(identity);
+            seen.new.push(namespace);
+        }
+    }
+    Ok(seen)
+}
