@@ -137,8 +137,8 @@ fn a_command_is_shut_off_while_the_daemon_is_gone() -> Result<()> {
     let script =
         format!("{ask}; echo; while ! [ -e {0} ]; do sleep 0.05; done; {ask}; echo \" $?\"", go.display());
     let line = [&office.tidegate, "run", "--workload", "ci", "--", "sh", "-c", &script];
-    let command = Process::start(&mut office.command(ALICE, &line), scene.directory())?;
-    wait_until("the first answer", LIMIT, || Ok(!office.daemon.records()?.is_empty()))?;
+    let mut command = Process::start(&mut office.command(ALICE, &line), scene.directory())?;
+    command.wait_for_output("200", LIMIT)?;
     running.kill()?;
     fs::write(&go, "")?;
     let finished = command.finish(LIMIT)?;

@@ -1,7 +1,14 @@
 //! The attempts of `tests/programs/escape.py`, and what must become of each.
 
 use crate::prison::Who;
-use std::fmt::Write as _;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, Protocol, SocketType, socket},
+};
+use std::{fmt::Write as _, num::NonZeroU32};
+
+const UDP_LITE: u32 = 136;
+const MPTCP: u32 = 262;
 
 /// A way past tidegate.
 pub(crate) struct Attempt {
@@ -15,6 +22,8 @@ pub(crate) struct Attempt {
     pub(crate) has_middle: bool,
     /// The first kernel that lets anybody try it; an older one answers EPERM.
     since: (u32, u32),
+    /// The type and protocol of its socket, where some kernels have no such protocol for anybody.
+    protocol: Option<(SocketType, u32)>,
 }
 
 /// What must become of it.
@@ -30,6 +39,9 @@ impl Attempt {
     pub(crate) fn expected(&self, who: Who) -> Expected {
         if kernel() < self.since {
             return Expected { outcomes: EPERM, reason: None };
+        }
+        if self.protocol.is_some_and(|(kind, protocol)| is_missing(kind, protocol)) {
+            return Expected { outcomes: EPROTONOSUPPORT, reason: None };
         }
         match who {
             Who::User => self.user,
@@ -56,9 +68,19 @@ impl Attempt {
         Self { since: (major, minor), ..self }
     }
 
+    const fn where_there_is(self, kind: SocketType, protocol: u32) -> Self {
+        Self { protocol: Some((kind, protocol)), ..self }
+    }
+
     const fn without_middle(self) -> Self {
         Self { has_middle: false, ..self }
     }
+}
+
+/// Whether this test, which nobody captures, gets no such socket either.
+fn is_missing(kind: SocketType, protocol: u32) -> bool {
+    let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
+    matches!(socket(AddressFamily::INET, kind, protocol), Err(Errno::PROTONOSUPPORT))
 }
 
 fn kernel() -> (u32, u32) {
@@ -74,12 +96,13 @@ const fn attempt(
     reason: &'static str,
 ) -> Attempt {
     let expected = Expected { outcomes, reason: Some(reason) };
-    Attempt { name, how, user: expected, root: expected, has_middle: true, since: (0, 0) }
+    Attempt { name, how, user: expected, root: expected, has_middle: true, since: (0, 0), protocol: None }
 }
 
 /// The proxy took it over, and the policy refused the request.
 const DECIDED: &[&str] = &["answered 403"];
 const EPERM: &[&str] = &["refused 1"];
+const EPROTONOSUPPORT: &[&str] = &["refused 93"];
 const CLOSED: &[&str] = &["closed", "refused 104", "refused 32"];
 
 const fn decided(name: &'static str, how: &'static str) -> Attempt {
@@ -124,11 +147,13 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     refused("quic-mapped", "the same in an IPv6 socket", "quic_refused"),
     refused("quic-corked", "a datagram that leaves after the socket was connected elsewhere", "quic_refused"),
     refused("quic-at-the-edge", "UDP to port 443 of another address of the CDN", "quic_refused"),
-    refused("udp-lite", "UDP-Lite", "quic_refused"),
+    refused("udp-lite", "UDP-Lite", "quic_refused").where_there_is(SocketType::DGRAM, UDP_LITE),
     refused("udp-other-port", "UDP to any other port of the API's address", "address_refused"),
     attempt("fast-open", "data in the SYN, without a call of connect", DECIDED, "plain_http"),
     attempt("fast-open-deferred", "a connect that waits for the first data", DECIDED, "plain_http"),
-    refused("mptcp", "multipath TCP", "protocol_refused").without_middle(),
+    refused("mptcp", "multipath TCP", "protocol_refused")
+        .without_middle()
+        .where_there_is(SocketType::STREAM, MPTCP),
     decided("io-uring", "a connect by io_uring"),
     decided("io-uring-polled", "a connect by a kernel thread of io_uring's").since(5, 13),
     refused("raw", "a raw IPv4 socket", "protocol_refused").for_root_only(EPERM).without_middle(),
