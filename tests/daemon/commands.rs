@@ -9,7 +9,7 @@ use tidegate_tests::{
     cgroup::Cgroup,
     client::{self, Answer},
     daemon::Daemon,
-    process::{Finished, Process, wait_until},
+    process::{Finished, Process},
     programs,
     scene::Scene,
 };
