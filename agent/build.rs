@@ -1,4 +1,5 @@
-//! Compiles the kernel side from source and leaves each object in `OUT_DIR` as `NAME-ebpf`.
+//! Compiles the kernel side from source and leaves each object in `OUT_DIR` as `NAME-ebpf`. With the feature
+//! `kubernetes`, it also makes the messages of the protocols in `proto`, without `protoc`.
 
 use std::{
     env, fs,
@@ -16,6 +17,18 @@ fn main() {
     if let Err(problem) = build() {
         println!("cargo::error=cannot build the eBPF programs: {problem}; run `cargo xtask setup`");
     }
+    #[cfg(feature = "kubernetes")]
+    if let Err(problem) = messages() {
+        println!("cargo::error=cannot make the messages of `proto`: {problem}");
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+fn messages() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile(["ttrpc.proto", "nri.proto", "cri.proto"], ["proto"])?;
+    // Labels in an order make what is told of them the same each time.
+    Ok(prost_build::Config::new().btree_map(["."]).bytes(["."]).compile_fds(files)?)
 }
 
 fn build() -> Result<(), String> {

@@ -5,10 +5,12 @@ mod duration;
 pub mod file;
 pub mod forward_proxy;
 mod matching;
+pub mod pods;
 mod run_by;
 
 pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
+pub use pods::{ContainerPattern, PodPattern};
 pub use run_by::RunBy;
 
 use crate::host::HostName;
@@ -58,7 +60,8 @@ pub struct Workload {
     pub run_by: Vec<RunBy>,
 }
 
-/// One table of `match` or `except`: all of its keys must fit. `cgroup`, `user`, `group` or `any` is there.
+/// One table of `match` or `except`: all of its keys must fit. `cgroup`, `pod`, `container`, `user`,
+/// `group` or `any` is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// In or below these cgroups.
@@ -71,6 +74,10 @@ pub struct Match {
     pub any: bool,
     /// The program's file.
     pub exe: Option<PathBuf>,
+    /// In these pods.
+    pub pod: Option<PodPattern>,
+    /// In these containers.
+    pub container: Option<ContainerPattern>,
 }
 
 /// `[health]`.

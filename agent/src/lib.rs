@@ -30,6 +30,8 @@ pub mod session;
 
 pub mod app;
 pub mod cli;
+#[cfg(feature = "kubernetes")]
+pub mod containers;
 pub mod control;
 pub mod doctor;
 pub mod health;

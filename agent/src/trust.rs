@@ -235,6 +235,16 @@ impl Store {
     }
 }
 
+/// The content of a file, at most as long as a store can be: `rest` in the directory `root`, whose links lead nowhere else;
+/// or `root` itself, where `rest` is empty.
+#[cfg(feature = "kubernetes")]
+pub(crate) fn read_in(root: &Path, rest: &Path) -> io::Result<Vec<u8>> {
+    if rest.as_os_str().is_empty() {
+        return tree::read(&fs::canonicalize(root)?, MAX_FILE);
+    }
+    tree::Tree::open(root)?.read(&Path::new("/").join(rest), MAX_FILE)
+}
+
 /// Everybody may read it, whatever the caller's umask.
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

@@ -211,7 +211,7 @@ fn names(path: &Path) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
 
 /// Whether the glob fits all of the name. A `*` that has taken too little takes one character more, which is enough
 /// to try for the last one.
-fn fits(glob: &str, name: &str) -> bool {
+pub(super) fn fits(glob: &str, name: &str) -> bool {
     let (mut glob, mut name) = (glob.chars(), name.chars());
     let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {

@@ -1,9 +1,8 @@
 //! The tables of a workload's `match` and `except`.
 
-use super::{CgroupPattern, Match};
+use super::{CgroupPattern, ContainerPattern, Match, PodPattern};
 use crate::toml_file::Findings;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use toml::Spanned;
 
 /// One table: all of its keys must fit.
@@ -18,25 +17,8 @@ pub(super) struct MatchTable {
     group: Option<String>,
     exe: Option<String>,
     any: Option<bool>,
-    pod: Option<PodTable>,
-    container: Option<ContainerTable>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PodTable {
-    namespace: Option<String>,
-    name: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    service_account: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ContainerTable {
-    name: Option<String>,
-    image: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+    pod: Option<PodPattern>,
+    container: Option<ContainerPattern>,
 }
 
 /// Reads a list of tables, and notes what is wrong. An empty table, string or list must never come to fit everything.
@@ -72,10 +54,12 @@ impl MatchTable {
         if let Some(message) = self.problem() {
             return Err(message);
         }
-        let not_yet = [("pod", self.pod.is_some()), ("container", self.container.is_some())];
-        if let Some((key, _)) = not_yet.iter().find(|(_, is_given)| *is_given) {
+        if let Some((key, _)) = self.of_containers().iter().find(|(_, is_given)| *is_given)
+            && !cfg!(feature = "kubernetes")
+        {
             return Err(format!(
-                "`{key}` is not supported by this version yet; write `unit`, `cgroup`, `slice` or `user`"
+                "`{key}` is not supported by this build, which lacks the feature `kubernetes`; write `unit`, `cgroup`, \
+                 `slice` or `user`"
             ));
         }
         let cgroups = [
@@ -89,6 +73,11 @@ impl MatchTable {
         if let (Some((one, _)), Some((other, _))) = (&cgroup, cgroups.next()) {
             return Err(format!("`{one}` and `{other}` both name cgroups; write one of them"));
         }
+        if let (Some((one, _)), Some((other, _))) =
+            (&cgroup, self.of_containers().iter().find(|(_, is_given)| *is_given))
+        {
+            return Err(format!("`{one}` and `{other}` both name cgroups; write one of them"));
+        }
         let cgroup = cgroup.map(|(_, cgroup)| cgroup);
         Ok(Match {
             cgroup: cgroup.transpose().map_err(|error| error.to_string())?,
@@ -96,7 +85,13 @@ impl MatchTable {
             group: self.group.clone(),
             any: self.any == Some(true),
             exe: self.exe.as_ref().map(Into::into),
+            pod: self.pod.clone(),
+            container: self.container.clone(),
         })
+    }
+
+    fn of_containers(&self) -> [(&'static str, bool); 2] {
+        [("pod", self.pod.is_some()), ("container", self.container.is_some())]
     }
 
     fn problem(&self) -> Option<String> {
@@ -105,8 +100,8 @@ impl MatchTable {
             return Some(format!("`{key}` is empty"));
         }
         let groups = [
-            ("pod", self.pod.as_ref().map(PodTable::is_empty)),
-            ("container", self.container.as_ref().map(ContainerTable::is_empty)),
+            ("pod", self.pod.as_ref().map(PodPattern::is_empty)),
+            ("container", self.container.as_ref().map(ContainerPattern::is_empty)),
         ];
         if let Some((key, _)) = groups.iter().find(|(_, empty)| *empty == Some(true)) {
             return Some(format!("`{key}` names nothing; give at least one of its keys a value"));
@@ -143,24 +138,4 @@ impl MatchTable {
         ];
         keys.into_iter().filter_map(|(key, value)| value.as_deref().map(|value| (key, value))).collect()
     }
-}
-
-impl PodTable {
-    fn is_empty(&self) -> bool {
-        all_empty([&self.namespace, &self.name, &self.service_account], self.labels.as_ref())
-    }
-}
-
-impl ContainerTable {
-    fn is_empty(&self) -> bool {
-        all_empty([&self.name, &self.image], self.labels.as_ref())
-    }
-}
-
-/// Whether nothing has a value, or something is there whose value is empty.
-fn all_empty<const N: usize>(words: [&Option<String>; N], labels: Option<&BTreeMap<String, String>>) -> bool {
-    let given: Vec<&String> = words.into_iter().flatten().collect();
-    given.iter().any(|word| word.is_empty())
-        || labels.is_some_and(BTreeMap::is_empty)
-        || (given.is_empty() && labels.is_none())
 }

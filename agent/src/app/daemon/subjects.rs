@@ -60,6 +60,9 @@ impl Matching {
     }
 
     fn table(&mut self, one: &Match) -> Result<Table, Error> {
+        if one.pod.is_some() || one.container.is_some() {
+            return Err(Error::Containers);
+        }
         let user = one.user.as_deref().map(subordinate::ids_of).transpose()?;
         let group = one.group.as_deref().map(subordinate::ids_of_group).transpose()?;
         if let (Some(name), Some([])) = (&one.group, group.as_deref()) {

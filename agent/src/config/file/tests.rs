@@ -202,7 +202,6 @@ fn what_is_wrong_is_told_with_its_line(text: &str, expected: &str) {
 #[test_case("name = \"a\"\nmatch = [{ unit = \"x\" }]", "write its whole name, such as `x.service`"; "half a unit")]
 #[test_case("name = \"a\"\nmatch = [{ unit = \"x.service\", user_unit = \"x.service\" }]", "`unit` and `user_unit` both name cgroups"; "two units")]
 #[test_case("name = \"a\"\nexcept = [{ any = true }]", "`any` in `except` leaves nobody"; "nobody")]
-#[test_case("name = \"a\"\nexcept = [{ pod = { name = \"x\" } }]", "`pod` is not supported by this version yet"; "pod")]
 #[test_case("name = \"a\"\nmatch = [{ user = \"x\" }]\n[[workload]]\npolicy = \"q\"\nname = \"b\"\nmatch = [{ cgroup = \"/b\" }, { user = \"x\" }]", "`a` and `b` match the same"; "twice the same")]
 #[test_case("name = \"a\"\nmatch = [{ comm = \"x\" }]", "unknown key `comm`"; "name that a program chooses")]
 #[test_case("name = \"a\"\nrun_by = []", "`run_by = []` lets nobody"; "run by nobody")]
@@ -226,4 +225,43 @@ fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let error = parse_text(text).unwrap_err();
     let lines: Vec<&str> = error.lines().filter_map(|line| line.split(':').nth(1)).collect();
     assert_eq!(lines, ["1", "3", "5"]);
+}
+
+#[cfg(feature = "kubernetes")]
+#[test]
+fn pods_and_containers_are_told_by_their_own_keys() {
+    let workload =
+        |matching: &str| format!("[[workload]]\nname = \"a\"\npolicy = \"p\"\nmatch = [{matching}]");
+    let table = "{ pod = { namespace = \"ci-*\", labels = { app = \"x\" }, service_account = \"s\", name = \"n\" }, \
+        container = { name = \"c\", image = \"i\", labels = { l = \"v\" } } }";
+    let config = parse_text(&workload(table)).unwrap();
+    let [Workload { matches, .. }] = config.workloads.as_slice() else { panic!("{config:?}") };
+    let label = |key: &str, value: &str| Some([(key.to_owned(), value.to_owned())].into());
+    let expected = Match {
+        pod: Some(crate::config::PodPattern {
+            namespace: Some("ci-*".into()),
+            name: Some("n".into()),
+            labels: label("app", "x"),
+            service_account: Some("s".into()),
+        }),
+        container: Some(crate::config::ContainerPattern {
+            name: Some("c".into()),
+            image: Some("i".into()),
+            labels: label("l", "v"),
+        }),
+        ..Match::default()
+    };
+    assert_eq!(matches.as_slice(), [expected]);
+    let error = parse_text(&workload("{ pod = { name = \"x\" }, slice = \"y.slice\" }")).unwrap_err();
+    assert!(error.contains("`slice` and `pod` both name cgroups"), "{error}");
+    let error = parse_text(&workload("{ pod = { nmae = \"x\" } }")).unwrap_err();
+    assert!(error.contains("unknown"), "{error}");
+}
+
+#[cfg(not(feature = "kubernetes"))]
+#[test]
+fn pods_need_the_build_that_follows_them() {
+    let text = "[[workload]]\nname = \"a\"\npolicy = \"p\"\nmatch = [{ pod = { name = \"x\" } }]";
+    let error = parse_text(text).unwrap_err();
+    assert!(error.contains("`pod` is not supported by this build"), "{error}");
 }

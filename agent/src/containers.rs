@@ -1,0 +1,33 @@
+//! Pods and containers: which there are, which cgroup is whose, and what a container is given before it starts.
+//!
+//! ```text
+//! runtime ─NRI──→ nri ────┐
+//!         ─CRI──→ cri ────┴→ registry ─Claim→ who governs a cgroup, facts for records
+//!                                     ─Notice→ whoever tags cgroups and opens listeners, before the runtime goes on
+//! nri ─CreateContainer→ injection: the mounts and variables by which its programs trust the local CA
+//! ```
+
+pub mod cgroup_path;
+pub mod injection;
+pub mod member;
+pub mod nri;
+pub mod registry;
+pub mod rules;
+
+pub use member::{Container, Member, Network, Pod};
+pub use registry::Registry;
+
+/// The messages of the protocols, made from `agent/proto`.
+mod messages {
+    /// NRI's.
+    pub(super) mod nri {
+        #![expect(unreachable_pub, reason = "the generator makes everything public")]
+        include!(concat!(env!("OUT_DIR"), "/tidegate.nri.rs"));
+    }
+
+    /// ttrpc's.
+    pub(super) mod ttrpc {
+        #![expect(unreachable_pub, reason = "the generator makes everything public")]
+        include!(concat!(env!("OUT_DIR"), "/tidegate.ttrpc.rs"));
+    }
+}

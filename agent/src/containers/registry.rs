@@ -1,0 +1,327 @@
+//! The pods and containers that are there, by their cgroups.
+//!
+//! Sources (NRI, CRI) write, one at a time. Whoever tags cgroups and opens listeners subscribes, and a source that can
+//! hold the runtime back waits until the subscriber has done what a notice asks for.
+
+use super::{
+    member::{Container, Member, Pod},
+    rules::{Claim, Rules},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A pod's network and cgroup are there; or more is known of them.
+    Pod(Arc<Pod>),
+    /// A container's cgroup is there, and nothing of it runs yet; or more is known of it.
+    Container(Member),
+    /// A pod's processes have ended: its network is not to be held any longer.
+    PodStopped(Arc<Pod>),
+    /// A container's processes have ended.
+    ContainerStopped(Member),
+    /// A pod is gone, and what was in it.
+    PodGone(Arc<Pod>),
+    /// A container is gone.
+    ContainerGone(Member),
+}
+
+/// What has happened, and who waits until it was seen to. Dropping it answers, too.
+#[derive(Debug)]
+pub struct Notice {
+    /// What has happened.
+    pub news: News,
+    seen: Option<oneshot::Sender<()>>,
+}
+
+impl Notice {
+    /// Lets whoever waits go on.
+    pub fn done(mut self) {
+        if let Some(seen) = self.seen.take() {
+            // Nobody waits any longer where the time was up.
+            let _ = seen.send(());
+        }
+    }
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Registry {
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    rules: Arc<Rules>,
+    pods: BTreeMap<String, Arc<Pod>>,
+    containers: BTreeMap<String, Arc<Container>>,
+    cgroups: HashMap<PathBuf, Owner>,
+    subscriber: Option<mpsc::UnboundedSender<Notice>>,
+}
+
+/// Whose a cgroup is, by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Pod(String),
+    Container(String),
+}
+
+impl Registry {
+    /// An empty one.
+    pub fn new(rules: Rules) -> Self {
+        let registry = Self::default();
+        registry.set_rules(rules);
+        registry
+    }
+
+    /// Takes other rules from here on. What is claimed now is to be asked for again.
+    pub fn set_rules(&self, rules: Rules) {
+        self.write().rules = Arc::new(rules);
+    }
+
+    /// Tells of everything that is there, and of all that happens from here on. There is one subscriber, the last.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Notice> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut known = self.write();
+        let pods = known.pods.values().map(|pod| News::Pod(Arc::clone(pod)));
+        let containers = known.containers.values().map(|container| News::Container(known.member(container)));
+        for news in pods.chain(containers) {
+            // The receiver is here.
+            let _ = sender.send(Notice { news, seen: None });
+        }
+        known.subscriber = Some(sender);
+        receiver
+    }
+
+    /// Whose the cgroup is, or the nearest one above it that has an owner; the path is from the mount's root.
+    pub fn find(&self, cgroup: &Path) -> Option<Member> {
+        let known = self.read();
+        known.owner(cgroup).and_then(|owner| known.owned(owner))
+    }
+
+    /// The workloads that claim whoever owns the cgroup.
+    pub fn claims(&self, cgroup: &Path) -> Vec<Claim> {
+        self.find(cgroup).map(|member| self.claims_of(&member)).unwrap_or_default()
+    }
+
+    /// The workloads that claim this member.
+    pub fn claims_of(&self, member: &Member) -> Vec<Claim> {
+        let rules = Arc::clone(&self.read().rules);
+        rules.claims(member)
+    }
+
+    /// The pods that are there.
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        self.read().pods.values().cloned().collect()
+    }
+
+    /// The containers that are there.
+    pub fn containers(&self) -> Vec<Member> {
+        let known = self.read();
+        known.containers.values().map(|container| known.member(container)).collect()
+    }
+
+    /// The pod of this id.
+    pub fn pod(&self, id: &str) -> Option<Arc<Pod>> {
+        self.read().pods.get(id).cloned()
+    }
+
+    /// The container of this id.
+    pub fn container(&self, id: &str) -> Option<Member> {
+        let known = self.read();
+        known.containers.get(id).map(|container| known.member(container))
+    }
+
+    /// Enters a pod. Where it is there already, what the other source has told and this one does not know stays.
+    pub async fn enter_pod(&self, pod: Pod) {
+        let waiting = self.write().enter_pod(pod).map(News::Pod).map(|news| self.tell(news));
+        settle(waiting).await;
+    }
+
+    /// Enters a container, and tells of it where it is about to start or runs.
+    pub async fn enter_container(&self, container: Container, is_there: bool) -> Member {
+        let (member, is_news) = self.write().enter_container(container);
+        let waiting = (is_there && is_news).then(|| self.tell(News::Container(member.clone())));
+        settle(waiting).await;
+        member
+    }
+
+    /// Tells that a container is about to start.
+    pub async fn starts(&self, member: Member) {
+        self.tell(News::Container(member)).await.unwrap_or_default();
+    }
+
+    /// Tells that a pod's processes have ended.
+    pub async fn pod_stopped(&self, id: &str) {
+        let waiting = self.pod(id).map(|pod| self.tell(News::PodStopped(pod)));
+        settle(waiting).await;
+    }
+
+    /// Tells that a container's processes have ended.
+    pub async fn container_stopped(&self, id: &str) {
+        let waiting = self.container(id).map(|member| self.tell(News::ContainerStopped(member)));
+        settle(waiting).await;
+    }
+
+    /// Takes a pod out, with its containers.
+    pub async fn remove_pod(&self, id: &str) {
+        let gone = self.write().remove_pod(id);
+        self.tell_all(gone).await;
+    }
+
+    /// Takes a container out.
+    pub async fn remove_container(&self, id: &str) {
+        let gone = self.write().remove_container(id);
+        self.tell_all(gone.map(News::ContainerGone).into_iter().collect()).await;
+    }
+
+    /// Makes these all that is there.
+    pub async fn replace(&self, pods: Vec<Pod>, containers: Vec<Container>) {
+        let mut news = Vec::new();
+        {
+            let mut known = self.write();
+            let here: BTreeSet<&str> = containers.iter().map(|container| &*container.id).collect();
+            let gone: Vec<String> =
+                known.containers.keys().filter(|id| !here.contains(id.as_str())).cloned().collect();
+            news.extend(gone.iter().filter_map(|id| known.remove_container(id)).map(News::ContainerGone));
+            let here: BTreeSet<&str> = pods.iter().map(|pod| &*pod.id).collect();
+            let gone: Vec<String> =
+                known.pods.keys().filter(|id| !here.contains(id.as_str())).cloned().collect();
+            news.extend(gone.iter().flat_map(|id| known.remove_pod(id)));
+            news.extend(pods.into_iter().filter_map(|pod| known.enter_pod(pod)).map(News::Pod));
+            for container in containers {
+                let (member, is_news) = known.enter_container(container);
+                news.extend(is_news.then_some(News::Container(member)));
+            }
+        }
+        self.tell_all(news).await;
+    }
+
+    async fn tell_all(&self, news: Vec<News>) {
+        let waiting: Vec<_> = news.into_iter().map(|news| self.tell(news)).collect();
+        settle(waiting).await;
+    }
+
+    /// Tells the subscriber; the receiver ends when it was seen to, or there is no subscriber.
+    fn tell(&self, news: News) -> oneshot::Receiver<()> {
+        let (seen, waiting) = oneshot::channel();
+        if let Some(subscriber) = &self.read().subscriber {
+            let _ = subscriber.send(Notice { news, seen: Some(seen) });
+        }
+        waiting
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn settle(waiting: impl IntoIterator<Item = oneshot::Receiver<()>>) {
+    for one in waiting {
+        // An error is a notice that was dropped, or nobody to tell.
+        let _ = one.await;
+    }
+}
+
+impl Known {
+    fn owner(&self, cgroup: &Path) -> Option<&Owner> {
+        cgroup.ancestors().find_map(|path| self.cgroups.get(path))
+    }
+
+    fn owned(&self, owner: &Owner) -> Option<Member> {
+        match owner {
+            Owner::Pod(id) => {
+                self.pods.get(id).map(|pod| Member { pod: Some(Arc::clone(pod)), container: None })
+            }
+            Owner::Container(id) => self.containers.get(id).map(|container| self.member(container)),
+        }
+    }
+
+    fn member(&self, container: &Arc<Container>) -> Member {
+        let pod = container.pod.as_ref().and_then(|id| self.pods.get(id)).cloned();
+        Member { pod, container: Some(Arc::clone(container)) }
+    }
+
+    /// Answers the pod where that is news.
+    fn enter_pod(&mut self, mut pod: Pod) -> Option<Arc<Pod>> {
+        if let Some(known) = self.pods.get(&pod.id) {
+            pod.complete(known);
+            if **known == pod {
+                return None;
+            }
+        }
+        self.forget(&Owner::Pod(pod.id.clone()));
+        let paths = [&pod.cgroup, &pod.sandbox_cgroup];
+        let owner = Owner::Pod(pod.id.clone());
+        self.cgroups.extend(paths.into_iter().flatten().map(|path| (path.clone(), owner.clone())));
+        let pod = Arc::new(pod);
+        self.pods.insert(pod.id.clone(), Arc::clone(&pod));
+        Some(pod)
+    }
+
+    /// Answers whether that is news, too.
+    fn enter_container(&mut self, mut container: Container) -> (Member, bool) {
+        if let Some(known) = self.containers.get(&container.id) {
+            container.complete(known);
+            if **known == container {
+                return (self.member(&Arc::clone(known)), false);
+            }
+        }
+        let owner = Owner::Container(container.id.clone());
+        self.forget(&owner);
+        self.cgroups.extend(container.cgroup.clone().map(|path| (path, owner)));
+        let container = Arc::new(container);
+        self.containers.insert(container.id.clone(), Arc::clone(&container));
+        (self.member(&container), true)
+    }
+
+    fn remove_pod(&mut self, id: &str) -> Vec<News> {
+        let inside: Vec<String> = self
+            .containers
+            .values()
+            .filter(|container| container.pod.as_deref() == Some(id))
+            .map(|container| container.id.clone())
+            .collect();
+        let mut news: Vec<News> =
+            inside.iter().filter_map(|id| self.remove_container(id)).map(News::ContainerGone).collect();
+        self.forget(&Owner::Pod(id.to_owned()));
+        news.extend(self.pods.remove(id).map(News::PodGone));
+        news
+    }
+
+    fn remove_container(&mut self, id: &str) -> Option<Member> {
+        self.forget(&Owner::Container(id.to_owned()));
+        self.containers.remove(id).map(|container| self.member(&container))
+    }
+
+    fn forget(&mut self, owner: &Owner) {
+        let paths: Vec<PathBuf> = match owner {
+            Owner::Pod(id) => self
+                .pods
+                .get(id)
+                .map(|pod| [&pod.cgroup, &pod.sandbox_cgroup].into_iter().flatten().cloned().collect()),
+            Owner::Container(id) => {
+                self.containers.get(id).map(|container| container.cgroup.iter().cloned().collect())
+            }
+        }
+        .unwrap_or_default();
+        for path in paths {
+            // Another may have come to own it.
+            if self.cgroups.get(&path) == Some(owner) {
+                self.cgroups.remove(&path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
