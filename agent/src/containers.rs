@@ -8,6 +8,8 @@
 //! ```
 
 pub mod cgroup_path;
+pub mod cri;
+pub mod docker;
 pub mod injection;
 pub mod member;
 pub mod nri;
@@ -23,6 +25,12 @@ mod messages {
     pub(super) mod nri {
         #![expect(unreachable_pub, reason = "the generator makes everything public")]
         include!(concat!(env!("OUT_DIR"), "/tidegate.nri.rs"));
+    }
+
+    /// The CRI's.
+    pub(super) mod cri {
+        #![expect(unreachable_pub, reason = "the generator makes everything public")]
+        include!(concat!(env!("OUT_DIR"), "/tidegate.cri.rs"));
     }
 
     /// ttrpc's.

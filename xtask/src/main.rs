@@ -4,6 +4,7 @@ mod apt;
 mod cargo;
 mod catalogue;
 mod command;
+mod containerd;
 mod demo;
 mod dist;
 mod fuzz;
@@ -37,6 +38,8 @@ enum Task {
     },
     /// Make the runtimes, SDKs and tools that the trust tests start; `test` does so, too.
     Runtimes,
+    /// Make the container runtime that the tests of containers start; `test` does so, too.
+    Containerd,
     /// Make what users get, in target/dist: a Debian package, a static tarball, a bill of materials, checksums.
     Dist(dist::Arguments),
     /// Write the manual to target/man.
@@ -68,6 +71,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Runtimes => runtimes::ensure(&workspace()),
+        Task::Containerd => containerd::ensure(&workspace()),
         Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),

@@ -70,7 +70,12 @@ pub(crate) fn ensure(workspace: &Path) -> Result<()> {
 }
 
 /// Makes `directory/name`, unless it is made of just this already.
-fn part(directory: &Path, name: &str, of: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn part(
+    directory: &Path,
+    name: &str,
+    of: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let (place, stamp) = (directory.join(name), directory.join(format!("{name}.made-of")));
     if place.exists() && fs::read_to_string(&stamp).is_ok_and(|made| made == of) {
         return Ok(());

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, command, dist, packages, runtimes, setup, tidy};
+use crate::{cargo, command, containerd, dist, packages, runtimes, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -22,6 +22,7 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
     packages::ensure(&packages::CLIENTS)?;
     python(workspace)?;
     runtimes::ensure(workspace)?;
+    containerd::ensure(workspace)?;
     dist::ensure_packager(workspace)?;
     for (name, check) in CHECKS {
         writeln!(out, "check: {name}")?;

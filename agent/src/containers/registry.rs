@@ -139,8 +139,8 @@ impl Registry {
 
     /// Enters a pod. Where it is there already, what the other source has told and this one does not know stays.
     pub async fn enter_pod(&self, pod: Pod) {
-        let waiting = self.write().enter_pod(pod).map(News::Pod).map(|news| self.tell(news));
-        settle(waiting).await;
+        let news = self.write().enter_pod(pod).map(News::Pod);
+        settle(news.map(|news| self.tell(news))).await;
     }
 
     /// Enters a container, and tells of it where it is about to start or runs.
@@ -195,6 +195,28 @@ impl Registry {
             news.extend(gone.iter().flat_map(|id| known.remove_pod(id)));
             news.extend(pods.into_iter().filter_map(|pod| known.enter_pod(pod)).map(News::Pod));
             for container in containers {
+                let (member, is_news) = known.enter_container(container);
+                news.extend(is_news.then_some(News::Container(member)));
+            }
+        }
+        self.tell_all(news).await;
+    }
+
+    /// Takes over what is known of these beyond what is entered, of those that are.
+    pub async fn complete(&self, pods: Vec<Pod>, containers: Vec<Container>) {
+        let mut news = Vec::new();
+        {
+            let mut known = self.write();
+            for told in pods {
+                let Some(entered) = known.pods.get(&told.id).cloned() else { continue };
+                let mut pod = Pod::clone(&entered);
+                pod.complete(&told);
+                news.extend(known.enter_pod(pod).map(News::Pod));
+            }
+            for told in containers {
+                let Some(entered) = known.containers.get(&told.id).cloned() else { continue };
+                let mut container = Container::clone(&entered);
+                container.complete(&told);
                 let (member, is_news) = known.enter_container(container);
                 news.extend(is_news.then_some(News::Container(member)));
             }

@@ -10,13 +10,15 @@ use crate::containers::{
 use std::path::PathBuf;
 
 /// What the plugin wants to be told. Of an update it wants nothing: what identifies a container does not change.
-const WANTED: [Event; 8] = [
+const WANTED: [Event; 9] = [
     Event::RunPodSandbox,
     Event::StopPodSandbox,
     Event::RemovePodSandbox,
     Event::CreateContainer,
     Event::PostCreateContainer,
     Event::StartContainer,
+    // By when the process is known.
+    Event::PostStartContainer,
     Event::StopContainer,
     Event::RemoveContainer,
 ];
@@ -55,7 +57,7 @@ impl Plugin {
             }
             Event::StopPodSandbox => self.registry.pod_stopped(&pod_id).await,
             Event::RemovePodSandbox => self.registry.remove_pod(&pod_id).await,
-            Event::PostCreateContainer | Event::StartContainer => {
+            Event::PostCreateContainer | Event::StartContainer | Event::PostStartContainer => {
                 if let Some(container) = container {
                     let member = self.registry.enter_container(container.into(), false).await;
                     if happened == Event::StartContainer {
@@ -65,11 +67,8 @@ impl Plugin {
             }
             Event::StopContainer => self.registry.container_stopped(&container_id).await,
             Event::RemoveContainer => self.registry.remove_container(&container_id).await,
-            Event::CreateContainer
-            | Event::PostStartContainer
-            | Event::UpdateContainer
-            | Event::PostUpdateContainer
-            | Event::Unknown => {}
+            Event::CreateContainer | Event::UpdateContainer | Event::PostUpdateContainer | Event::Unknown => {
+            }
         }
     }
 }
@@ -172,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_mask_has_a_bit_for_each_event() {
-        assert_eq!(mask(), 0b110_0011_1111);
+        assert_eq!(mask(), 0b110_0111_1111);
     }
 
     #[test]

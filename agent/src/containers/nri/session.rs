@@ -5,6 +5,7 @@ use super::{
     frames::{Channel, Frames, Kind, Message, encode},
 };
 use crate::containers::{
+    injection::Adjustment,
     member::{Container, Pod},
     messages::{
         nri,
@@ -187,29 +188,32 @@ impl<'a> Session<'a> {
         Ok(nri::SynchronizeResponse { more }.encode_to_vec())
     }
 
+    /// A container that cannot be prepared is not made.
     async fn create(&self, request: nri::CreateContainerRequest) -> Answer {
+        let name = shown(&request);
+        let prepared = match timeout(self.limit, self.prepare(request)).await {
+            Ok(prepared) => prepared,
+            Err(_) => Err("there was not enough time".to_owned()),
+        };
+        let adjustment = prepared
+            .map_err(|problem| status(UNKNOWN, format!("tidegate cannot prepare `{name}`: {problem}")))?;
+        for warning in &adjustment.warnings {
+            tracing::warn!(container = name, "{warning}");
+        }
+        let adjust = Some(super::events::adjustment(adjustment));
+        Ok(nri::CreateContainerResponse { adjust }.encode_to_vec())
+    }
+
+    async fn prepare(&self, request: nri::CreateContainerRequest) -> Result<Adjustment, String> {
         let spec = super::events::spec(request.container.as_ref());
         let member = self.plugin.container_is_made(request).await;
         if self.plugin.registry.claims_of(&member).is_empty() {
-            return Ok(nri::CreateContainerResponse::default().encode_to_vec());
+            return Ok(Adjustment::default());
         }
+        let adjust = Arc::clone(&self.plugin.adjust);
         // Trust stores are read and written, which blocks.
-        let (adjust, name) = (Arc::clone(&self.plugin.adjust), shown(&member));
-        let adjusting = spawn_blocking(move || adjust(&member, &spec));
-        match timeout(self.limit, adjusting).await {
-            Ok(Ok(Ok(adjustment))) => {
-                for warning in &adjustment.warnings {
-                    tracing::warn!(container = name, "{warning}");
-                }
-                let adjust = Some(super::events::adjustment(adjustment));
-                Ok(nri::CreateContainerResponse { adjust }.encode_to_vec())
-            }
-            Ok(Ok(Err(problem))) => {
-                Err(status(UNKNOWN, format!("tidegate cannot prepare `{name}`: {problem}")))
-            }
-            Ok(Err(_)) => Err(status(UNKNOWN, format!("tidegate failed to prepare `{name}`"))),
-            Err(_) => Err(status(UNKNOWN, format!("tidegate could not prepare `{name}` in time"))),
-        }
+        let adjusted = spawn_blocking(move || adjust(&member, &spec)).await;
+        adjusted.unwrap_or_else(|_| Err("working out what it needs failed".to_owned()))
     }
 
     /// Waits for whoever sees to it, and not longer than the runtime waits for the answer.
@@ -220,12 +224,11 @@ impl<'a> Session<'a> {
     }
 }
 
-fn shown(member: &crate::containers::Member) -> String {
-    let facts = member.record_facts();
-    let name = facts.container.or(facts.container_alone).unwrap_or_default();
-    match (facts.namespace, facts.pod) {
-        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}/{name}"),
-        _ => name,
+fn shown(request: &nri::CreateContainerRequest) -> String {
+    let name = request.container.as_ref().map(|container| container.name.as_str()).unwrap_or_default();
+    match &request.pod {
+        Some(pod) => format!("{}/{}/{name}", pod.namespace, pod.name),
+        None => name.to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     config::file,
     containers::{
-        injection::{Adjustment, Mount},
+        injection::Mount,
         registry::{News, Registry},
         rules::Rules,
     },
@@ -210,7 +210,7 @@ async fn nobody_waits_longer_than_the_runtime_does() {
     let answer = runtime.call("StateChange", &change(nri::Event::RunPodSandbox, &pod("p", "ci"), None)).await;
     assert_eq!(answer.status, None);
     drop(notices);
-    for (name, expected) in [("slow", "in time"), ("bad", "no place")] {
+    for (name, expected) in [("slow", "not enough time"), ("bad", "no place")] {
         let request = nri::CreateContainerRequest {
             pod: Some(pod("p", "ci")),
             container: Some(container(name, "p", name)),
