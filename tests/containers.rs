@@ -3,6 +3,7 @@
 
 mod containers {
     mod cri;
+    mod daemon;
     mod nri;
 }
 

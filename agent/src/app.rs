@@ -57,11 +57,6 @@ pub enum Error {
     /// The command's enclosure failed.
     #[error(transparent)]
     Run(#[from] run::Error),
-    /// A workload is told by what nobody looks at.
-    #[error(
-        "`pod` and `container` in `match` need a daemon that follows containers, which this is not; write `unit`, `cgroup`, `slice` or `user`"
-    )]
-    Containers,
     /// The user of `--user` is none.
     #[error(transparent)]
     User(#[from] run::user::Error),

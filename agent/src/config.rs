@@ -43,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[health]`.
     pub health: Health,
+    /// `[containers]`.
+    pub containers: Containers,
 }
 
 /// A workload's name and policy, and how the daemon tells it from others.
@@ -85,6 +87,23 @@ pub struct Match {
 pub struct Health {
     /// Where health is told over HTTP, if anywhere.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[containers]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containers {
+    /// Where the runtime listens for NRI plugins.
+    pub nri: PathBuf,
+    /// The CRI's socket; none means the usual places.
+    pub cri: Option<PathBuf>,
+    /// The socket of an engine that speaks Docker's protocol; none means the usual places.
+    pub engine: Option<PathBuf>,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        Self { nri: "/var/run/nri/nri.sock".into(), cri: None, engine: None }
+    }
 }
 
 /// What to do with a connection whose name cannot be trusted to be the whole truth.
@@ -268,6 +287,7 @@ impl Default for Config {
                 body_inspect: 1 << 20,
             },
             health: Health::default(),
+            containers: Containers::default(),
         }
     }
 }

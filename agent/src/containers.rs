@@ -15,6 +15,7 @@ pub mod member;
 pub mod nri;
 pub mod registry;
 pub mod rules;
+mod standing;
 
 pub use member::{Container, Member, Network, Pod};
 pub use registry::Registry;

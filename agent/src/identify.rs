@@ -1,6 +1,7 @@
 //! Stage 2: whose connection is it?
 
 pub mod cgroups;
+pub mod members;
 pub mod process;
 pub mod runtime;
 pub mod table;
@@ -9,6 +10,7 @@ pub mod workloads;
 
 pub use workloads::Workloads;
 
+use members::RecordFacts;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -79,6 +81,9 @@ pub struct Subject {
     /// The cgroup's path below the cgroup2 mount.
     #[serde(rename = "tidegate.cgroup", skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The pod and container that it is of.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub container: Option<RecordFacts>,
     /// The process that called connect (its thread group id).
     #[serde(rename = "process.pid", skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

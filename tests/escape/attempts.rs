@@ -155,7 +155,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         .without_middle()
         .where_there_is(SocketType::STREAM, MPTCP),
     decided("io-uring", "a connect by io_uring"),
-    decided("io-uring-polled", "a connect by a kernel thread of io_uring's").since(5, 13),
+    decided("io-uring-polled", "a connect by a kernel thread of io_uring's"),
     refused("raw", "a raw IPv4 socket", "protocol_refused").for_root_only(EPERM).without_middle(),
     refused("raw-ipv6", "a raw IPv6 socket", "protocol_refused").for_root_only(EPERM).without_middle(),
     decided("child", "a child process"),
@@ -164,7 +164,8 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     refused("own-namespace", "a network namespace of its own", "no_listener").without_middle(),
     decided("bound-source", "a source address of its own choice"),
     decided("bound-device", "a socket bound to a device"),
-    decided("marked", "a marked socket, as some tools exempt their own by").for_root_only(EPERM),
+    // Before, it takes a privilege that nobody has here.
+    decided("marked", "a marked socket, as some tools exempt their own by").for_root_only(EPERM).since(5, 17),
     refused("listener-port", "taking the port on which the agent listens", "listener_port")
         .for_root_only(&["refused 13", "refused 1"])
         .without_middle(),

@@ -306,7 +306,8 @@ state = "/run/containerd"
 
     fn call<A: prost::Message + Default>(&self, name: &str, request: &impl prost::Message) -> Result<A> {
         let channel = self.channel.as_ref().context("containerd does not run")?;
-        let call = channel.call(&format!("/runtime.v1.RuntimeService/{name}"), request);
+        let path = format!("/runtime.v1.RuntimeService/{name}");
+        let call = channel.call(&path, request);
         self.runtime.block_on(call).with_context(|| format!("{name}\n{}", self.log()))
     }
 }

@@ -29,6 +29,9 @@ pub const ANCHORS: &str = "ca.pem";
 /// The system's certificates and the local CA's, in the same directory.
 pub const BUNDLE: &str = "ca-bundle.pem";
 
+/// The directory beside them that has both of them and nothing else, for containers to see.
+pub const TRUST: &str = "trust";
+
 /// How often the clock is asked whether a generation's time has come.
 const POLL: Duration = Duration::from_secs(30);
 
@@ -51,9 +54,11 @@ impl Published {
     fn write(&mut self, anchors: &[CertificateDer<'_>]) {
         let Self { directory, copies } = self;
         let pem: String = anchors.iter().map(|anchor| certificate::pem(anchor)).collect();
-        let written = bundle::write(&directory.join(ANCHORS), &pem).and_then(|()| {
-            let (text, _) = bundle::merged(Path::new("/"), anchors)?;
-            bundle::write(&directory.join(BUNDLE), &text)
+        let written = bundle::merged(Path::new("/"), anchors).and_then(|(text, _)| {
+            [directory.clone(), directory.join(TRUST)].iter().try_for_each(|directory| {
+                bundle::write(&directory.join(ANCHORS), &pem)?;
+                bundle::write(&directory.join(BUNDLE), &text)
+            })
         });
         if let Err(error) = written {
             let error: &dyn StdError = &error;

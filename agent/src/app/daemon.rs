@@ -2,6 +2,8 @@
 //! then, until the next one takes over.
 
 pub mod commands;
+#[cfg(feature = "kubernetes")]
+mod containers;
 mod desk;
 mod early;
 mod metrics;
@@ -12,7 +14,7 @@ mod upkeep;
 
 use super::{
     Error,
-    ca::Published,
+    ca::{Published, TRUST},
     handover::{self, Manager},
     proxy::{self, Plan, Proxy, Taken},
     reload::{self, Bell, Running},
@@ -34,7 +36,8 @@ use crate::{
     identify::{
         Workloads,
         cgroups::Cgroups,
-        tagging::{Kernel, Tagger},
+        members::Members,
+        tagging::{Kernel, Meant, Reconsider, Tagger},
     },
     protect::Copies,
     run::{
@@ -45,6 +48,8 @@ use crate::{
     session::protected::mirror,
 };
 use commands::Commands;
+#[cfg(feature = "kubernetes")]
+use containers::Containers;
 use desk::{Desk, Told};
 pub use early::attach;
 use namespaces::{Namespaces, News, Served};
@@ -130,12 +135,19 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
     let commands = Commands::of(&config, &cgroups)?;
     let matching = Matching::of(&config, &cgroups, &commands)?;
+    #[cfg(feature = "kubernetes")]
+    let containers = Containers::of(&config);
+    #[cfg(feature = "kubernetes")]
+    let members = containers.as_ref().map(|containers| containers.registry() as Arc<dyn Members>);
+    #[cfg(not(feature = "kubernetes"))]
+    let members: Option<Arc<dyn Members>> = None;
     let files = reload::open(&policy_files, &[])?;
     places::make(Path::new(RUN_DIR), 0o755)?;
+    places::make(&Path::new(RUN_DIR).join(TRUST), 0o755)?;
     places::make(Path::new(STATE_DIR), 0o700)?;
     let plan = Plan {
         config: config.clone(),
-        workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups))),
+        workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups), members.clone())),
         policies,
         files,
         bell: asked.reload.clone(),
@@ -146,7 +158,14 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let mut proxy = Proxy::build(plan).await?;
     let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog];
     let health = Arc::new(Health::new(&parts));
-    let (mut upkeep, told) = capture(&config, matching, &health, &cgroups, &mut proxy, &manager)?;
+    let governed = Governed { matching, members };
+    let (mut upkeep, told, told_of) = capture(&config, governed, &health, &cgroups, &mut proxy, &manager)?;
+    #[cfg(feature = "kubernetes")]
+    if let Some(containers) = containers {
+        proxy.spawn(containers.keep(told_of.tagger, told_of.networks));
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    drop(told_of);
     let desk = Desk { told, commands, bell: asked.reload.clone(), group: trusted_group() };
     tell(&config, desk, &health, &mut proxy, &manager).await?;
     tokio::select! {
@@ -159,16 +178,29 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     Ok(())
 }
 
+/// Who is a subject.
+struct Governed {
+    matching: Matching,
+    members: Option<Arc<dyn Members>>,
+}
+
+/// Where single cgroups and networks are seen to at once.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of containers"))]
+struct ToldOf {
+    tagger: mpsc::UnboundedSender<Reconsider>,
+    networks: mpsc::UnboundedSender<News>,
+}
+
 /// Takes over what an earlier daemon has left, or begins, in an order in which a subject could at no moment pass:
 /// programs, settings, listeners, and only then what is a subject no more.
 fn capture(
     config: &Config,
-    matching: Matching,
+    Governed { matching, members }: Governed,
     health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
     proxy: &mut Proxy,
     manager: &Arc<Manager>,
-) -> Result<(Upkeep, Told), Error> {
+) -> Result<(Upkeep, Told, ToldOf), Error> {
     let ports = proxy::ports(config);
     let root = cgroups.top();
     let pins = Pins::on(Path::new(BPFFS));
@@ -192,6 +224,7 @@ fn capture(
     if let Some(own) = own
         && own.starts_with(root)
         && matching.is_nobodys(&cgroups.name(&own))
+        && !members.as_ref().is_some_and(|members| members.standing(&cgroups.name(&own)).may_be_claimed())
     {
         capture.subjects.resolve(Cgroup::at(own).id()?)?;
     }
@@ -248,7 +281,7 @@ fn capture(
         manager: Arc::clone(manager),
         served: served.clone(),
     };
-    let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, elsewhere)?;
+    let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, members.clone(), elsewhere)?;
     let unserved = told.clone();
     proxy.tell_of_unserved(move |pid| {
         // Nobody listens any more when the agent ends.
@@ -262,7 +295,10 @@ fn capture(
     matching.follow_programs(&mut capture.sticky, is_sticky)?;
     let kernel = Kernel { subjects: capture.subjects, sticky: is_sticky.then_some(capture.sticky) };
     let own = canary.cgroup().to_owned();
-    let tagger = Tagger::start(Arc::clone(cgroups), matching.patterns(), own, kernel, tagged)?;
+    let meant = Meant { patterns: matching.patterns(), members: members.clone(), own };
+    let (reconsider, asked) = mpsc::unbounded_channel();
+    let tagger = Tagger::start(Arc::clone(cgroups), meant, kernel, tagged, asked)?;
+    let told_of = ToldOf { tagger: reconsider, networks: told.clone() };
     let report = Arc::clone(health);
     let compared = move |compared: Result<(), Mismatch>| {
         report.report(Part::Subjects, compared.map_err(|mismatch| mismatch.to_string()));
@@ -280,6 +316,7 @@ fn capture(
         addresses: Arc::clone(&proxy.addresses),
         cgroups: Arc::clone(cgroups),
         workloads: matching.list,
+        members,
         programs: capture
             .attached
             .programs()
@@ -293,7 +330,8 @@ fn capture(
     };
     let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
     let attached = capture.attached;
-    Ok((Upkeep { attached, canary, families, ports, targeted, addresses, health, served }, told))
+    let upkeep = Upkeep { attached, canary, families, ports, targeted, addresses, health, served };
+    Ok((upkeep, told, told_of))
 }
 
 fn shown(listener: &Listener) -> status::Listener {

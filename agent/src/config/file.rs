@@ -36,8 +36,18 @@ type Words = Vec<Spanned<String>>;
 pub const DEFAULT_PATH: &str = "/etc/tidegate/tidegate.toml";
 
 /// The keys of a configuration file at its top, by which it is told from a policy.
-pub const TOP_KEYS: [&str; 9] =
-    ["policy_dir", "hosts", "workload", "capture", "upstream", "audit", "ca", "limits", "health"];
+pub const TOP_KEYS: [&str; 10] = [
+    "policy_dir",
+    "hosts",
+    "workload",
+    "capture",
+    "upstream",
+    "audit",
+    "ca",
+    "limits",
+    "health",
+    "containers",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +68,8 @@ struct Document {
     limits: LimitsTable,
     #[serde(default)]
     health: HealthTable,
+    #[serde(default)]
+    containers: ContainersTable,
 }
 
 #[derive(Default, Deserialize)]
@@ -118,6 +130,14 @@ struct HealthTable {
     listen: Option<Spanned<String>>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainersTable {
+    nri: Option<Spanned<PathBuf>>,
+    cri: Option<Spanned<PathBuf>>,
+    engine: Option<Spanned<PathBuf>>,
+}
+
 impl From<TreatmentWord> for Treatment {
     fn from(word: TreatmentWord) -> Self {
         match word {
@@ -165,6 +185,10 @@ impl Reader<'_> {
         self.audit(document.audit, &mut config);
         self.ca(document.ca, &mut config.ca);
         self.limits(document.limits, &mut config.limits);
+        let ContainersTable { nri, cri, engine } = document.containers;
+        self.absolute(nri, &mut config.containers.nri);
+        config.containers.cri = self.file(cri);
+        config.containers.engine = self.file(engine);
         config.health.listen = document.health.listen.and_then(|word| self.socket_address(&word));
         config
     }

@@ -71,8 +71,10 @@ impl Runtime {
     pub async fn follow(&self, registry: &Registry, role: Role) {
         loop {
             if let Err(error) = self.look_and_wait(registry, role).await {
-                let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "the container runtime does not tell what runs");
+                {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, "the container runtime does not tell what runs");
+                }
                 *self.channel.lock().await = None;
                 sleep(POLL).await;
             }

@@ -1,7 +1,9 @@
 //! What is known of a pod and of a container, whoever tells it.
 
-use crate::config::pods::{ContainerFacts, Labels, PodFacts};
-use serde::Serialize;
+use crate::{
+    config::pods::{ContainerFacts, Labels, PodFacts},
+    identify::members::RecordFacts,
+};
 use std::{path::PathBuf, sync::Arc};
 
 /// A pod: its sandbox, as runtimes call it.
@@ -73,32 +75,6 @@ pub struct Member {
     pub pod: Option<Arc<Pod>>,
     /// The container.
     pub container: Option<Arc<Container>>,
-}
-
-/// What records tell of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct RecordFacts {
-    /// The pod's namespace.
-    #[serde(rename = "k8s.namespace.name", skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The pod's name.
-    #[serde(rename = "k8s.pod.name", skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    /// The pod's unique id.
-    #[serde(rename = "k8s.pod.uid", skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<String>,
-    /// The container's name in its pod.
-    #[serde(rename = "k8s.container.name", skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// The container's name where it is in no pod.
-    #[serde(rename = "container.name", skip_serializing_if = "Option::is_none")]
-    pub container_alone: Option<String>,
-    /// The container's id.
-    #[serde(rename = "container.id", skip_serializing_if = "Option::is_none")]
-    pub container_id: Option<String>,
-    /// The container's image.
-    #[serde(rename = "container.image.name", skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
 }
 
 impl Pod {

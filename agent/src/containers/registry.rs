@@ -104,6 +104,16 @@ impl Registry {
         known.owner(cgroup).and_then(|owner| known.owned(owner))
     }
 
+    /// Whose this very cgroup is.
+    pub(super) fn find_exactly(&self, cgroup: &Path) -> Option<Member> {
+        let known = self.read();
+        known.cgroups.get(cgroup).and_then(|owner| known.owned(owner))
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.read().rules)
+    }
+
     /// The workloads that claim whoever owns the cgroup.
     pub fn claims(&self, cgroup: &Path) -> Vec<Claim> {
         self.find(cgroup).map(|member| self.claims_of(&member)).unwrap_or_default()
@@ -111,8 +121,7 @@ impl Registry {
 
     /// The workloads that claim this member.
     pub fn claims_of(&self, member: &Member) -> Vec<Claim> {
-        let rules = Arc::clone(&self.read().rules);
-        rules.claims(member)
+        self.rules().claims(member)
     }
 
     /// The pods that are there.

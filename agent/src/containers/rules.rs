@@ -2,6 +2,7 @@
 
 use super::member::{Container, Member, Pod};
 use crate::config::{self, ContainerPattern, PodPattern, pods::Meant};
+use crate::identify::members::MemberPattern;
 use std::{path::PathBuf, sync::Arc};
 
 /// What tells the workloads' pods and containers from others.
@@ -46,6 +47,20 @@ impl Rules {
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether any is about single containers.
+    pub(super) fn mean_containers(&self) -> bool {
+        self.0.iter().flat_map(|rule| &rule.matches).any(|table| table.container.is_some())
+    }
+
+    /// The cgroup by which a pattern means the member. What is not known counts as meant unless it must be `certain`.
+    pub(super) fn governed(pattern: &MemberPattern, member: &Member, certain: bool) -> Option<PathBuf> {
+        let MemberPattern { pod, container } = pattern;
+        let table = Table { pod: pod.clone(), container: container.clone() };
+        let (pod, container) = (member.pod.as_deref(), member.container.as_deref());
+        let least = if certain { Meant::Yes } else { Meant::Perhaps };
+        (table.means(pod, container) >= least).then(|| table.cgroup(pod, container)).flatten()
     }
 
     /// The workloads that claim the member, in the order of the configuration. Below an outer cgroup that is claimed, no

@@ -1,5 +1,6 @@
 //! One `match` or `except` table, asked of one connection.
 
+use super::members::{MemberPattern, Members};
 use crate::config::CgroupPattern;
 use std::{
     fs,
@@ -14,6 +15,8 @@ use tidegate_ebpf_common::{Flow, NO_UID};
 pub struct Table {
     /// In or below these cgroups.
     pub cgroup: Option<CgroupPattern>,
+    /// In these pods or containers.
+    pub member: Option<MemberPattern>,
     /// As one of these users.
     pub users: Option<Vec<RangeInclusive<u32>>>,
     /// With this program.
@@ -40,6 +43,8 @@ pub(super) struct Facts<'a> {
     /// The cgroup of the process, from the mount's root, as far as it is known.
     pub(super) cgroup: Option<PathBuf>,
     pub(super) in_container: bool,
+    /// Whoever knows pods and containers, where workloads mean any.
+    pub(super) members: Option<&'a dyn Members>,
 }
 
 /// How a table fits.
@@ -52,16 +57,25 @@ pub(super) enum Fit {
 }
 
 impl Table {
+    /// Whether it means cgroups, rather than users wherever they are.
+    pub fn is_of_cgroups(&self) -> bool {
+        self.cgroup.is_some() || self.member.is_some()
+    }
+
     /// Whether a `match` table fits. Where a fact is missing that would narrow it, it does.
     pub(super) fn fits(&self, facts: &Facts<'_>) -> Option<Fit> {
         if !self.program.as_ref().is_none_or(|program| program.may_have_run(facts.flow)) {
             return None;
         }
+        let is_user = || self.users.as_ref().is_none_or(|users| contains(users, facts.flow.uid));
+        if let Some(pattern) = &self.member {
+            let cgroup = facts.members?.meant(facts.origin.as_deref()?, pattern, false)?;
+            return is_user().then(|| Fit::Cgroup(cgroup.components().count().saturating_sub(1)));
+        }
         match (&self.cgroup, &self.users) {
-            (Some(pattern), users) => {
+            (Some(pattern), _) => {
                 let depth = pattern.outermost(facts.origin.as_deref()?)?;
-                let is_user = users.as_ref().is_none_or(|users| contains(users, facts.flow.uid));
-                is_user.then_some(Fit::Cgroup(depth))
+                is_user().then_some(Fit::Cgroup(depth))
             }
             (None, Some(users)) => {
                 let uid = facts.flow.origin.uid;
@@ -76,9 +90,13 @@ impl Table {
         let cgroup = self.cgroup.as_ref().is_none_or(|pattern| {
             facts.cgroup.as_deref().is_some_and(|path| pattern.outermost(path).is_some())
         });
+        let member = self.member.as_ref().is_none_or(|pattern| {
+            let meant = facts.members.zip(facts.cgroup.as_deref());
+            meant.is_some_and(|(members, cgroup)| members.meant(cgroup, pattern, true).is_some())
+        });
         let user = self.users.as_ref().is_none_or(|users| contains(users, facts.flow.uid));
         let program = self.program.as_ref().is_none_or(|program| program.runs(facts.flow) == Some(true));
-        cgroup && user && program
+        cgroup && member && user && program
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod tree;
 
-use super::cgroups::Cgroups;
+use super::{
+    cgroups::Cgroups,
+    members::{self, Members},
+};
 use crate::{
     capture::{
         self,
@@ -32,7 +35,10 @@ use std::{
 use tidegate_ebpf_common::{NO_UID, Origin, SUBJECT};
 use tokio::{
     io::unix::AsyncFd,
-    sync::mpsc::UnboundedSender,
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
     time::{MissedTickBehavior, interval, sleep},
 };
 use tree::{Entry, Standing, Tree};
@@ -61,6 +67,7 @@ pub struct Kernel {
 pub struct Tagger {
     cgroups: Arc<Cgroups>,
     patterns: Vec<CgroupPattern>,
+    members: Option<Arc<dyn Members>>,
     own: PathBuf,
     kernel: Kernel,
     tree: Tree,
@@ -68,20 +75,40 @@ pub struct Tagger {
     lingering: VecDeque<(Instant, u64)>,
     news: News,
     tagged: UnboundedSender<PathBuf>,
+    asked: UnboundedReceiver<Reconsider>,
+}
+
+/// More is known of a cgroup, by its path from the mount's root; answered when the kernel has been told.
+#[derive(Debug)]
+pub struct Reconsider {
+    /// The cgroup.
+    pub cgroup: PathBuf,
+    /// Dropped when it is done.
+    pub done: oneshot::Sender<()>,
+}
+
+/// What is a subject.
+pub struct Meant {
+    /// The cgroups that these mean.
+    pub patterns: Vec<CgroupPattern>,
+    /// Those of the pods and containers that this knows to be claimed.
+    pub members: Option<Arc<dyn Members>>,
+    /// One of the agent's own.
+    pub own: PathBuf,
 }
 
 impl Tagger {
     /// Enters every cgroup that is there, and takes out what an earlier agent has left. What is a subject stays one
-    /// throughout. `own` is a subject as well, of the agent's own; `tagged` is told of each that becomes one.
+    /// throughout. `tagged` is told of each that becomes one, and through `asked` single ones are looked at again.
     ///
     /// # Errors
     /// When changes of the tree cannot be watched, or the list cannot be read.
     pub fn start(
         cgroups: Arc<Cgroups>,
-        patterns: Vec<CgroupPattern>,
-        own: PathBuf,
+        Meant { patterns, members, own }: Meant,
         kernel: Kernel,
         tagged: UnboundedSender<PathBuf>,
+        asked: UnboundedReceiver<Reconsider>,
     ) -> Result<Self, capture::Error> {
         let news = News::start().map_err(|source| capture::Error::Io {
             action: "watch the tree of cgroups".to_owned(),
@@ -90,12 +117,14 @@ impl Tagger {
         let mut tagger = Self {
             cgroups,
             patterns,
+            members,
             own,
             kernel,
             tree: Tree::default(),
             lingering: VecDeque::new(),
             news,
             tagged,
+            asked,
         };
         tagger.enter(tagger.cgroups.top().to_owned());
         if tagger.tree.get(&tagger.own).is_none() {
@@ -132,6 +161,10 @@ impl Tagger {
             tokio::select! {
                 biased;
                 changed = self.news.changed() => self.look_again(changed),
+                Some(Reconsider { cgroup, done }) = self.asked.recv() => {
+                    self.reconsider(&cgroup);
+                    drop(done);
+                }
                 () = cgroups.asked() => {
                     self.look_at_all();
                     sleep(REST).await;
@@ -174,6 +207,29 @@ impl Tagger {
         }
     }
 
+    /// Looks at one cgroup again, of which more is known by now; and at those above, which may be new as well.
+    fn reconsider(&mut self, cgroup: &Path) {
+        let path = self.cgroups.mount().join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for directory in above {
+            if self.tree.get(directory).is_some_and(|entry| entry.standing != Standing::Subject) {
+                self.refresh(directory);
+            }
+        }
+        let Some(Entry { standing, .. }) = self.tree.get(&path).copied() else { return };
+        if standing != self.standing(&path) {
+            for (path, Entry { id, standing }) in self.tree.remove(&path) {
+                let told = match standing {
+                    Standing::Subject => self.kernel.subjects.forget(id),
+                    Standing::Parent | Standing::Nobody | Standing::Unknown => Ok(()),
+                };
+                self.told(&path, told);
+            }
+            self.enter(path);
+        }
+    }
+
     /// Enters a cgroup and all below it. What is below is resolved before a parent is one.
     fn enter(&mut self, path: PathBuf) {
         // Gone again: its removal is in the queue behind this.
@@ -187,10 +243,10 @@ impl Tagger {
         let told = match standing {
             Standing::Subject => self.tag(&path, id),
             Standing::Nobody => self.kernel.subjects.resolve(id),
-            Standing::Parent => Ok(()),
+            Standing::Parent | Standing::Unknown => Ok(()),
         };
         self.told(&path, told);
-        if standing == Standing::Subject {
+        if matches!(standing, Standing::Subject | Standing::Unknown) {
             return;
         }
         children(&path).into_keys().for_each(|child| self.enter(child));
@@ -203,8 +259,15 @@ impl Tagger {
     fn standing(&self, path: &Path) -> Standing {
         let name = self.cgroups.name(path);
         if path == self.own || self.patterns.iter().any(|pattern| pattern.outermost(&name).is_some()) {
-            Standing::Subject
-        } else if self.patterns.iter().any(|pattern| pattern.may_mean_below(&name)) {
+            return Standing::Subject;
+        }
+        let is_above = match self.members.as_ref().map(|members| members.standing(&name)) {
+            Some(members::Standing::Claimed) => return Standing::Subject,
+            Some(members::Standing::Unknown) => return Standing::Unknown,
+            Some(members::Standing::Above) => true,
+            Some(members::Standing::Free | members::Standing::Elsewhere) | None => false,
+        };
+        if is_above || self.patterns.iter().any(|pattern| pattern.may_mean_below(&name)) {
             Standing::Parent
         } else {
             Standing::Nobody

@@ -6,6 +6,7 @@
 use super::{
     Principal, Subject, Whose, Workload,
     cgroups::Cgroups,
+    members::{Members, Standing},
     process,
     table::{Facts, Fit, Table},
 };
@@ -32,6 +33,7 @@ pub struct Matched {
 #[derive(Debug)]
 pub struct Workloads {
     cgroups: Arc<Cgroups>,
+    members: Option<Arc<dyn Members>>,
     list: List,
 }
 
@@ -45,12 +47,12 @@ enum List {
 impl Workloads {
     /// One workload, in a cgroup of which the kernel side captures everything, and nothing else.
     pub fn only(workload: Workload, cgroups: Arc<Cgroups>) -> Self {
-        Self { cgroups, list: List::Only([workload].into()) }
+        Self { cgroups, members: None, list: List::Only([workload].into()) }
     }
 
-    /// Several, to be told from each other and from nobody's.
-    pub fn matched(list: Vec<Matched>, cgroups: Arc<Cgroups>) -> Self {
-        Self { cgroups, list: List::Matched(list) }
+    /// Several, to be told from each other and from nobody's; `members` are asked where tables mean pods or containers.
+    pub fn matched(list: Vec<Matched>, cgroups: Arc<Cgroups>, members: Option<Arc<dyn Members>>) -> Self {
+        Self { cgroups, members, list: List::Matched(list) }
     }
 
     /// The cgroups that they are looked for in.
@@ -78,7 +80,9 @@ impl Workloads {
     pub fn identify(&self, flow: &Flow) -> Whose {
         let cgroup = self.cgroups.find(flow.cgroup_id, flow.tgid);
         let named = cgroup.as_deref().map(|path| self.cgroups.name(path));
-        let subject = process::facts(flow, named.as_deref());
+        let members = self.members.as_deref();
+        let container = members.zip(named.as_deref()).and_then(|(members, named)| members.facts(named));
+        let subject = Subject { container, ..process::facts(flow, named.as_deref()) };
         let list = match &self.list {
             List::Only(list) => return Whose::Workloads(Principal::new(Arc::clone(list), subject)),
             List::Matched(list) => list,
@@ -95,9 +99,14 @@ impl Workloads {
             return Whose::Unknown(subject);
         }
         let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
-        let facts = Facts { flow, origin, cgroup: named, in_container };
+        let facts = Facts { flow, origin, cgroup: named, in_container, members };
         let fitting = fitting(list, &facts);
         if fitting.is_empty() {
+            // Nobody has told yet what it is.
+            let owner = members.zip(facts.cgroup.as_deref());
+            if owner.is_some_and(|(members, cgroup)| members.standing(cgroup) == Standing::Unknown) {
+                return Whose::Unknown(subject);
+            }
             return Whose::Nobody(subject);
         }
         Whose::Workloads(Principal::new(fitting.into(), subject))

@@ -12,7 +12,7 @@ use crate::{
         Health,
         status::{Counters, Listener, Program, Status, Workload},
     },
-    identify::{cgroups::Cgroups, table::Table, workloads::Matched},
+    identify::{cgroups::Cgroups, members::Members, table::Table, workloads::Matched},
     record::sink::Sink,
     session::protected::ProtectedAddresses,
 };
@@ -41,6 +41,8 @@ pub(super) struct Told {
     pub(super) addresses: Arc<ProtectedAddresses>,
     pub(super) cgroups: Arc<Cgroups>,
     pub(super) workloads: Vec<Matched>,
+    /// Whoever knows pods and containers.
+    pub(super) members: Option<Arc<dyn Members>>,
     pub(super) programs: Vec<Program>,
     /// The agent's own network namespace's.
     pub(super) listeners: Vec<Listener>,
@@ -86,10 +88,13 @@ impl Told {
             .filter_map(|table| table.cgroup.as_ref())
             .any(|pattern| pattern.outermost(cgroup).is_some());
         let by_user = tables()
-            .filter(|table| table.cgroup.is_none())
+            .filter(|table| !table.is_of_cgroups())
             .filter_map(|table| table.users.as_ref())
             .any(|users| users.iter().any(|range| range.contains(&peer.uid)));
+        let by_container =
+            self.members.as_ref().is_some_and(|members| members.standing(cgroup).may_be_claimed());
         by_cgroup
+            || by_container
             || by_user
             || (self.is_anybody(peer) && !is_service)
             || cgroup.starts_with(self.cgroups.name(&self.own))
@@ -132,10 +137,15 @@ impl Told {
             let is_there = table.cgroup.as_ref().is_none_or(|pattern| pattern.outermost(cgroup).is_some());
             let is_user =
                 table.users.as_ref().is_none_or(|users| users.iter().any(|range| range.contains(&peer.uid)));
-            is_there && is_user
+            is_there && is_user && (table.member.is_none() || self.is_member(table, cgroup))
         };
         let mut everybodys = self.workloads.iter().filter(|one| one.matches.iter().any(|table| table.any));
         everybodys.any(|matched| !matched.except.iter().any(excepted))
+    }
+
+    fn is_member(&self, table: &Table, cgroup: &Path) -> bool {
+        let asked = self.members.as_ref().zip(table.member.as_ref());
+        asked.is_some_and(|(members, pattern)| members.meant(cgroup, pattern, true).is_some())
     }
 
     fn workload(&self, matched: &Matched) -> Workload {
@@ -144,10 +154,15 @@ impl Told {
         let means = |pattern: &CgroupPattern, path: &PathBuf| {
             pattern.outermost(path) == Some(path.components().count() - 1)
         };
-        let alone = matched.matches.iter().filter(|table| table.cgroup.is_none());
+        let alone = matched.matches.iter().filter(|table| !table.is_of_cgroups());
         let ranges = alone.filter_map(|table| table.users.as_ref()).flatten();
+        let tables = || matched.matches.iter().filter_map(|table| table.member.as_ref());
+        let is_members = |path: &PathBuf| {
+            let meant = |pattern| self.members.as_ref()?.meant(path, pattern, false);
+            tables().any(|pattern| meant(pattern).as_ref() == Some(path))
+        };
         let mut cgroups: Vec<PathBuf> =
-            names.filter(|path| patterns().any(|pattern| means(pattern, path))).collect();
+            names.filter(|path| patterns().any(|pattern| means(pattern, path)) || is_members(path)).collect();
         cgroups.sort();
         let is_unmatched = |pattern: &&CgroupPattern| !cgroups.iter().any(|path| means(pattern, path));
         let unmatched = patterns().filter(is_unmatched).map(ToString::to_string).collect();

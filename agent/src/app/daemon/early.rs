@@ -1,6 +1,6 @@
 //! `tidegate daemon --attach-only`: makes subjects of the workloads before the daemon, and before anything of them runs.
 
-use super::{Commands, Error, Kernel, Matching, Tagger, runs_lsm_programs, subjects};
+use super::{Commands, Error, Kernel, Matching, Meant, Tagger, runs_lsm_programs, subjects};
 use crate::{
     app::proxy,
     capture::{
@@ -8,7 +8,7 @@ use crate::{
         pins::{BPFFS, Pins},
     },
     config::{Config, Mode},
-    identify::cgroups::Cgroups,
+    identify::{cgroups::Cgroups, members::Members},
     run::cgroup,
 };
 use std::{path::Path, sync::Arc};
@@ -48,8 +48,24 @@ pub fn attach(config: &Config) -> Result<(), Error> {
     subjects::enter_users(&matching.users(), &mut capture.subjects)?;
     matching.follow_programs(&mut capture.sticky, is_sticky)?;
     let kernel = Kernel { subjects: capture.subjects, sticky: is_sticky.then_some(capture.sticky) };
-    // What it would go on to follow, the daemon follows.
+    // What it would go on to follow, the daemon follows. Of pods and containers nobody tells anything yet, so that each is
+    // a subject for the kernel.
     let (tagged, _news) = mpsc::unbounded_channel();
-    Tagger::start(cgroups, matching.patterns(), root.join(canary::CGROUP), kernel, tagged)?;
+    let (_reconsider, asked) = mpsc::unbounded_channel();
+    let (patterns, own) = (matching.patterns(), root.join(canary::CGROUP));
+    let meant = Meant { patterns, members: members_of(config), own };
+    Tagger::start(cgroups, meant, kernel, tagged, asked)?;
     Ok(())
+}
+
+#[cfg(feature = "kubernetes")]
+fn members_of(config: &Config) -> Option<Arc<dyn Members>> {
+    use crate::containers::{Registry, rules::Rules};
+    let rules = Rules::of(&config.workloads);
+    (!rules.is_empty()).then(|| Arc::new(Registry::new(rules)) as Arc<dyn Members>)
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn members_of(_config: &Config) -> Option<Arc<dyn Members>> {
+    None
 }

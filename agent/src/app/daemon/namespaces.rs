@@ -17,13 +17,14 @@ use crate::{
         own_sockets::OwnSockets,
     },
     health::status,
-    identify::cgroups::Cgroups,
+    identify::{cgroups::Cgroups, members::Members},
 };
 use processes::{Seen, Subjects};
 use std::{
     collections::HashMap,
     error::Error as StdError,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,7 +32,7 @@ use tokio::{
     runtime::Handle,
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-        watch,
+        oneshot, watch,
     },
     task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
@@ -54,6 +55,18 @@ pub(super) enum News {
     Tagged,
     /// A process was refused, since its namespace has no listener.
     Unserved(u32),
+    /// A container is about to live in the namespace at this path.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of containers"))]
+    Inhabited {
+        path: PathBuf,
+        /// The process that keeps it, where that is known.
+        pid: Option<u32>,
+        /// Dropped when it has its listeners.
+        done: oneshot::Sender<()>,
+    },
+    /// The last container of the namespace at this path has ended.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of containers"))]
+    Left(PathBuf),
 }
 
 /// The namespaces that have listeners, besides the agent's own.
@@ -110,6 +123,8 @@ pub(super) struct Namespaces {
     subjects: Arc<Subjects>,
     home: Identity,
     open: HashMap<Identity, Open>,
+    /// Those of containers, by the paths that runtimes give.
+    paths: HashMap<PathBuf, Identity>,
     news: UnboundedReceiver<News>,
 }
 
@@ -132,6 +147,7 @@ impl Namespaces {
         parts: Parts,
         matching: &Matching,
         cgroups: &Cgroups,
+        members: Option<Arc<dyn Members>>,
         kept: Vec<Listener>,
     ) -> Result<(Self, UnboundedSender<News>), capture::Error> {
         let failed =
@@ -140,8 +156,9 @@ impl Namespaces {
         let own_cookie = netns::own_cookie().map_err(failed)?;
         parts.own_sockets.live_in(own_cookie);
         let (told, news) = unbounded_channel();
-        let subjects = Arc::new(Subjects::of(matching, cgroups));
-        let mut namespaces = Self { parts, subjects, home, open: HashMap::new(), news };
+        let subjects = Arc::new(Subjects::of(matching, cgroups, members));
+        let mut namespaces =
+            Self { parts, subjects, home, open: HashMap::new(), paths: HashMap::new(), news };
         for listener in kept {
             let address = listener.address;
             if let Err(error) = namespaces.adopt(listener) {
@@ -168,6 +185,15 @@ impl Namespaces {
                         next = soon.next();
                     }
                     Some(News::Unserved(pid)) => self.serve_process(pid).await,
+                    Some(News::Inhabited { path, pid, done }) => {
+                        self.serve_path(path, pid).await;
+                        drop(done);
+                    }
+                    Some(News::Left(path)) => {
+                        if let Some(identity) = self.paths.remove(&path) {
+                            self.close(identity);
+                        }
+                    }
                     None => return,
                 },
                 () = sleep(next.copied().unwrap_or(LOOK)), if next.is_some() => {
@@ -219,6 +245,21 @@ impl Namespaces {
             Ok(namespace) => self.serve(Arc::new(namespace)).await,
             Err(error) => {
                 tracing::debug!(pid, %error, "it has ended before its network namespace had a listener")
+            }
+        }
+    }
+
+    async fn serve_path(&mut self, path: PathBuf, pid: Option<u32>) {
+        // The path may mean nothing where the agent is, in a container of its own; the process does.
+        let found = pid.map_or_else(|| Namespace::at(&path), Namespace::of_process);
+        match found.or_else(|_| Namespace::at(&path)) {
+            Ok(namespace) if namespace.identity() == self.home => {}
+            Ok(namespace) => {
+                self.paths.insert(path, namespace.identity());
+                self.serve(Arc::new(namespace)).await;
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a container's network namespace cannot be opened yet");
             }
         }
     }
@@ -300,6 +341,7 @@ impl Namespaces {
     /// Nobody lives in it any more, and what is open in it would keep it.
     fn close(&mut self, identity: Identity) {
         let Some(Open { cookie, .. }) = self.open.remove(&identity) else { return };
+        self.paths.retain(|_, other| *other != identity);
         let place = self.parts.served.lock().remove(&cookie);
         if let Err(error) = self.parts.published.retain(|published| published != cookie) {
             let error: &dyn StdError = &error;

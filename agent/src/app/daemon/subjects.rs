@@ -10,6 +10,7 @@ use crate::{
     identify::{
         Workload,
         cgroups::Cgroups,
+        members::MemberPattern,
         table::{Program, Table},
         workloads::Matched,
     },
@@ -60,9 +61,6 @@ impl Matching {
     }
 
     fn table(&mut self, one: &Match) -> Result<Table, Error> {
-        if one.pod.is_some() || one.container.is_some() {
-            return Err(Error::Containers);
-        }
         let user = one.user.as_deref().map(subordinate::ids_of).transpose()?;
         let group = one.group.as_deref().map(subordinate::ids_of_group).transpose()?;
         if let (Some(name), Some([])) = (&one.group, group.as_deref()) {
@@ -73,7 +71,10 @@ impl Matching {
             (user, group) => user.or(group),
         };
         let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
-        Ok(Table { cgroup: one.cgroup.clone(), users, program, any: one.any })
+        let (pod, container) = (one.pod.clone(), one.container.clone());
+        let is_member = pod.is_some() || container.is_some();
+        let member = is_member.then_some(MemberPattern { pod, container });
+        Ok(Table { cgroup: one.cgroup.clone(), member, users, program, any: one.any })
     }
 
     fn bit(&mut self, path: &PathBuf) -> u32 {
@@ -108,7 +109,7 @@ impl Matching {
     /// The users that are subjects by themselves.
     pub(super) fn users(&self) -> Vec<RangeInclusive<u32>> {
         let tables = self.list.iter().flat_map(|matched| &matched.matches);
-        let alone = tables.filter(|table| table.cgroup.is_none());
+        let alone = tables.filter(|table| !table.is_of_cgroups());
         let everybody = || vec![0..=NO_UID - 1];
         let users = alone.filter_map(|table| if table.any { Some(everybody()) } else { table.users.clone() });
         users.flatten().collect()
@@ -167,7 +168,8 @@ fn warn_of_gaps(workload: &str, matches: &[Match], cgroups: &Cgroups) {
             );
         }
     }
-    let has_users = matches.iter().any(|one| one.cgroup.is_none());
+    let is_of_users = |one: &Match| one.cgroup.is_none() && one.pod.is_none() && one.container.is_none();
+    let has_users = matches.iter().any(is_of_users);
     if has_users && cgroups.top() != cgroups.mount() {
         tracing::warn!(
             workload, cgroup_root = %cgroups.top().display(),

@@ -24,7 +24,7 @@ impl Running {
     /// # Errors
     /// When the file is wrong, or gone.
     pub(super) fn differing(&self) -> Result<Vec<&'static str>, toml_file::Error> {
-        let Config { policy_dir, hosts, workloads, capture, upstream, audit, ca, limits, health } =
+        let Config { policy_dir, hosts, workloads, capture, upstream, audit, ca, limits, health, containers } =
             file::load(&self.path)?;
         let own = &self.config;
         let differs = [
@@ -37,6 +37,7 @@ impl Running {
             ("`[ca]`", ca != own.ca),
             ("`[limits]`", limits != own.limits),
             ("`[health]`", health != own.health),
+            ("`[containers]`", containers != own.containers),
         ];
         Ok(differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect())
     }

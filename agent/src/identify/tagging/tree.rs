@@ -15,6 +15,8 @@ pub(super) enum Standing {
     Parent,
     /// Nobody's.
     Nobody,
+    /// A container's of which nobody has told anything yet: a subject for the kernel, which knows it not.
+    Unknown,
 }
 
 /// One cgroup.

@@ -7,7 +7,10 @@ use crate::{
         namespace::{Identity, identity_of},
     },
     config::CgroupPattern,
-    identify::cgroups::Cgroups,
+    identify::{
+        cgroups::Cgroups,
+        members::{Members, Standing},
+    },
 };
 use std::{
     collections::HashSet,
@@ -15,12 +18,14 @@ use std::{
     ops::RangeInclusive,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What tells a subject, as far as the directory of a process in `/proc` does.
 pub(super) struct Subjects {
     patterns: Vec<CgroupPattern>,
     users: Vec<RangeInclusive<u32>>,
+    members: Option<Arc<dyn Members>>,
     /// Outside of it nobody is a subject.
     root: PathBuf,
 }
@@ -35,8 +40,9 @@ pub(super) struct Seen {
 }
 
 impl Subjects {
-    pub(super) fn of(matching: &Matching, cgroups: &Cgroups) -> Self {
-        Self { patterns: matching.patterns(), users: matching.users(), root: cgroups.name(cgroups.top()) }
+    pub(super) fn of(matching: &Matching, cgroups: &Cgroups, members: Option<Arc<dyn Members>>) -> Self {
+        let (patterns, users) = (matching.patterns(), matching.users());
+        Self { patterns, users, members, root: cgroups.name(cgroups.top()) }
     }
 
     fn include(&self, process: &Path) -> bool {
@@ -48,8 +54,12 @@ impl Subjects {
             let user = fs::metadata(process).map(|facts| facts.uid());
             user.is_ok_and(|user| self.users.iter().any(|users| users.contains(&user)))
         };
+        let is_member =
+            || self.members.as_ref().is_some_and(|members| members.standing(cgroup) == Standing::Claimed);
         cgroup.starts_with(&self.root)
-            && (self.patterns.iter().any(|pattern| pattern.outermost(cgroup).is_some()) || is_user())
+            && (self.patterns.iter().any(|pattern| pattern.outermost(cgroup).is_some())
+                || is_member()
+                || is_user())
     }
 }
 

@@ -1,0 +1,173 @@
+//! Pods and containers: tagged and listened for before they start, and given what makes their programs trust the local
+//! CA.
+
+use super::namespaces::News as Networks;
+use crate::{
+    app::ca::TRUST,
+    config::{Config, RUN_DIR},
+    containers::{
+        Member, Network, Registry, cri,
+        docker::Engine,
+        injection::{self, ANCHORS, Adjustment, Image, Published, Spec},
+        nri::{Adjust, Plugin},
+        registry::{News, Notice},
+        rules::Rules,
+    },
+    identify::tagging::Reconsider,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::{
+    join,
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
+};
+
+/// Where the CRI's socket is, by runtime.
+const CRI_SOCKETS: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+/// Where engines that speak Docker's protocol have their socket.
+const ENGINE_SOCKETS: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"];
+
+/// Copies of certificate files, for each container a directory.
+const COPIES: &str = "containers";
+
+/// Whoever tells of containers, and whoever is told.
+pub(super) struct Containers {
+    registry: Arc<Registry>,
+    plugin: Plugin,
+    runtimes: Vec<cri::Runtime>,
+    engines: Vec<Engine>,
+    copies: PathBuf,
+}
+
+impl Containers {
+    /// None where no workload means a pod or container.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        let rules = Rules::of(&config.workloads);
+        if rules.is_empty() {
+            return None;
+        }
+        let registry = Arc::new(Registry::new(rules));
+        let run = Path::new(RUN_DIR);
+        let copies = run.join(COPIES);
+        let adjust = adjust(run.join(TRUST), copies.clone());
+        let settings = &config.containers;
+        let plugin = Plugin::new(settings.nri.clone(), Arc::clone(&registry), adjust);
+        let usual = |sockets: [&str; 2]| sockets.map(PathBuf::from).to_vec();
+        let given = |given: &Option<PathBuf>, or: [&str; 2]| match given {
+            Some(socket) => vec![socket.clone()],
+            None => usual(or).into_iter().filter(|socket| socket.exists()).collect(),
+        };
+        let runtimes = given(&settings.cri, CRI_SOCKETS).into_iter().map(cri::Runtime::new).collect();
+        let engines = given(&settings.engine, ENGINE_SOCKETS).into_iter().map(Engine::new).collect();
+        Some(Self { registry, plugin, runtimes, engines, copies })
+    }
+
+    /// Who is asked whose a cgroup is.
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// Follows them for as long as the agent runs. Whatever holds a runtime back waits until the cgroup is tagged and
+    /// the network has its listeners.
+    pub(super) async fn keep(self, tagger: UnboundedSender<Reconsider>, networks: UnboundedSender<Networks>) {
+        let notices = self.registry.subscribe();
+        let told = Told { registry: &self.registry, copies: &self.copies, tagger, networks };
+        let runtimes = async {
+            if let [runtime, ..] = self.runtimes.as_slice() {
+                runtime.follow(&self.registry, cri::Role::BesideNri).await;
+            }
+        };
+        let engines = async {
+            if let [engine, ..] = self.engines.as_slice() {
+                engine.follow(&self.registry).await;
+            }
+        };
+        join!(self.plugin.serve(), runtimes, engines, told.follow(notices));
+    }
+}
+
+/// What containers are given: read anew for each, since the CA may have been rotated.
+fn adjust(published: PathBuf, copies: PathBuf) -> Arc<Adjust> {
+    Arc::new(move |member: &Member, spec: &Spec| -> Result<Adjustment, String> {
+        let anchors = fs::read_to_string(published.join(ANCHORS))
+            .map_err(|error| format!("cannot read the local CA's certificates: {error}"))?;
+        let published = Published { directory: &published, anchors: &anchors };
+        let id = member.container.as_ref().map(|container| container.id.as_str()).unwrap_or_default();
+        injection::prepare(spec, Image::Unknown, &published, &copies.join(id))
+            .map_err(|error| error.to_string())
+    })
+}
+
+struct Told<'a> {
+    registry: &'a Registry,
+    copies: &'a Path,
+    tagger: UnboundedSender<Reconsider>,
+    networks: UnboundedSender<Networks>,
+}
+
+impl Told<'_> {
+    async fn follow(self, mut notices: UnboundedReceiver<Notice>) {
+        while let Some(notice) = notices.recv().await {
+            self.see_to(&notice.news).await;
+            notice.done();
+        }
+    }
+
+    async fn see_to(&self, news: &News) {
+        match news {
+            News::Pod(pod) => {
+                let member = Member { pod: Some(Arc::clone(pod)), container: None };
+                self.enter(&member, [&pod.cgroup, &pod.sandbox_cgroup]).await;
+            }
+            News::Container(member) => {
+                let cgroup = member.container.as_ref().and_then(|container| container.cgroup.clone());
+                self.enter(member, [&cgroup, &None]).await;
+            }
+            News::PodStopped(pod) | News::PodGone(pod) => self.leave(&pod.network).await,
+            News::ContainerStopped(member) => {
+                if member.pod.is_none() {
+                    self.leave(member.network()).await;
+                }
+            }
+            News::ContainerGone(member) => {
+                if let Some(container) = &member.container
+                    && let Err(error) = fs::remove_dir_all(self.copies.join(&container.id))
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::warn!(container = container.id, %error, "what a container was given is left");
+                }
+            }
+        }
+    }
+
+    async fn enter(&self, member: &Member, cgroups: [&Option<PathBuf>; 2]) {
+        let is_claimed = !self.registry.claims_of(member).is_empty();
+        // Before the cgroup is known to the kernel it counts as a subject's, so that there is no hurry.
+        if let (true, Network::Own(path)) = (is_claimed, member.network()) {
+            let (done, seen) = oneshot::channel();
+            let of_pod = member.pod.as_ref().and_then(|pod| pod.pid);
+            let of_container = member.container.as_ref().and_then(|container| container.pid);
+            let pid = of_pod.or(of_container);
+            let _is_heard = self.networks.send(Networks::Inhabited { path: path.clone(), pid, done });
+            // An error is an agent that ends.
+            let _ended = seen.await;
+        }
+        for cgroup in cgroups.into_iter().flatten() {
+            let (done, seen) = oneshot::channel();
+            let _is_heard = self.tagger.send(Reconsider { cgroup: cgroup.clone(), done });
+            let _ended = seen.await;
+        }
+    }
+
+    async fn leave(&self, network: &Network) {
+        if let Network::Own(path) = network {
+            let _is_heard = self.networks.send(Networks::Left(path.clone()));
+        }
+    }
+}

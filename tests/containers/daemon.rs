@@ -1,0 +1,201 @@
+//! Pods under `tidegate daemon`: programs of an image that knows nothing of it, from their first connect on.
+
+use super::LIMIT;
+use anyhow::{Context as _, Result, ensure};
+use std::path::{Path, PathBuf};
+use tidegate_tests::{
+    agent::READ_ONLY,
+    audit::Record,
+    containerd::{Containerd, Pod, Running},
+    daemon::Daemon,
+    process::{Process, wait_until},
+    programs,
+    scene::Scene,
+};
+
+const GATED: Pod<'_> =
+    Pod { namespace: "ci-1", name: "job-7", labels: &[("app", "bot")], is_host_network: false };
+const ON_HOST: Pod<'_> =
+    Pod { namespace: "ci-1", name: "job-8", labels: &[("app", "bot")], is_host_network: true };
+const OTHER: Pod<'_> =
+    Pod { namespace: "web", name: "front", labels: &[("app", "bot")], is_host_network: false };
+
+/// The machine's own programs, in an image without any certificates.
+const PROGRAMS: [&str; 3] = ["/usr", "/lib", "/lib64"];
+
+const LOOK: &str = "curl --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' \
+    --header 'Authorization: Bearer token' https://api.digitalocean.com/v2/droplets 2>&1";
+const DELETE: &str = "curl --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' \
+    --header 'Authorization: Bearer token' --request DELETE https://api.digitalocean.com/v2/droplets/1 2>&1";
+const LOOK_IN_PYTHON: &str = "python3 -c 'import urllib.request as r; print(r.urlopen(r.Request(\
+    \"https://api.digitalocean.com/v2/droplets\", headers={\"Authorization\": \"Bearer token\"})).status, end=\"\")' 2>&1";
+
+/// Everybody, and what pods find at their `/etc/hosts`.
+struct Node<'s> {
+    scene: &'s Scene,
+    containerd: Containerd<'s>,
+    hosts: PathBuf,
+}
+
+impl<'s> Node<'s> {
+    fn new(scene: &'s Scene) -> Result<Self> {
+        let containerd = Containerd::start(&scene.world)?;
+        let hosts =
+            scene.world.write("pod-hosts", "127.0.0.1 localhost\n192.0.2.10 api.digitalocean.com\n")?;
+        Ok(Self { scene, containerd, hosts })
+    }
+
+    /// With one workload, whose pods may look.
+    fn daemon(&self) -> Result<Daemon<'s>> {
+        let containers = format!(
+            "[containers]\nnri = {:?}\ncri = {:?}\n",
+            self.containerd.nri_socket(),
+            self.containerd.socket()
+        );
+        let gated = r#"[{ pod = { namespace = "ci-*", labels = { app = "bot" } } }]"#;
+        let daemon = Daemon::new(self.scene)?.policy("look", READ_ONLY)?;
+        Ok(daemon.workload("gated", "look", gated)?.table(&containers))
+    }
+
+    /// Starts a container of the machine's programs.
+    fn start(&self, pod: &Running) -> Result<String> {
+        let mut mounts: Vec<(&str, &Path)> = PROGRAMS.iter().map(|path| (*path, Path::new(*path))).collect();
+        mounts.push(("/etc/hosts", &self.hosts));
+        self.containerd.run_container(pod, "main", &[("PATH", "/usr/bin:/bin")], &mounts)
+    }
+
+    /// What a command in there answers.
+    fn said(&self, container: &str, script: &str) -> Result<String> {
+        Ok(self.containerd.exec(container, script)?.text)
+    }
+
+    /// The listeners of `tidegate status` in other network namespaces than the daemon's.
+    fn listeners(&self) -> Result<usize> {
+        let tidegate = programs::built("tidegate")?;
+        let line = [tidegate.as_os_str(), "status".as_ref(), "--json".as_ref()];
+        let told = Process::run(&mut self.scene.world.command(&line), self.scene.directory(), LIMIT)?;
+        let status: serde_json::Value = serde_json::from_str(&told.text())?;
+        let listeners = status.get("listeners").and_then(serde_json::Value::as_array).context("listeners")?;
+        let own = listeners.first().and_then(|first| first.get("netns_cookie"));
+        Ok(listeners.iter().filter(|listener| listener.get("netns_cookie") != own).count())
+    }
+
+    /// Waits until the daemon follows the runtime.
+    fn follows(&self, running: &tidegate_tests::daemon::Running) -> Result<()> {
+        wait_until("the daemon to follow the runtime", LIMIT, || {
+            Ok(running.process.stderr()?.contains("follows the container runtime"))
+        })
+    }
+}
+
+fn decided(records: &[Record]) -> Vec<(&str, &str)> {
+    let with_request = records.iter().filter(|record| !record.text("http.request.method").is_empty());
+    let outcomes = with_request.filter(|record| record.phase() != "intent");
+    outcomes.map(|record| (record.text("tidegate.workload"), record.reason())).collect()
+}
+
+#[test]
+fn a_pod_is_held_to_its_policy_from_its_first_connect_and_its_neighbour_is_not_touched() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let daemon = node.daemon()?;
+    let running = daemon.start()?;
+    node.follows(&running)?;
+
+    let pod = node.containerd.run_pod(&GATED)?;
+    let gated = node.start(&pod)?;
+    assert_eq!(node.said(&gated, LOOK)?, "200", "{}", running.process.stderr()?);
+    assert_eq!(node.said(&gated, DELETE)?, "403");
+    assert_eq!(node.said(&gated, LOOK_IN_PYTHON)?, "200");
+
+    let other = node.containerd.run_pod(&OTHER)?;
+    let neighbour = node.start(&other)?;
+    // Nobody has given it the local CA, or stands between.
+    let untrusting = node.said(&neighbour, LOOK)?;
+    assert!(untrusting.contains("certificate"), "{untrusting}");
+    assert_eq!(node.said(&neighbour, &DELETE.replace("curl", "curl --insecure"))?, "404");
+
+    let peers = scene.requests()?.into_iter().filter_map(|request| Some(request.peer?.ip().to_string()));
+    let peers: Vec<String> = peers.collect();
+    assert!(peers.iter().all(|peer| peer.starts_with("198.18.")), "each from its own network: {peers:?}");
+
+    for pod in [&pod, &other] {
+        node.containerd.remove_pod(pod)?;
+    }
+    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
+    running.stop()?;
+    let records = daemon.records()?;
+    assert_eq!(
+        decided(&records),
+        [("gated", "scopes_allowed"), ("gated", "missing_scope"), ("gated", "scopes_allowed")]
+    );
+    let first = records.first().context("a record")?;
+    let told = ["k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.container.name", "container.id"];
+    assert_eq!(told.map(|key| first.text(key)), ["ci-1", "job-7", &*pod.uid, "main", &*gated]);
+    Ok(())
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_held_as_well() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let daemon = node.daemon()?;
+    let running = daemon.start()?;
+    node.follows(&running)?;
+    let pod = node.containerd.run_pod(&ON_HOST)?;
+    let container = node.start(&pod)?;
+    assert_eq!(node.said(&container, LOOK)?, "200");
+    assert_eq!((node.said(&container, DELETE)?.as_str(), node.listeners()?), ("403", 0));
+    node.containerd.remove_pod(&pod)?;
+    running.stop()?;
+    Ok(())
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let daemon = node.daemon()?;
+    let running = daemon.start()?;
+    node.follows(&running)?;
+    for number in 0..20 {
+        let name = format!("job-{number}");
+        let pod = node.containerd.run_pod(&Pod { name: &name, ..GATED })?;
+        let container = node.start(&pod)?;
+        assert_eq!(node.said(&container, LOOK)?, "200", "{name}");
+        assert!(node.listeners()? >= 1);
+        node.containerd.remove_pod(&pod)?;
+    }
+    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
+    let mut mounts =
+        scene.world.command(&["sh", "-c", "ls /run/tidegate/containers; ip -o link show type veth"]);
+    let left = Process::run(&mut mounts, scene.directory(), LIMIT)?.text();
+    ensure!(left.is_empty(), "{left}");
+    running.stop()?;
+    assert_eq!(decided(&daemon.records()?), vec![("gated", "scopes_allowed"); 20]);
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_was_there_before_the_daemon_is_held_and_shut_when_the_daemon_is_killed() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let daemon = node.daemon()?;
+    let pod = node.containerd.run_pod(&GATED)?;
+    let container = node.start(&pod)?;
+    let running = daemon.start()?;
+    node.follows(&running)?;
+    let insecure = DELETE.replace("curl", "curl --insecure");
+    wait_until("the pod to be held", LIMIT, || Ok(node.said(&container, &insecure)? == "403"))?;
+    let before = scene.requests()?.len();
+    running.kill()?;
+    assert_eq!(node.said(&container, &insecure)?.trim_end().rsplit('\n').next(), Some("000"));
+    assert_eq!(scene.requests()?.len(), before);
+    let running = daemon.start()?;
+    node.follows(&running)?;
+    wait_until("the pod to be served again", LIMIT, || Ok(node.said(&container, &insecure)? == "403"))?;
+    assert_eq!(scene.requests()?.len(), before, "nothing passed");
+    node.containerd.remove_pod(&pod)?;
+    running.stop()?;
+    Ok(())
+}
