@@ -25,7 +25,7 @@ use tidegate::{
     },
     toml_file::Source,
 };
-use tidegate_tests::{certificates, containerd::Containerd, netns::World, process::wait_until};
+use tidegate_tests::{certificates, cgroup, containerd::Containerd, netns::World, process::wait_until};
 use tokio::runtime::Runtime;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -67,7 +67,8 @@ impl Agent {
             }
         };
         let registry = Arc::new(Registry::new(rules()?));
-        let plugin = Arc::new(Plugin::new(containerd.nri_socket(), Arc::clone(&registry), Arc::new(adjust)));
+        let (socket, cgroups) = (containerd.nri_socket(), cgroup::mount_point()?);
+        let plugin = Arc::new(Plugin::new(socket, cgroups, Arc::clone(&registry), Arc::new(adjust)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let told = Arc::new(Mutex::new(Vec::new()));
         let mut notices = registry.subscribe();

@@ -1,6 +1,6 @@
 //! Through the CRI, without NRI.
 
-use super::{LIMIT, cgroup_of, claims, rules};
+use crate::{LIMIT, cgroup_of, claims, rules};
 use anyhow::{Context as _, Result};
 use std::{path::Path, sync::Arc};
 use tidegate::containers::{

@@ -1,8 +1,8 @@
 //! Through NRI.
 
-use super::{Agent, LIMIT, cgroup_of, claims, is_clean};
-use anyhow::{Context as _, Result};
-use std::{fs, path::Path};
+use crate::{Agent, LIMIT, cgroup_of, claims, is_clean};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use std::{fs, path::Path, thread};
 use tidegate::containers::{Network, registry::News};
 use tidegate_tests::{
     certificates,
@@ -146,18 +146,24 @@ fn the_plugin_comes_back_with_the_runtime_and_finds_the_same() -> Result<()> {
 #[test]
 fn fifty_pods_leave_nothing_behind() -> Result<()> {
     const PODS: usize = 50;
+    const AT_ONCE: usize = 5;
     let world = World::new()?;
     let containerd = Containerd::start(&world)?;
     let agent = Agent::start(&world, &containerd)?;
-    for number in 0..PODS {
+    let run = &|number: usize| -> Result<()> {
         let name = format!("job-{number}");
         let pod = containerd.run_pod(&Pod { name: &name, ..GATED })?;
         let container = containerd.run_container(&pod, "main", &[], &[])?;
         let pid =
             agent.container(&container)?.container.and_then(|container| container.pid).context("a pid")?;
-        assert_eq!(claims(&agent.registry, &cgroup_of(pid)?).len(), 1, "{name}");
-        containerd.remove_pod(&pod)?;
-    }
+        ensure!(claims(&agent.registry, &cgroup_of(pid)?).len() == 1, "{name} is claimed once");
+        containerd.remove_pod(&pod)
+    };
+    let run_some = &|first: usize| (first..PODS).step_by(AT_ONCE).try_for_each(run);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..AT_ONCE).map(|first| scope.spawn(move || run_some(first))).collect();
+        running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a thread panicked"))?)
+    })?;
     wait_until("all pods are gone", LIMIT, || {
         Ok(agent.registry.pods().is_empty() && agent.registry.containers().is_empty())
     })?;

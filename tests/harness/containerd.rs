@@ -307,7 +307,6 @@ state = "/run/containerd"
     fn call<A: prost::Message + Default>(&self, name: &str, request: &impl prost::Message) -> Result<A> {
         let channel = self.channel.as_ref().context("containerd does not run")?;
         let path = format!("/runtime.v1.RuntimeService/{name}");
-        let call = channel.call(&path, request);
-        self.runtime.block_on(call).with_context(|| format!("{name}\n{}", self.log()))
+        self.runtime.block_on(channel.call(&path, request)).with_context(|| format!("{name}\n{}", self.log()))
     }
 }

@@ -71,10 +71,7 @@ impl Runtime {
     pub async fn follow(&self, registry: &Registry, role: Role) {
         loop {
             if let Err(error) = self.look_and_wait(registry, role).await {
-                {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "the container runtime does not tell what runs");
-                }
+                note(&error);
                 *self.channel.lock().await = None;
                 sleep(POLL).await;
             }
@@ -205,6 +202,11 @@ impl Runtime {
     pub fn socket(&self) -> &Path {
         &self.socket
     }
+}
+
+fn note(error: &Error) {
+    let error: &dyn std::error::Error = error;
+    tracing::debug!(error, "the container runtime does not tell what runs");
 }
 
 fn method(name: &str) -> String {

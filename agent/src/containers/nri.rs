@@ -14,7 +14,12 @@ use super::{
     member::Member,
     registry::Registry,
 };
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::UnixStream, sync::watch, time};
 
 /// Where runtimes have the socket, unless they are told otherwise.
@@ -22,6 +27,9 @@ pub const SOCKET: &str = "/var/run/nri/nri.sock";
 
 /// How long the plugin waits before it connects again, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// How often the registry is held against the kernel, for pods whose end the runtime does not tell.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// What a container is given, worked out by whoever knows the local CA; an error keeps the container from being made.
 pub type Adjust = dyn Fn(&Member, &Spec) -> Result<Adjustment, String> + Send + Sync;
@@ -49,6 +57,8 @@ pub struct Plugin {
     pub name: String,
     /// Those digits.
     pub index: String,
+    /// The cgroup2 mount.
+    pub cgroups: PathBuf,
     /// Where pods and containers are entered.
     pub registry: Arc<Registry>,
     /// What containers are given that a workload claims.
@@ -95,10 +105,11 @@ pub enum Error {
 }
 
 impl Plugin {
-    /// With this registry, at the usual place.
-    pub fn new(socket: PathBuf, registry: Arc<Registry>, adjust: Arc<Adjust>) -> Self {
+    /// With this registry, and a runtime at this socket.
+    pub fn new(socket: PathBuf, cgroups: PathBuf, registry: Arc<Registry>, adjust: Arc<Adjust>) -> Self {
         Self {
             socket,
+            cgroups,
             name: "tidegate".into(),
             // Late, so that it sees the variables and mounts of the others.
             index: "90".into(),
@@ -110,6 +121,19 @@ impl Plugin {
 
     /// Serves until the future is dropped.
     pub async fn serve(&self) {
+        tokio::join!(self.connect(), self.sweep());
+    }
+
+    async fn sweep(&self) {
+        loop {
+            time::sleep(SWEEP).await;
+            let is_there =
+                |path: &Path| path.strip_prefix("/").is_ok_and(|path| self.cgroups.join(path).is_dir());
+            self.registry.sweep(is_there).await;
+        }
+    }
+
+    async fn connect(&self) {
         let [first, longest] = PAUSES;
         let mut pause = first;
         loop {

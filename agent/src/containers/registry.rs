@@ -211,6 +211,20 @@ impl Registry {
         self.tell_all(news).await;
     }
 
+    /// Takes out the pods of which nothing is left in the kernel. containerd does not tell of the end of a pod that is older
+    /// than itself, as after a restart; `is_there` says whether there is a cgroup at a path from the mount's root.
+    pub async fn sweep(&self, is_there: impl Fn(&Path) -> bool) {
+        let ended: Vec<String> = {
+            let known = self.read();
+            let ended = known.pods.values().filter(|pod| known.has_ended(pod, &is_there));
+            ended.map(|pod| pod.id.clone()).collect()
+        };
+        for id in ended {
+            tracing::debug!(pod = id, "has ended, and nobody has told");
+            self.remove_pod(&id).await;
+        }
+    }
+
     /// Takes over what is known of these beyond what is entered, of those that are.
     pub async fn complete(&self, pods: Vec<Pod>, containers: Vec<Container>) {
         let mut news = Vec::new();
@@ -280,6 +294,16 @@ impl Known {
     fn member(&self, container: &Arc<Container>) -> Member {
         let pod = container.pod.as_ref().and_then(|id| self.pods.get(id)).cloned();
         Member { pod, container: Some(Arc::clone(container)) }
+    }
+
+    /// Whether its sandbox, which had a process, and all of its containers are gone. What never had a cgroup may yet get one.
+    fn has_ended(&self, pod: &Pod, is_there: impl Fn(&Path) -> bool) -> bool {
+        let is_gone = |path: &Option<PathBuf>| path.as_deref().is_some_and(|path| !is_there(path));
+        let mut inside =
+            self.containers.values().filter(|container| container.pod.as_deref() == Some(&*pod.id));
+        pod.pid.is_some()
+            && is_gone(&pod.sandbox_cgroup)
+            && inside.all(|container| container.pid.is_some() && is_gone(&container.cgroup))
     }
 
     /// Answers the pod where that is news.

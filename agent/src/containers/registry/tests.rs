@@ -146,6 +146,27 @@ async fn what_one_source_knows_another_does_not_take_away() {
     assert_eq!(registry.container("c").unwrap().container.unwrap().image.as_deref(), Some("i"));
 }
 
+#[tokio::test]
+async fn a_pod_goes_when_nothing_of_it_is_left_in_the_kernel() {
+    let registry = registry();
+    let started = |id: &str| Pod { pid: Some(7), ..pod(id, "ci") };
+    registry.replace(vec![started("p"), pod("new", "ci"), started("q"), started("r")], Vec::new()).await;
+    let running = |id: &str, pod: &str| Container { pid: Some(8), ..container(id, pod) };
+    registry.enter_container(running("c", "p"), true).await;
+    registry.enter_container(running("d", "q"), true).await;
+    registry.enter_container(container("e", "r"), false).await;
+    // The sandbox of `q` has died, and its container has not.
+    registry.sweep(|path| path == Path::new("/kubepods/podq/d")).await;
+    let left: Vec<String> = registry.pods().iter().map(|pod| pod.id.clone()).collect();
+    assert_eq!(
+        left,
+        ["new", "q", "r"],
+        "one is about to start, one runs, one has a container that is about to start"
+    );
+    registry.sweep(|_| true).await;
+    assert_eq!(registry.pods().len(), 3);
+}
+
 proptest! {
     #[test]
     fn nothing_is_left_of_what_has_come_and_gone(steps in prop::collection::vec((0_u8..6, 0_u8..4, 0_u8..4), 0..60)) {

@@ -30,7 +30,7 @@ fn plugin(directory: &Path) -> Arc<Plugin> {
                 warnings: Vec::new(),
             }),
         };
-    Arc::new(Plugin::new(directory.join("nri.sock"), Arc::new(registry), Arc::new(adjust)))
+    Arc::new(Plugin::new(directory.join("nri.sock"), directory.into(), Arc::new(registry), Arc::new(adjust)))
 }
 
 /// The runtime's side of a connection.
