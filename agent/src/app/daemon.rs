@@ -136,7 +136,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let commands = Commands::of(&config, &cgroups)?;
     let matching = Matching::of(&config, &cgroups, &commands)?;
     #[cfg(feature = "kubernetes")]
-    let containers = Containers::of(&config);
+    let containers = Containers::of(&config, cgroups.mount());
     #[cfg(feature = "kubernetes")]
     let members = containers.as_ref().map(|containers| containers.registry() as Arc<dyn Members>);
     #[cfg(not(feature = "kubernetes"))]

@@ -61,6 +61,8 @@ struct Known {
     pods: BTreeMap<String, Arc<Pod>>,
     containers: BTreeMap<String, Arc<Container>>,
     cgroups: HashMap<PathBuf, Owner>,
+    /// The pods of which nothing was left in the kernel.
+    suspects: BTreeSet<String>,
     subscriber: Option<mpsc::UnboundedSender<Notice>>,
 }
 
@@ -211,13 +213,16 @@ impl Registry {
         self.tell_all(news).await;
     }
 
-    /// Takes out the pods of which nothing is left in the kernel. containerd does not tell of the end of a pod that is older
-    /// than itself, as after a restart; `is_there` says whether there is a cgroup at a path from the mount's root.
+    /// Takes out the pods of which nothing was left in the kernel the last time either, so that the runtime has had its
+    /// time to tell. containerd does not tell of the end of a pod that is older than itself, as after a restart;
+    /// `is_there` says whether there is a cgroup at a path from the mount's root.
     pub async fn sweep(&self, is_there: impl Fn(&Path) -> bool) {
         let ended: Vec<String> = {
-            let known = self.read();
-            let ended = known.pods.values().filter(|pod| known.has_ended(pod, &is_there));
-            ended.map(|pod| pod.id.clone()).collect()
+            let mut known = self.write();
+            let now = known.pods.values().filter(|pod| known.has_ended(pod, &is_there));
+            let now: BTreeSet<String> = now.map(|pod| pod.id.clone()).collect();
+            let before = std::mem::replace(&mut known.suspects, now);
+            before.intersection(&known.suspects).cloned().collect()
         };
         for id in ended {
             tracing::debug!(pod = id, "has ended, and nobody has told");

@@ -1,9 +1,14 @@
 //! Which workloads a pod or a container is of, by the tables that have `pod` or `container`.
 
 use super::member::{Container, Member, Pod};
-use crate::config::{self, ContainerPattern, PodPattern, pods::Meant};
-use crate::identify::members::MemberPattern;
-use std::{path::PathBuf, sync::Arc};
+use crate::{
+    config::{self, ContainerPattern, PodPattern, pods::Meant},
+    identify::members::MemberPattern,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What tells the workloads' pods and containers from others.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +78,8 @@ impl Rules {
                 continue;
             }
             let tables = rule.matches.iter().filter(|table| table.means(pod, container) != Meant::No);
-            let outermost = tables.filter_map(|table| table.cgroup(pod, container)).min_by_key(depth);
+            let outermost =
+                tables.filter_map(|table| table.cgroup(pod, container)).min_by_key(|path| depth(path));
             claims.extend(outermost.map(|cgroup| Claim { workload: Arc::clone(&rule.workload), cgroup }));
         }
         let outermost = claims.iter().map(|claim| depth(&claim.cgroup)).min();
@@ -117,7 +123,7 @@ fn is_alone(table: &config::Match) -> bool {
     cgroup.is_none() && user.is_none() && group.is_none() && !any && exe.is_none()
 }
 
-fn depth(path: &PathBuf) -> usize {
+fn depth(path: &Path) -> usize {
     path.components().count()
 }
 

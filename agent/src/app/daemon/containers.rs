@@ -46,8 +46,8 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    /// None where no workload means a pod or container.
-    pub(super) fn of(config: &Config) -> Option<Self> {
+    /// None where no workload means a pod or container. `cgroups` is the cgroup2 mount.
+    pub(super) fn of(config: &Config, cgroups: &Path) -> Option<Self> {
         let rules = Rules::of(&config.workloads);
         if rules.is_empty() {
             return None;
@@ -57,7 +57,7 @@ impl Containers {
         let copies = run.join(COPIES);
         let adjust = adjust(run.join(TRUST), copies.clone());
         let settings = &config.containers;
-        let plugin = Plugin::new(settings.nri.clone(), Arc::clone(&registry), adjust);
+        let plugin = Plugin::new(settings.nri.clone(), cgroups.to_owned(), Arc::clone(&registry), adjust);
         let usual = |sockets: [&str; 2]| sockets.map(PathBuf::from).to_vec();
         let given = |given: &Option<PathBuf>, or: [&str; 2]| match given {
             Some(socket) => vec![socket.clone()],

@@ -1,6 +1,5 @@
 use super::*;
 use crate::toml_file::Source;
-use std::path::Path;
 use test_case::test_case;
 
 fn rules(tables: &str) -> Rules {

@@ -185,7 +185,10 @@ async fn a_container_starts_only_when_it_was_seen_to() {
             seen.push(match notice.news {
                 News::Pod(_) => "pod",
                 News::Container(_) => "container",
-                _ => "other",
+                News::PodStopped(_)
+                | News::ContainerStopped(_)
+                | News::PodGone(_)
+                | News::ContainerGone(_) => "other",
             });
             notice.done();
         }
