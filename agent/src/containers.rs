@@ -19,6 +19,7 @@ mod standing;
 
 pub use member::{Container, Member, Network, Pod};
 pub use registry::Registry;
+pub use standing::Registries;
 
 /// The messages of the protocols, made from `agent/proto`.
 mod messages {

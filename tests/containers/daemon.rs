@@ -1,10 +1,9 @@
 //! Pods under `tidegate daemon`: programs of an image that knows nothing of it, from their first connect on.
 
-use super::LIMIT;
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use tidegate_tests::{
-    agent::READ_ONLY,
+    agent::{LIMIT, READ_ONLY},
     audit::Record,
     containerd::{Containerd, Pod, Running},
     daemon::Daemon,

@@ -114,7 +114,7 @@ impl<'w> Containerd<'w> {
     fn configure(&self) -> Result<()> {
         let directory = self.directory.display();
         let cni = "{\"cniVersion\":\"1.0.0\",\"name\":\"t\",\"plugins\":[{\"type\":\"ptp\",\"ipam\":{\"type\":\"host-local\",\
-            \"ranges\":[[{\"subnet\":\"198.18.64.0/18\"}]],\"dataDir\":\"/run/cni-ipam\"}}]}";
+            \"ranges\":[[{\"subnet\":\"198.18.64.0/18\"}]],\"routes\":[{\"dst\":\"0.0.0.0/0\"}],\"dataDir\":\"/run/cni-ipam\"}}]}";
         fs::create_dir(self.directory.join("cni"))?;
         fs::write(self.directory.join("cni/10-t.conflist"), cni)?;
         let wrapper = self.directory.join("plain-runc");

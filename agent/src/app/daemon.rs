@@ -138,7 +138,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     #[cfg(feature = "kubernetes")]
     let containers = Containers::of(&config, cgroups.mount());
     #[cfg(feature = "kubernetes")]
-    let members = containers.as_ref().map(|containers| containers.registry() as Arc<dyn Members>);
+    let members = containers.as_ref().map(Containers::members);
     #[cfg(not(feature = "kubernetes"))]
     let members: Option<Arc<dyn Members>> = None;
     let files = reload::open(&policy_files, &[])?;

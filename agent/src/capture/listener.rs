@@ -60,7 +60,7 @@ pub fn bind(
             let before = netns::own_cookie().map_err(no_cookie)?;
             listeners.push(bind_one(loopback, avoid, port_before(before, v6))?);
         } else {
-            tracing::info!(family = if v6 { 6 } else { 4 }, "no global route: connects of this family fail");
+            tracing::debug!(family = if v6 { 6 } else { 4 }, "no global route: connects of this family fail");
         }
     }
     Ok(listeners)

@@ -2,7 +2,10 @@
 
 use super::{Registry, rules::Rules};
 use crate::identify::members::{MemberPattern, Members, RecordFacts, Standing};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// As long as the ids that runtimes give containers, in hexadecimal.
 const ID_LENGTH: usize = 64;
@@ -40,6 +43,33 @@ impl Members for Registry {
 
     fn facts(&self, cgroup: &Path) -> Option<RecordFacts> {
         Some(self.find(cgroup)?.record_facts())
+    }
+}
+
+/// Several registries, each of which has a source of its own: whichever knows a cgroup tells of it.
+#[derive(Debug)]
+pub struct Registries(pub Vec<Arc<Registry>>);
+
+impl Members for Registries {
+    fn standing(&self, cgroup: &Path) -> Standing {
+        let mut told: Vec<Standing> = self.0.iter().map(|registry| registry.standing(cgroup)).collect();
+        // What one knows counts before what another does not, and a claim before all.
+        told.sort_by_key(|standing| match standing {
+            Standing::Claimed => 0,
+            Standing::Free => 1,
+            Standing::Unknown => 2,
+            Standing::Above => 3,
+            Standing::Elsewhere => 4,
+        });
+        told.first().copied().unwrap_or(Standing::Elsewhere)
+    }
+
+    fn meant(&self, cgroup: &Path, pattern: &MemberPattern, certain: bool) -> Option<PathBuf> {
+        self.0.iter().find_map(|registry| registry.meant(cgroup, pattern, certain))
+    }
+
+    fn facts(&self, cgroup: &Path) -> Option<RecordFacts> {
+        self.0.iter().find_map(|registry| registry.facts(cgroup))
     }
 }
 

@@ -193,6 +193,10 @@ impl Tagger {
 
     /// Compares a directory with what is known of it.
     fn refresh(&mut self, directory: &Path) {
+        // What is below a subject is one anyhow.
+        if self.tree.get(directory).is_some_and(|entry| entry.standing == Standing::Subject) {
+            return;
+        }
         let there = children(directory);
         let known = self.tree.children(directory);
         for (path, id) in &known {
@@ -213,7 +217,7 @@ impl Tagger {
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
         above.reverse();
         for directory in above {
-            if self.tree.get(directory).is_some_and(|entry| entry.standing != Standing::Subject) {
+            if self.tree.get(directory).is_some() {
                 self.refresh(directory);
             }
         }

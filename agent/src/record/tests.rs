@@ -17,6 +17,7 @@ pub(super) fn record() -> AuditRecord {
             policy: "read-only".to_owned(),
             policy_digest: Some("fedcba".to_owned()),
             cgroup: Some("/ci.slice".to_owned()),
+            container: None,
             pid: Some(42),
             executable: Some("/usr/bin/curl".to_owned()),
             comm: Some("curl".to_owned()),

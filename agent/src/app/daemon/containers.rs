@@ -6,26 +6,26 @@ use crate::{
     app::ca::TRUST,
     config::{Config, RUN_DIR},
     containers::{
-        Member, Network, Registry, cri,
+        Member, Network, Registries, Registry, cri,
         docker::Engine,
         injection::{self, ANCHORS, Adjustment, Image, Published, Spec},
         nri::{Adjust, Plugin},
         registry::{News, Notice},
         rules::Rules,
     },
-    identify::tagging::Reconsider,
+    identify::{members::Members, tagging::Reconsider},
 };
 use std::{
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tokio::{
-    join,
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender},
         oneshot,
     },
+    task::JoinSet,
 };
 
 /// Where the CRI's socket is, by runtime.
@@ -38,10 +38,12 @@ const COPIES: &str = "containers";
 
 /// Whoever tells of containers, and whoever is told.
 pub(super) struct Containers {
+    /// What the container runtime of Kubernetes tells.
     registry: Arc<Registry>,
     plugin: Plugin,
-    runtimes: Vec<cri::Runtime>,
-    engines: Vec<Engine>,
+    runtime: Option<cri::Runtime>,
+    /// Engines that speak Docker's protocol, each of which tells of its own containers alone.
+    engines: Vec<(Engine, Arc<Registry>)>,
     copies: PathBuf,
 }
 
@@ -52,44 +54,53 @@ impl Containers {
         if rules.is_empty() {
             return None;
         }
-        let registry = Arc::new(Registry::new(rules));
+        let registry = Arc::new(Registry::new(rules.clone()));
         let run = Path::new(RUN_DIR);
         let copies = run.join(COPIES);
         let adjust = adjust(run.join(TRUST), copies.clone());
         let settings = &config.containers;
         let plugin = Plugin::new(settings.nri.clone(), cgroups.to_owned(), Arc::clone(&registry), adjust);
-        let usual = |sockets: [&str; 2]| sockets.map(PathBuf::from).to_vec();
-        let given = |given: &Option<PathBuf>, or: [&str; 2]| match given {
-            Some(socket) => vec![socket.clone()],
-            None => usual(or).into_iter().filter(|socket| socket.exists()).collect(),
-        };
-        let runtimes = given(&settings.cri, CRI_SOCKETS).into_iter().map(cri::Runtime::new).collect();
-        let engines = given(&settings.engine, ENGINE_SOCKETS).into_iter().map(Engine::new).collect();
-        Some(Self { registry, plugin, runtimes, engines, copies })
+        let runtime = sockets(settings.cri.as_ref(), &CRI_SOCKETS).into_iter().next().map(cri::Runtime::new);
+        let engines = sockets(settings.engine.as_ref(), &ENGINE_SOCKETS);
+        let with_registry = |socket| (Engine::new(socket), Arc::new(Registry::new(rules.clone())));
+        let engines = engines.into_iter().map(with_registry).collect();
+        Some(Self { registry, plugin, runtime, engines, copies })
     }
 
     /// Who is asked whose a cgroup is.
-    pub(super) fn registry(&self) -> Arc<Registry> {
-        Arc::clone(&self.registry)
+    pub(super) fn members(&self) -> Arc<dyn Members> {
+        let of_engines = self.engines.iter().map(|(_, registry)| registry);
+        Arc::new(Registries(iter::once(&self.registry).chain(of_engines).map(Arc::clone).collect()))
     }
 
     /// Follows them for as long as the agent runs. Whatever holds a runtime back waits until the cgroup is tagged and
     /// the network has its listeners.
     pub(super) async fn keep(self, tagger: UnboundedSender<Reconsider>, networks: UnboundedSender<Networks>) {
-        let notices = self.registry.subscribe();
-        let told = Told { registry: &self.registry, copies: &self.copies, tagger, networks };
-        let runtimes = async {
-            if let [runtime, ..] = self.runtimes.as_slice() {
-                runtime.follow(&self.registry, cri::Role::BesideNri).await;
-            }
+        let Self { registry, plugin, runtime, engines, copies } = self;
+        let told = |registry: &Arc<Registry>| Told {
+            registry: Arc::clone(registry),
+            copies: copies.clone(),
+            tagger: tagger.clone(),
+            networks: networks.clone(),
         };
-        let engines = async {
-            if let [engine, ..] = self.engines.as_slice() {
-                engine.follow(&self.registry).await;
-            }
-        };
-        join!(self.plugin.serve(), runtimes, engines, told.follow(notices));
+        // They end with this future.
+        let mut tasks = JoinSet::new();
+        for (engine, registry) in engines {
+            tasks.spawn(told(&registry).follow(registry.subscribe()));
+            tasks.spawn(async move { engine.follow(&registry).await });
+        }
+        tasks.spawn(told(&registry).follow(registry.subscribe()));
+        if let Some(runtime) = runtime {
+            tasks.spawn(async move { runtime.follow(&registry, cri::Role::BesideNri).await });
+        }
+        plugin.serve().await;
     }
+}
+
+/// The one that is given, or those of the usual ones that are there.
+fn sockets(given: Option<&PathBuf>, usual: &[&str]) -> Vec<PathBuf> {
+    let there = || usual.iter().map(PathBuf::from).filter(|socket| socket.exists()).collect();
+    given.map_or_else(there, |socket| vec![socket.clone()])
 }
 
 /// What containers are given: read anew for each, since the CA may have been rotated.
@@ -104,14 +115,14 @@ fn adjust(published: PathBuf, copies: PathBuf) -> Arc<Adjust> {
     })
 }
 
-struct Told<'a> {
-    registry: &'a Registry,
-    copies: &'a Path,
+struct Told {
+    registry: Arc<Registry>,
+    copies: PathBuf,
     tagger: UnboundedSender<Reconsider>,
     networks: UnboundedSender<Networks>,
 }
 
-impl Told<'_> {
+impl Told {
     async fn follow(self, mut notices: UnboundedReceiver<Notice>) {
         while let Some(notice) = notices.recv().await {
             self.see_to(&notice.news).await;

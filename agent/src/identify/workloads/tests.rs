@@ -38,7 +38,7 @@ impl Tree {
 
     fn workloads(&self, list: Vec<Matched>) -> Workloads {
         let mount = self.0.path().to_owned();
-        Workloads::matched(list, Arc::new(Cgroups::new(mount.clone(), mount)))
+        Workloads::matched(list, Arc::new(Cgroups::new(mount.clone(), mount)), None)
     }
 }
 

@@ -72,7 +72,7 @@ mod tests {
         let limits = Limits { connections, ..Config::default().limits };
         let matched = |name| Matched { workload: workload(name), matches: vec![], except: vec![] };
         let cgroups = Arc::new(Cgroups::new("/".into(), "/".into()));
-        Quotas::new(&Workloads::matched(vec![matched("a"), matched("b")], cgroups), &limits)
+        Quotas::new(&Workloads::matched(vec![matched("a"), matched("b")], cgroups, None), &limits)
     }
 
     #[test]
