@@ -162,6 +162,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let ca = job.config.ca.dir.clone();
     let key = job.config.ca.brought.as_ref().and_then(|brought| brought.key.clone());
     let credentials = job.config.upstream.proxy_credentials.clone();
+    let headers = job.config.audit.otlp.as_ref().and_then(|otlp| otlp.headers.clone());
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
@@ -175,6 +176,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
             .chain(earlier_logs)
             .chain(key)
             .chain(credentials)
+            .chain(headers)
             .filter_map(existing)
             .collect(),
         trust_anchor: proxy.trust_anchor().to_owned(),

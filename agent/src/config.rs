@@ -6,11 +6,13 @@ pub mod file;
 pub mod forward_proxy;
 mod matching;
 pub mod pods;
+pub mod otlp;
 mod run_by;
 
 pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
 pub use pods::{ContainerPattern, PodPattern};
+pub use otlp::Otlp;
 pub use run_by::RunBy;
 
 use crate::host::HostName;
@@ -198,6 +200,8 @@ pub struct Audit {
     pub keep_files: usize,
     /// Whether the systemd journal gets the records, too.
     pub journald: bool,
+    /// The OpenTelemetry collector that gets them, too, if any.
+    pub otlp: Option<Otlp>,
 }
 
 /// `[ca]`.
@@ -271,6 +275,7 @@ impl Default for Config {
                 max_age_days: 7,
                 keep_files: 14,
                 journald: false,
+                otlp: None,
             },
             ca: Ca {
                 ephemeral: false,

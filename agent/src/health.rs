@@ -45,6 +45,17 @@ pub enum Part {
 }
 
 impl Part {
+    /// Its name in labels and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Programs => "programs",
+            Self::Subjects => "subjects",
+            Self::AuditLog => "audit_log",
+            Self::EventLoop => "event_loop",
+        }
+    }
+
     /// Its name in logs and for people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -151,6 +162,13 @@ impl Health {
             }
         });
         found.collect()
+    }
+
+    /// Whether each part is well.
+    pub fn parts_well(&self) -> BTreeMap<Part, bool> {
+        let problems = self.problems();
+        let is_well = |part: Part| !problems.iter().any(|problem| problem.part == part);
+        self.parts().keys().map(|part| (*part, is_well(*part))).collect()
     }
 
     /// How long ago a part was last found well, in seconds; None where it is not well.
@@ -278,9 +296,12 @@ mod tests {
         let health = Health::new(&[Part::Canary, Part::AuditLog]);
         let unknown = |part| (part, "not checked yet".to_owned(), 0);
         assert_eq!(whys(&health, Duration::ZERO), [unknown(Part::Canary), unknown(Part::AuditLog)]);
+        let parts = [(Part::Canary, false), (Part::AuditLog, false), (Part::EventLoop, true)];
+        assert_eq!(health.parts_well(), parts.into());
         health.report(Part::Canary, Ok(()));
         health.report(Part::AuditLog, Ok(()));
         assert_eq!(whys(&health, Duration::ZERO), []);
+        assert!(health.parts_well().values().all(|is_well| *is_well));
         assert_eq!(health.checked_seconds_ago(Part::Canary), Some(0));
         let stale = whys(&health, Duration::from_secs(181));
         assert!(matches!(&stale[..], [(Part::Canary, why, 181)] if why.contains("too long")), "{stale:?}");

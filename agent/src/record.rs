@@ -8,6 +8,7 @@ pub mod signer;
 pub mod sink;
 pub mod tally;
 mod token;
+pub mod trace_parent;
 pub mod unfinished;
 pub mod verify;
 
@@ -24,6 +25,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use time::OffsetDateTime;
+use trace_parent::TraceParent;
 
 /// The version of the record's keys, written as `tidegate.schema`.
 pub const SCHEMA: u32 = 1;
@@ -172,6 +174,9 @@ pub struct RequestFacts {
     /// The client's user agent.
     #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+    /// The trace that the client says it belongs to: see [`TraceParent`].
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// The catalogue's operation; absent for an unclassified request.
     #[serde(rename = "tidegate.operation", skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,

@@ -148,6 +148,7 @@ impl Proxy {
 
         let (drain, draining) = watch::channel(false);
         let own_sockets = OwnSockets::default();
+        sink.export(&config.audit, &own_sockets);
         let forwarder = Forwarder::start(
             &config.upstream,
             config.limits.body_idle_timeout,
@@ -275,6 +276,7 @@ impl Proxy {
         self.tasks.shutdown().await;
         self.refusals.finish();
         sign(&self.sink);
+        self.sink.finish();
     }
 }
 

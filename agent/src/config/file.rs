@@ -2,6 +2,7 @@
 
 mod ca;
 mod limits;
+mod otlp;
 mod upstream;
 mod workloads;
 
@@ -13,6 +14,7 @@ use crate::{
 use ca::CaTable;
 use ipnet::IpNet;
 use limits::LimitsTable;
+use otlp::OtlpTable;
 use serde::Deserialize;
 use std::{
     fmt,
@@ -114,6 +116,7 @@ struct AuditTable {
     max_size_mib: Option<Spanned<u64>>,
     max_age_days: Option<Spanned<u64>>,
     journald: Option<bool>,
+    otlp: Option<Spanned<OtlpTable>>,
     keep_files: Option<Spanned<u64>>,
 }
 
@@ -339,6 +342,7 @@ impl Reader<'_> {
         };
         config.audit.sync = table.sync.unwrap_or(config.audit.sync);
         config.audit.journald = table.journald.unwrap_or(config.audit.journald);
+        config.audit.otlp = table.otlp.and_then(|table| self.otlp(table));
         self.absolute(table.key, &mut config.audit.key);
         self.number("max_size_mib", table.max_size_mib, &mut config.audit.max_size_mib, 1..=1 << 20);
         self.number("max_age_days", table.max_age_days, &mut config.audit.max_age_days, 1..=3_650);

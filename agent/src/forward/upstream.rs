@@ -44,27 +44,27 @@ pub enum Offer {
 pub enum RootsError {
     /// The system has none.
     #[error(
-        "no trusted certificate found on this system; install the ca-certificates package or set `upstream.ca_file`"
+        "no trusted certificate found on this system; install the ca-certificates package or set `ca_file`"
     )]
     None(#[source] Option<rustls_native_certs::Error>),
-    /// `upstream.ca_file` cannot be read.
-    #[error("`upstream.ca_file` `{}` is not a file of PEM certificates", path.display())]
+    /// The configured file cannot be read.
+    #[error("`ca_file` `{}` is not a file of PEM certificates", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: rustls::pki_types::pem::Error,
     },
-    /// A certificate of `upstream.ca_file` is unusable.
-    #[error("`upstream.ca_file` `{}` holds an unusable certificate", path.display())]
+    /// One of its certificates is unusable.
+    #[error("`ca_file` `{}` holds an unusable certificate", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: rustls::Error,
     },
-    /// `upstream.ca_file` holds no certificate.
-    #[error("`upstream.ca_file` `{}` holds no certificate", path.display())]
+    /// It holds no certificate.
+    #[error("`ca_file` `{}` holds no certificate", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum SetupError {
     Proxy(#[from] own_proxy::Error),
 }
 
-/// The certificates that an upstream is verified against: the system's and those of `upstream.ca_file`,
+/// The certificates that an upstream is verified against: the system's and those of `ca_file`,
 /// without `local`, the certificates of the agent's own CA, which a host may have been told to trust.
 ///
 /// # Errors

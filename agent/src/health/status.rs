@@ -4,6 +4,7 @@ use super::{Health, Part, Problem};
 use crate::record::redact::escape_control;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -21,6 +22,8 @@ pub struct Status {
     pub up_seconds: u64,
     /// Whether every part is well.
     pub healthy: bool,
+    /// Whether each of them is.
+    pub parts: BTreeMap<Part, bool>,
     /// The parts that are not.
     pub problems: Vec<Problem>,
     /// How long ago the canary last came to the gate, in seconds; null where it does not.
@@ -105,6 +108,7 @@ impl Status {
             pid: std::process::id(),
             up_seconds: health.seconds_up(),
             healthy: problems.is_empty(),
+            parts: health.parts_well(),
             problems,
             canary_seconds_ago: health.checked_seconds_ago(Part::Canary),
             ..Self::default()
@@ -285,6 +289,17 @@ mod tests {
         assert!(status.healthy && status.problems.is_empty() && status.canary_seconds_ago == Some(0));
         let text = text(&status);
         assert!(text.contains(": healthy\n") && text.contains("came to the gate 0 s ago"), "{text}");
+    }
+
+    #[test]
+    fn parts_are_told_by_the_words_of_metrics() {
+        let health = Health::new(&[Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog]);
+        let told = serde_json::to_value(Status::of(&health)).unwrap();
+        let words: Vec<&str> = told["parts"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut expected: Vec<&str> = health.parts_well().keys().map(|part| part.word()).collect();
+        expected.sort_unstable();
+        assert_eq!(words, expected);
+        assert_eq!((&told["parts"]["canary"], &told["parts"]["event_loop"]), (&false.into(), &true.into()));
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The key that the heads of chains are signed with, so that whoever can write the log cannot write it anew.
 
 use super::{chain::Head, hex};
-use crate::{terminate::files, whole_file};
+use crate::{
+    terminate::files::{self, Allowed},
+    whole_file,
+};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
 };
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -20,6 +24,8 @@ use zeroize::Zeroizing;
 
 /// What a signature is of begins with this, so that it is of nothing else.
 const CONTEXT: &str = "tidegate audit checkpoint v1";
+/// The name of the credential, as in `LoadCredential=audit-key:…`.
+const CREDENTIAL: &str = "audit-key";
 /// How the file with the public key ends.
 const PUBLIC: &str = "pub";
 
@@ -108,21 +114,49 @@ impl SignedHead {
 pub struct PublicKey([u8; 32]);
 
 impl Signer {
-    /// The key in the file at `path`, which is made where there is none, with the public key beside it.
+    /// The unit's credential `audit-key`, if it has one; else the key in the file at `path`, which is made where there is
+    /// none. Either way the public key is kept beside `path`.
     ///
     /// # Errors
     /// When it can neither be read nor made, or others could read it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let der = match files::read_private(path) {
-            Err(error) if files::is_missing(&error) => make(path)?,
-            read => read?,
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::open_with(path, credentials.as_deref())
+    }
+
+    /// `credentials`: the directory of the unit's credentials.
+    fn open_with(path: &Path, credentials: Option<&Path>) -> Result<Self, Error> {
+        let signer = match credentials.map(Self::of_credential).transpose()?.flatten() {
+            Some(signer) => signer,
+            None => {
+                let der = match files::read_private(path) {
+                    Err(error) if files::is_missing(&error) => make(path)?,
+                    read => read?,
+                };
+                Self::from_pkcs8(&der).ok_or_else(|| Error::Form(path.to_owned()))?
+            }
         };
-        let signer = Self::from_pkcs8(&der).ok_or_else(|| Error::Form(path.to_owned()))?;
         let (public, line) = (public_path(path), signer.public.to_line());
         if fs::read(&public).ok().as_deref() != Some(line.as_bytes()) {
+            make_directory_of(&public)?;
             whole_file::put(&public, line.as_bytes(), 0o644).map_err(failed("write", &public))?;
         }
         Ok(signer)
+    }
+
+    /// None where the unit has no such credential. One that is wrong is no reason to sign with another key.
+    fn of_credential(credentials: &Path) -> Result<Option<Self>, Error> {
+        let path = credentials.join(CREDENTIAL);
+        let content = match files::read_secret(&path, Allowed::GroupReads) {
+            Err(error) if files::is_missing(&error) => return Ok(None),
+            read => read?,
+        };
+        let pem = PrivatePkcs8KeyDer::from_pem_slice(&content).map(|key| Zeroizing::new(key));
+        let signer = match &pem {
+            Ok(key) => Self::from_pkcs8(key.secret_pkcs8_der()),
+            Err(_) => Self::from_pkcs8(&content),
+        };
+        signer.map(Some).ok_or(Error::Form(path))
     }
 
     /// From now on the newest head is kept in the file at `path`: of one agent's log, since another's would replace it.
@@ -166,10 +200,7 @@ impl Signer {
 fn make(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let key = Ed25519KeyPair::generate().map_err(|_| Error::Generate)?;
     let der = key.to_pkcs8().map_err(|_| Error::Generate)?;
-    if let Some(directory) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(failed("make the directory of", path))?;
-    }
+    make_directory_of(path)?;
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     files::write_new(&draft, der.as_ref())?;
     if let Err(errno) = renameat_with(CWD, &draft, CWD, path, RenameFlags::NOREPLACE) {
@@ -179,6 +210,12 @@ fn make(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         }
     }
     Ok(files::read_private(path)?)
+}
+
+fn make_directory_of(path: &Path) -> Result<(), Error> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(failed("make the directory of", path))
 }
 
 impl fmt::Debug for Signer {

@@ -11,7 +11,11 @@
 
 mod file;
 mod journal;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod others;
 mod rotation;
+mod sentence;
 
 pub use rotation::rotated;
 
@@ -26,7 +30,7 @@ use super::{
 };
 use crate::config;
 use file::LogFile;
-use journal::Journal;
+use others::Others;
 use rotation::Rotation;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -51,7 +55,7 @@ pub struct Sink {
     output: Mutex<Output>,
     redactor: Redactor,
     signer: Option<Signer>,
-    journal: Option<Journal>,
+    others: Others,
     tally: Tally,
     written: AtomicU64,
     failed: AtomicU64,
@@ -195,7 +199,7 @@ impl Sink {
             output: Mutex::new(output),
             redactor,
             signer,
-            journal: audit.journald.then(journal).flatten(),
+            others: Others::of(audit),
             tally: Tally::default(),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -210,9 +214,7 @@ impl Sink {
         let line = record.to_line(&self.redactor).map_err(io::Error::from);
         let result = line.map_err(|source| self.write_error(source)).and_then(|line| {
             self.append(&line)?;
-            if let Some(journal) = &self.journal {
-                journal.tell(&line);
-            }
+            self.others.tell(record, &line);
             Ok(())
         });
         let counter = if result.is_ok() { &self.written } else { &self.failed };
@@ -345,12 +347,6 @@ impl Sink {
         ledger.unsigned = 0;
         Ok(signature.map(|signature| SignedHead { path: self.path.clone(), signed, signature }))
     }
-}
-
-/// None where the process may have no socket, which is no reason to do without the log.
-fn journal() -> Option<Journal> {
-    let opened = Journal::new(Path::new(journal::SOCKET));
-    opened.inspect_err(|error| tracing::error!(%error, "the journal gets no records; the log has them")).ok()
 }
 
 impl Ledger {

@@ -14,7 +14,7 @@ use crate::{
     reason::Reason,
     record::{
         self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
-        fingerprint::RandomUnavailable, unfinished::Begun,
+        fingerprint::RandomUnavailable, trace_parent::TraceParent, unfinished::Begun,
     },
 };
 use http::{HeaderValue, StatusCode, Version, header, request};
@@ -55,6 +55,7 @@ impl Outcome {
                 query: head.uri.query().map(str::to_owned),
                 protocol: protocol(head.version),
                 user_agent: user_agent.map(|value| String::from_utf8_lossy(value).into_owned()),
+                trace: TraceParent::of(&head.headers),
                 token_type: token.token_type,
                 token_fingerprint: token.fingerprint,
                 ..RequestFacts::default()

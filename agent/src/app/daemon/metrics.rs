@@ -3,21 +3,21 @@
 use super::desk::Desk;
 use crate::{
     control::Desk as _,
-    health::{http::Metrics, status::Status},
+    health::{Part, http::Metrics, status::Status},
     record::sink::Sink,
 };
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Writes them when they are asked for.
 pub(super) fn of(desk: Arc<Desk>, sink: Arc<Sink>) -> Metrics {
     let mut registry = Registry::with_prefix("tidegate");
-    sink.tally().register(&mut registry);
+    sink.register(&mut registry);
     registry.register_collector(Box::new(OfDaemon(desk)));
     Arc::new(move || {
         let mut text = String::new();
@@ -37,9 +37,22 @@ impl fmt::Debug for OfDaemon {
     }
 }
 
+/// One gauge for each part, which an alert can name.
+fn encode_parts(parts: &BTreeMap<Part, bool>, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "1 while this part is well";
+    let mut family = encoder.encode_descriptor("part_healthy", help, None, MetricType::Gauge)?;
+    for (part, is_well) in parts {
+        let metric = ConstGauge::new(i64::from(*is_well));
+        metric.encode(family.encode_family(&[("part", part.word())])?)?;
+    }
+    Ok(())
+}
+
 impl Collector for OfDaemon {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Status { healthy, up_seconds, canary_seconds_ago, protected, counters, .. } = self.0.status();
+        let Status { healthy, parts, up_seconds, canary_seconds_ago, protected, counters, .. } =
+            self.0.status();
+        encode_parts(&parts, &mut encoder)?;
         let mut gauge = |name: &str, help: &str, value: u64| -> fmt::Result {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             let encoder = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
@@ -65,5 +78,32 @@ impl Collector for OfDaemon {
             metric.encode(encoder)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the daemon does, of parts alone.
+    #[derive(Debug)]
+    struct OfParts(BTreeMap<Part, bool>);
+
+    impl Collector for OfParts {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            encode_parts(&self.0, &mut encoder)
+        }
+    }
+
+    #[test]
+    fn each_part_has_a_gauge_of_its_own() {
+        let mut registry = Registry::with_prefix("tidegate");
+        let parts = [(Part::Canary, true), (Part::AuditLog, false)];
+        registry.register_collector(Box::new(OfParts(parts.into())));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [r#"tidegate_part_healthy{part="canary"} 1"#, r#"tidegate_part_healthy{part="audit_log"} 0"#];
+        assert_eq!(lines, expected);
     }
 }

@@ -91,3 +91,59 @@ fn an_older_head_does_not_replace_a_newer_one() {
     [3, 9, 5].into_iter().for_each(|sequence| signer.keep(&at(sequence)));
     assert_eq!(SignedHead::read(&path).unwrap(), at(9));
 }
+
+/// A directory of credentials as systemd makes it, with this one.
+fn credentials(directory: &Path, content: &[u8], mode: u32) -> PathBuf {
+    let credentials = directory.join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("audit-key"), content).unwrap();
+    fs::set_permissions(credentials.join("audit-key"), fs::Permissions::from_mode(mode)).unwrap();
+    credentials
+}
+
+/// As `openssl genpkey -algorithm ed25519` writes it.
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
+                   -----END PRIVATE KEY-----\n";
+/// The public key of that, from RFC 8032's first test.
+const PEM_PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+#[test]
+fn the_units_credential_goes_before_the_file_and_its_public_key_is_beside_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state/audit.key");
+    let credentials = credentials(directory.path(), PEM.as_bytes(), 0o440);
+    let signer = Signer::open_with(&path, Some(&credentials)).unwrap();
+    assert_eq!(signer.public().to_line().trim(), PEM_PUBLIC);
+    let public = PublicKey::read(&public_path(&path)).unwrap();
+    assert!(public.verifies(&signed(), &signer.sign(&signed())));
+    assert!(!path.exists(), "no other key is made");
+    let own = Signer::open_with(&path, None).unwrap();
+    assert_ne!(own.public(), signer.public());
+    assert_eq!(Signer::open_with(&path, Some(&credentials)).unwrap().public(), signer.public());
+}
+
+#[test]
+fn a_credential_may_be_a_file_of_the_agents_own_and_without_one_the_file_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.key");
+    let own = Signer::open_with(&path, Some(&directory.path().join("none"))).unwrap();
+    let credentials = credentials(directory.path(), &fs::read(&path).unwrap(), 0o400);
+    let elsewhere = directory.path().join("elsewhere/audit.key");
+    assert_eq!(Signer::open_with(&elsewhere, Some(&credentials)).unwrap().public(), own.public());
+}
+
+#[test]
+fn a_credential_that_is_no_key_or_open_to_others_is_an_error_and_no_key_is_made() {
+    for (content, mode, expected) in [
+        ("no key", 0o400, "holds something else"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", 0o400, "holds something else"),
+        (PEM, 0o444, "is open to others"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.key");
+        let credentials = credentials(directory.path(), content.as_bytes(), mode);
+        let error = Signer::open_with(&path, Some(&credentials)).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("audit-key"), "{error}");
+        assert!(!path.exists() && !public_path(&path).exists());
+    }
+}

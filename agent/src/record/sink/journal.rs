@@ -4,7 +4,7 @@
 //!
 //! [native protocol]: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 
-use crate::record::redact::escape_control;
+use super::sentence::sentence;
 use serde_json::{Map, Value};
 use std::{
     io,
@@ -61,10 +61,9 @@ impl Journal {
 /// Each key of the record as a field: `tidegate.workload` is `TIDEGATE_WORKLOAD`.
 fn entry(line: &[u8]) -> Option<Vec<u8>> {
     let record: Map<String, Value> = serde_json::from_slice(line).ok()?;
-    let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default();
-    let is_denied = text("tidegate.decision") == "deny";
+    let is_denied = record.get("tidegate.decision").and_then(Value::as_str) == Some("deny");
     let mut entry = Vec::new();
-    put(&mut entry, "MESSAGE", &message(&text));
+    put(&mut entry, "MESSAGE", &sentence(&record));
     put(&mut entry, "PRIORITY", if is_denied { WARNING } else { INFORMATIONAL });
     put(&mut entry, "SYSLOG_IDENTIFIER", "tidegate-audit");
     for (key, value) in &record {
@@ -72,16 +71,6 @@ fn entry(line: &[u8]) -> Option<Vec<u8>> {
         put(&mut entry, &field(key), &value);
     }
     Some(entry)
-}
-
-fn message<'a>(text: &impl Fn(&str) -> &'a str) -> String {
-    let what = match text("http.request.method") {
-        "" => text("server.address").to_owned(),
-        method => format!("{method} {}", text("url.path")),
-    };
-    let (workload, decision) = (text("tidegate.workload"), text("tidegate.decision"));
-    let message = format!("{workload}: {decision} {what} ({})", text("tidegate.reason"));
-    escape_control(&message).to_string()
 }
 
 fn field(key: &str) -> String {
