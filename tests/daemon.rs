@@ -10,6 +10,7 @@ mod daemon {
     mod records;
     mod restart;
     mod tagging;
+    mod telemetry;
 }
 
 mod pinned;

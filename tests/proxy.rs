@@ -34,6 +34,8 @@ mod pieces;
 mod pool;
 #[path = "proxy/reload.rs"]
 mod reload;
+#[path = "proxy/telemetry.rs"]
+mod telemetry;
 #[path = "proxy/upstream.rs"]
 mod upstream;
 #[path = "proxy/world.rs"]

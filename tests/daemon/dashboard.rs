@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 
 const DASHBOARD: &str = include_str!("../../deploy/grafana/tidegate.json");
 
+/// The label that Prometheus itself adds.
+const SCRAPED: &str = "instance";
+
 fn dashboard() -> Result<Value> {
     serde_json::from_str(DASHBOARD).context("the dashboard is no JSON")
 }
@@ -23,6 +26,17 @@ fn questions(dashboard: &Value) -> Result<Vec<&str>> {
     Ok(targets.filter_map(|target| target.get("expr")?.as_str()).chain(of_variables).collect())
 }
 
+/// What the panels call what they show.
+fn legends(dashboard: &Value) -> Result<Vec<&str>> {
+    let targets = panels(dashboard)?.iter().filter_map(|panel| panel.get("targets")?.as_array()).flatten();
+    Ok(targets.filter_map(|target| target.get("legendFormat")?.as_str()).collect())
+}
+
+/// The words that stand between two pairs of braces.
+fn in_braces(text: &str) -> impl Iterator<Item = &str> {
+    text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()).map(str::trim)
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
 }
@@ -38,6 +52,11 @@ pub(super) fn check(metrics: &str) -> Result<()> {
     ensure!(asked.len() > 10, "{asked:?}");
     let unknown: Vec<_> = asked.difference(&told).collect();
     ensure!(unknown.is_empty(), "the dashboard asks for {unknown:?}, and told is {told:?}");
+    for label in
+        legends(&dashboard)?.iter().flat_map(|legend| in_braces(legend)).filter(|label| *label != SCRAPED)
+    {
+        ensure!(metrics.contains(&format!("{label}=\"")), "no label `{label}`, which a legend names");
+    }
     for question in questions {
         for labels in question.split("by (").skip(1).filter_map(|rest| rest.split(')').next()) {
             for label in words(labels).filter(|word| !word.is_empty()) {

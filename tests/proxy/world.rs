@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tidegate::{
     capture::own_sockets::OwnSockets,
     classify::Catalogue,
-    config::{Config, ForwardProxy, OnAuditFailure},
+    config::{Config, ForwardProxy, OnAuditFailure, Otlp},
     decide::store::{Handle, PolicySet, Store},
     forward::{Forwarder, Offer, ratelimit::Budgets, upstream},
     host::HostName,
@@ -66,6 +66,8 @@ pub(crate) struct Setting {
     /// `upstream.proxy` and `upstream.proxy_credentials`.
     pub(crate) own_proxy: Option<String>,
     pub(crate) credentials: Option<PathBuf>,
+    /// `audit.otlp`.
+    pub(crate) otlp: Option<Otlp>,
 }
 
 impl Default for Setting {
@@ -86,6 +88,7 @@ impl Default for Setting {
             offer: Offer::Http2OrHttp1,
             own_proxy: None,
             credentials: None,
+            otlp: None,
         }
     }
 }
@@ -122,6 +125,7 @@ impl World {
         config.audit.path = setting.audit_path.map_or(audit_path, Into::into);
         config.audit.on_failure = setting.on_failure;
         config.audit.sync = setting.sync;
+        config.audit.otlp = setting.otlp;
         config.upstream.ca_file = Some(ca_file.clone());
         config.upstream.proxy = setting.own_proxy.map(|place| ForwardProxy::parse(&place).unwrap());
         config.upstream.proxy_credentials = setting.credentials;
@@ -133,6 +137,7 @@ impl World {
 
         let fingerprinter = Fingerprinter::ephemeral().unwrap();
         let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()), None).unwrap());
+        sink.export(&config.audit, &OwnSockets::default());
         let roots = upstream::load_roots(Some(&ca_file), &[]).unwrap();
         let own: IpAddr = setting.upstream_ip.parse().unwrap();
         let resolve: upstream::Resolve = Arc::new(move |_| Box::pin(async move { Ok(vec![own]) }));

@@ -19,6 +19,9 @@ use tool::{CARGO_DEB, ensure_packers};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The features that packages are built with, and that their bill of materials is of.
+const FEATURES: &str = "otlp,tui";
+
 /// The shells that a package has completions for, and what their files are called.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "tidegate.bash"), ("fish", "tidegate.fish"), ("zsh", "_tidegate")];
@@ -76,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments, workspace: &Path, out: &mut impl Write)
             "--bin",
             "tidegate",
             "--features",
-            "tui",
+            FEATURES,
             "--profile",
         ];
         command::run(cargo::command(workspace, &arguments).arg(places.profile))?;

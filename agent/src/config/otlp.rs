@@ -87,7 +87,13 @@ impl Endpoint {
         };
         let port = match port.strip_prefix(':') {
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
-            None if port.is_empty() => if tls { 443 } else { 80 },
+            None if port.is_empty() => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(_) | None => return None,
         };
         (port > 0).then(|| Self { tls, host, port, path: path.trim_end_matches('/').to_owned() })

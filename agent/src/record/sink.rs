@@ -11,9 +11,9 @@
 
 mod file;
 mod journal;
+mod others;
 #[cfg(feature = "otlp")]
 mod otlp;
-mod others;
 mod rotation;
 mod sentence;
 

@@ -1,10 +1,13 @@
 //! The bill of materials: every crate that the agent is made of, as CycloneDX.
 
-use super::{Places, VERSION, tool::CARGO_CYCLONEDX};
+use super::{FEATURES, Places, VERSION, tool::CARGO_CYCLONEDX};
 use crate::{cargo, command};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+
+/// Fewer are no bill of this agent.
+const LEAST: usize = 100;
 
 /// Makes it, and answers its name.
 pub(super) fn make(places: &Places<'_>) -> Result<String> {
@@ -12,7 +15,7 @@ pub(super) fn make(places: &Places<'_>) -> Result<String> {
     let file = format!(".{name}");
     let mut list = Command::new(CARGO_CYCLONEDX.ensure(&places.target)?);
     list.args(["cyclonedx", "--quiet", "--format", "json", "--spec-version", "1.5", "--manifest-path"]);
-    list.arg(places.workspace.join("agent/Cargo.toml"));
+    list.arg(places.workspace.join("agent/Cargo.toml")).args(["--features", FEATURES]);
     list.args(["--override-filename", file.trim_end_matches(".json")]);
     let listed = command::run(&mut list);
     // It leaves one beside the manifest of each package of the workspace.
@@ -33,11 +36,10 @@ pub(super) fn make(places: &Places<'_>) -> Result<String> {
     // Where it was built is nobody's business.
     let text = text.replace(&places.workspace.display().to_string(), "/tidegate");
     let bill: Value = serde_json::from_str(&text).context("reading what cargo-cyclonedx has written")?;
-    let count = bill.get("components").and_then(Value::as_array).map_or(0, Vec::len);
-    ensure!(
-        count > 100,
-        "the bill of materials has {count} components, fewer than the agent has dependencies"
-    );
+    let built_of = built_of(places)?;
+    ensure!(built_of.len() > LEAST, "cargo tree names only {} crates", built_of.len());
+    let missing = missing(&bill, &built_of);
+    ensure!(missing.is_empty(), "the bill of materials lacks {}", missing.join(", "));
     fs::write(places.output.join(&name), text).with_context(|| format!("writing {name}"))?;
     Ok(name)
 }
@@ -51,4 +53,76 @@ fn members(places: &Places<'_>) -> Result<Vec<PathBuf>> {
         told.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
     let manifests = packages.iter().filter_map(|package| package.get("manifest_path")?.as_str());
     Ok(manifests.filter_map(|manifest| PathBuf::from(manifest).parent().map(PathBuf::from)).collect())
+}
+
+/// Every crate that is in the program of the packages.
+fn built_of(places: &Places<'_>) -> Result<BTreeSet<Crate>> {
+    let arguments = ["tree", "--quiet", "--offline", "--package", "tidegate", "--features", FEATURES];
+    let mut tree = cargo::command(places.workspace, &arguments);
+    tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    Ok(crates(&command::output(&mut tree)?))
+}
+
+/// Its name and version.
+type Crate = (String, String);
+
+/// The crates that cargo tree names, but for the agent itself.
+fn crates(tree: &str) -> BTreeSet<Crate> {
+    let words = tree.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
+    });
+    words.filter(|(name, _)| name != "tidegate").collect()
+}
+
+/// Those that the bill does not name.
+fn missing(bill: &Value, crates: &BTreeSet<Crate>) -> Vec<String> {
+    let components = bill.get("components").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let named: BTreeSet<(&str, &str)> = components
+        .iter()
+        .filter_map(|component| Some((component.get("name")?.as_str()?, component.get("version")?.as_str()?)))
+        .collect();
+    let is_missing = |(name, version): &&Crate| !named.contains(&(name.as_str(), version.as_str()));
+    crates.iter().filter(is_missing).map(|(name, version)| format!("{name} {version}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::Arguments;
+    use serde_json::json;
+    use std::path::Path;
+
+    const TREE: &str = "tidegate v0.1.0 (/work/agent)\nratatui v0.30.2\nprost v0.14.6\nprost v0.14.6 (*)\n\
+                        serde_derive v1.0.2 (proc-macro)\n\n";
+
+    #[test]
+    fn a_crate_that_the_bill_lacks_is_found() {
+        let component = |name: &str, version: &str| json!({ "name": name, "version": version });
+        let whole = [
+            component("ratatui", "0.30.2"),
+            component("prost", "0.14.6"),
+            component("serde_derive", "1.0.2"),
+            component("more", "1.0.0"),
+        ];
+        let lacking = |components: &[Value]| missing(&json!({ "components": components }), &crates(TREE));
+        assert_eq!(lacking(&whole), [""; 0]);
+        assert_eq!(lacking(&whole[1..]), ["ratatui 0.30.2"]);
+        assert_eq!(
+            lacking(&[component("ratatui", "0.29.0"), whole[1].clone()]),
+            ["ratatui 0.30.2", "serde_derive 1.0.2"]
+        );
+        assert_eq!(missing(&json!({}), &crates(TREE)).len(), 3);
+    }
+
+    #[test]
+    fn packages_are_built_of_what_their_features_need() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let arguments = Arguments { profile: "dev".into(), no_build: true, only: vec![], output: None };
+        let built_of = built_of(&Places::of(&arguments, workspace).unwrap()).unwrap();
+        for name in ["ratatui", "opentelemetry-proto", "tokio"] {
+            assert!(built_of.iter().any(|(found, _)| found == name), "{name}");
+        }
+        assert!(!built_of.iter().any(|(found, _)| found == "proptest"), "tests are in no package");
+    }
 }

@@ -1,6 +1,6 @@
 //! The tarball for every other system: a program that needs no library of it, and what comes with it.
 
-use super::{Places, VERSION};
+use super::{FEATURES, Places, VERSION};
 use crate::{cargo, command};
 use anyhow::{Context as _, Result};
 use std::{fs, path::Path, process::Command};
@@ -53,7 +53,8 @@ pub(super) fn make(places: &Places<'_>, is_built: bool) -> Result<String> {
 
 /// With a target named, the flag is the program's alone: build scripts and macros cannot be static.
 fn build(places: &Places<'_>, target: &str) -> Result<()> {
-    let arguments = ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--features", "tui"];
+    let arguments =
+        ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--features", FEATURES];
     let mut build = cargo::command(places.workspace, &arguments);
     build.args(["--profile", places.profile, "--target", target]);
     command::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))

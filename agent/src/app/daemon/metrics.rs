@@ -103,7 +103,8 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let expected = [r#"tidegate_part_healthy{part="canary"} 1"#, r#"tidegate_part_healthy{part="audit_log"} 0"#];
+        let expected =
+            [r#"tidegate_part_healthy{part="canary"} 1"#, r#"tidegate_part_healthy{part="audit_log"} 0"#];
         assert_eq!(lines, expected);
     }
 }

@@ -2,11 +2,7 @@
 
 use crate::{
     capture::own_sockets::OwnSockets,
-    config::{
-        Otlp,
-        forward_proxy::ProxyHost,
-        otlp::Endpoint,
-    },
+    config::{Otlp, forward_proxy::ProxyHost, otlp::Endpoint},
     forward::upstream::{RootsError, load_roots},
     terminate::files,
 };
@@ -146,7 +142,10 @@ impl Setup {
     fn request(&self, path: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::post(format!("{}{path}", self.endpoint.path));
         if let Some(headers) = request.headers_mut() {
-            headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION"))));
+            headers.insert(
+                USER_AGENT,
+                HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION"))),
+            );
             headers.extend(self.headers.clone());
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
             if let Ok(host) = HeaderValue::from_str(&self.endpoint.authority()) {

@@ -17,8 +17,7 @@ const EVENT: &str = "tidegate.audit";
 
 /// These records for the collector, and how many there are. `traced`: each request is sent as a trace, too.
 pub(super) fn request(entries: &[Entry], traced: bool) -> (ExportLogsServiceRequest, usize) {
-    let log_records: Vec<LogRecord> =
-        entries.iter().filter_map(|entry| log_record(entry, traced)).collect();
+    let log_records: Vec<LogRecord> = entries.iter().filter_map(|entry| log_record(entry, traced)).collect();
     let count = log_records.len();
     let of_scope = ScopeLogs { scope: Some(scope()), log_records, ..ScopeLogs::default() };
     let of_resource =

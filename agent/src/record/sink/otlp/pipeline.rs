@@ -87,7 +87,11 @@ impl Shared {
         let lost = self.lost_since.swap(0, Relaxed);
         if lost > 0 {
             let signal = self.signal.word();
-            tracing::warn!(signal, lost, "the collector takes records again; the log has those that it lacks");
+            tracing::warn!(
+                signal,
+                lost,
+                "the collector takes records again; the log has those that it lacks"
+            );
         }
     }
 }
@@ -134,9 +138,10 @@ impl Pipeline {
                 return;
             }
             let taken = entries.len() as u64;
-            let _ = self.shared.pending.fetch_update(Relaxed, Relaxed, |pending| {
-                Some(pending.saturating_sub(taken))
-            });
+            let _ = self
+                .shared
+                .pending
+                .fetch_update(Relaxed, Relaxed, |pending| Some(pending.saturating_sub(taken)));
         }
     }
 

@@ -16,11 +16,7 @@ use super::{
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
-    trace::v1::{
-        ResourceSpans, ScopeSpans, Span, SpanFlags, Status,
-        span::SpanKind,
-        status::StatusCode,
-    },
+    trace::v1::{ResourceSpans, ScopeSpans, Span, SpanFlags, Status, span::SpanKind, status::StatusCode},
 };
 use serde_json::Value;
 

@@ -85,9 +85,9 @@ mod tests {
     #[test]
     fn values_keep_their_types() {
         let list = |values: &[&str]| {
-            let values = values.iter().map(|word| AnyValue {
-                value: Some(any_value::Value::StringValue((*word).to_owned())),
-            });
+            let values = values
+                .iter()
+                .map(|word| AnyValue { value: Some(any_value::Value::StringValue((*word).to_owned())) });
             any_value::Value::ArrayValue(ArrayValue { values: values.collect() })
         };
         for (value, expected) in [

@@ -1,5 +1,7 @@
 use super::*;
-use crate::record::{AuditRecord, Durations, RequestFacts, Verdict, tests::record, trace_parent::TraceParent};
+use crate::record::{
+    AuditRecord, Durations, RequestFacts, Verdict, tests::record, trace_parent::TraceParent,
+};
 use test_case::test_case;
 
 fn spans_of(record: &AuditRecord) -> Vec<Span> {
