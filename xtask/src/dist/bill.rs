@@ -35,11 +35,13 @@ pub(super) fn make(places: &Places<'_>) -> Result<String> {
     let text = of_agent.context("cargo-cyclonedx has written nothing for the agent")?;
     // Where it was built is nobody's business.
     let text = text.replace(&places.workspace.display().to_string(), "/tidegate");
-    let bill: Value = serde_json::from_str(&text).context("reading what cargo-cyclonedx has written")?;
+    let mut bill: Value = serde_json::from_str(&text).context("reading what cargo-cyclonedx has written")?;
     let built_of = built_of(places)?;
     ensure!(built_of.len() > LEAST, "cargo tree names only {} crates", built_of.len());
     let missing = missing(&bill, &built_of);
     ensure!(missing.is_empty(), "the bill of materials lacks {}", missing.join(", "));
+    keep_only(&mut bill, &built_of);
+    let text = serde_json::to_string_pretty(&bill)?;
     fs::write(places.output.join(&name), text).with_context(|| format!("writing {name}"))?;
     Ok(name)
 }
@@ -55,11 +57,11 @@ fn members(places: &Places<'_>) -> Result<Vec<PathBuf>> {
     Ok(manifests.filter_map(|manifest| PathBuf::from(manifest).parent().map(PathBuf::from)).collect())
 }
 
-/// Every crate that is in the program of the packages.
+/// Every crate that the program of the packages is built of.
 fn built_of(places: &Places<'_>) -> Result<BTreeSet<Crate>> {
     let arguments = ["tree", "--quiet", "--offline", "--package", "tidegate", "--features", FEATURES];
     let mut tree = cargo::command(places.workspace, &arguments);
-    tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    tree.args(["--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
     Ok(crates(&command::output(&mut tree)?))
 }
 
@@ -84,6 +86,29 @@ fn missing(bill: &Value, crates: &BTreeSet<Crate>) -> Vec<String> {
         .collect();
     let is_missing = |(name, version): &&Crate| !named.contains(&(name.as_str(), version.as_str()));
     crates.iter().filter(is_missing).map(|(name, version)| format!("{name} {version}")).collect()
+}
+
+/// Takes out what is not built: cargo-cyclonedx names what any feature of any package of the workspace would bring.
+fn keep_only(bill: &mut Value, crates: &BTreeSet<Crate>) {
+    let mut gone = BTreeSet::new();
+    let text =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(components) = bill.get_mut("components").and_then(Value::as_array_mut) {
+        components.retain(|component| {
+            let is_built = crates.contains(&(text(component, "name"), text(component, "version")));
+            if !is_built {
+                gone.insert(text(component, "bom-ref"));
+            }
+            is_built
+        });
+    }
+    let Some(dependencies) = bill.get_mut("dependencies").and_then(Value::as_array_mut) else { return };
+    dependencies.retain(|of_one| !gone.contains(&text(of_one, "ref")));
+    for of_one in dependencies {
+        if let Some(needed) = of_one.get_mut("dependsOn").and_then(Value::as_array_mut) {
+            needed.retain(|needed| !needed.as_str().is_some_and(|needed| gone.contains(needed)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +141,25 @@ mod tests {
     }
 
     #[test]
+    fn a_crate_that_is_not_built_is_not_in_the_bill() {
+        let component = |name: &str| json!({ "name": name, "version": "1.0.0", "bom-ref": name });
+        let mut bill = json!({
+            "components": [component("built"), component("ring")],
+            "dependencies": [
+                { "ref": "tidegate", "dependsOn": ["built", "ring"] },
+                { "ref": "built" },
+                { "ref": "ring", "dependsOn": ["built"] },
+            ],
+        });
+        keep_only(&mut bill, &crates("tidegate v0.1.0\nbuilt v1.0.0\n"));
+        let expected = json!({
+            "components": [component("built")],
+            "dependencies": [{ "ref": "tidegate", "dependsOn": ["built"] }, { "ref": "built" }],
+        });
+        assert_eq!(bill, expected);
+    }
+
+    #[test]
     fn packages_are_built_of_what_their_features_need() {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let arguments = Arguments { profile: "dev".into(), no_build: true, only: vec![], output: None };
@@ -123,6 +167,8 @@ mod tests {
         for name in ["ratatui", "opentelemetry-proto", "tokio"] {
             assert!(built_of.iter().any(|(found, _)| found == name), "{name}");
         }
-        assert!(!built_of.iter().any(|(found, _)| found == "proptest"), "tests are in no package");
+        for name in ["proptest", "ring"] {
+            assert!(!built_of.iter().any(|(found, _)| found == name), "{name} is in no package");
+        }
     }
 }
