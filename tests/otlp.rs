@@ -213,7 +213,7 @@ fn a_receiver_that_hangs_keeps_nobody_waiting() -> Result<()> {
     let began = Instant::now();
     log.write(1..100)?;
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(log.lines()?, 100);
     // It is given up, and asked again on another connection.
     wait_until("another attempt", LIMIT, || Ok(receiver.received().len() > 1))?;

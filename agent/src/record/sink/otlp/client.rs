@@ -14,7 +14,7 @@ use http::{
         USER_AGENT,
     },
 };
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -68,9 +68,6 @@ pub(super) enum Error {
     /// The connection broke off, or speaks something else.
     #[error("cannot talk to the collector")]
     Http(#[source] hyper::Error),
-    /// The answer is not whole, or too long.
-    #[error("the collector's answer cannot be read")]
-    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What the collector says.
@@ -131,10 +128,17 @@ impl Client {
         };
         let answer = open.send_request(self.setup.request(path, body)).await.map_err(Error::Http)?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(Error::Answer)?.to_bytes();
-        self.open = Some(open);
+        // What the status says counts, so that nothing is sent twice for the sake of an explanation.
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map(Collected::to_bytes);
+        if body.is_ok() {
+            self.open = Some(open);
+        }
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Answer { status: head.status, retry_after: retry_after.map(Duration::from_secs), body })
+        Ok(Answer {
+            status: head.status,
+            retry_after: retry_after.map(Duration::from_secs),
+            body: body.unwrap_or_default(),
+        })
     }
 }
 

@@ -57,9 +57,15 @@ impl Shared {
     pub(super) fn offer(&self, entry: Entry) {
         self.pending.fetch_add(1, Relaxed);
         if !self.queue.offer(entry) {
-            self.pending.fetch_sub(1, Relaxed);
+            self.settle(1);
             self.lose(1, "too many wait already");
         }
+    }
+
+    /// So many are neither in the queue nor on their way any more. Never below none: they may be given up meanwhile.
+    fn settle(&self, count: u64) {
+        let less = |pending: u64| Some(pending.saturating_sub(count));
+        let _ = self.pending.fetch_update(Relaxed, Relaxed, less);
     }
 
     pub(super) fn close(&self) {
@@ -137,11 +143,7 @@ impl Pipeline {
             if batch.count > 0 && !self.deliver(&batch).await {
                 return;
             }
-            let taken = entries.len() as u64;
-            let _ = self
-                .shared
-                .pending
-                .fetch_update(Relaxed, Relaxed, |pending| Some(pending.saturating_sub(taken)));
+            self.shared.settle(entries.len() as u64);
         }
     }
 
