@@ -76,7 +76,7 @@ fn json_of(record: &AuditRecord) -> Map<String, Value> {
 
 #[test]
 fn a_full_record_has_exactly_these_keys_and_values() {
-    let expected = json!({
+    let mut expected = json!({
         "timestamp": "1970-01-01T00:00:00.000000Z",
         "tidegate.schema": 1,
         "tidegate.phase": "outcome",
@@ -97,9 +97,6 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "url.query": "a=b",
         "network.protocol.version": "2",
         "user_agent.original": "curl/8",
-        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
-        "span_id": "00f067aa0ba902b7",
-        "trace_flags": "01",
         "tidegate.operation": "droplets_destroy",
         "tidegate.scopes.required": ["droplet:delete"],
         "tidegate.resources": ["droplet:1"],
@@ -121,6 +118,10 @@ fn a_full_record_has_exactly_these_keys_and_values() {
         "tidegate.duration_us.decide": 1,
         "tidegate.duration_us.upstream": 2,
     });
+    // One macro takes no more keys than those.
+    expected["trace_id"] = "4bf92f3577b34da6a3ce929d0e0e4736".into();
+    expected["span_id"] = "00f067aa0ba902b7".into();
+    expected["trace_flags"] = "01".into();
     assert_eq!(Value::Object(json_of(&record())), expected);
 }
 
