@@ -151,7 +151,7 @@ impl Signer {
             Err(error) if files::is_missing(&error) => return Ok(None),
             read => read?,
         };
-        let pem = PrivatePkcs8KeyDer::from_pem_slice(&content).map(|key| Zeroizing::new(key));
+        let pem = PrivatePkcs8KeyDer::from_pem_slice(&content).map(Zeroizing::new);
         let signer = match &pem {
             Ok(key) => Self::from_pkcs8(key.secret_pkcs8_der()),
             Err(_) => Self::from_pkcs8(&content),

@@ -103,13 +103,13 @@ mod tests {
             assert_eq!(read(text), Ok(Some(expected)));
         }
 
-        #[test_case("", "missing field `endpoint`"; "no endpoint")]
+        #[test_case("", "missing key `endpoint`"; "no endpoint")]
         #[test_case("endpoint = \"a:4318\"", "is not the URL of a collector"; "no url")]
         #[test_case("endpoint = \"http://u:geheim@a\"", "without user and password"; "password")]
         #[test_case("endpoint = \"http://a\"\nheaders = \"h\"", "not an absolute path"; "relative path")]
         #[test_case("endpoint = \"http://a\"\nlogs = false", "sends nothing"; "nothing to send")]
         #[test_case("endpoint = \"http://a\"\ntimeout = \"3\"", "not a duration"; "no unit")]
-        #[test_case("endpoint = \"http://a\"\nprotocol = \"grpc\"", "unknown field"; "another key")]
+        #[test_case("endpoint = \"http://a\"\nprotocol = \"grpc\"", "unknown key `protocol`"; "another key")]
         fn what_is_wrong_is_told(lines: &str, expected: &str) {
             let error = read(&format!("[audit.otlp]\n{lines}\n")).unwrap_err();
             assert!(error.contains(expected), "{error}");
