@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// Those that are wanted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Others {
     journal: Option<Journal>,
     #[cfg(feature = "otlp")]
@@ -24,7 +24,11 @@ pub(super) struct Others {
 impl Others {
     /// Without the collector, to which connections must first be possible: see [`Sink::export`].
     pub(super) fn of(audit: &config::Audit) -> Self {
-        Self { journal: audit.journald.then(journal).flatten(), ..Self::default() }
+        Self {
+            journal: audit.journald.then(journal).flatten(),
+            #[cfg(feature = "otlp")]
+            exporter: OnceLock::new(),
+        }
     }
 
     /// Passes on what the log holds: `line` is the record as it stands there, redacted.
