@@ -13,8 +13,10 @@ pub mod config;
 pub mod few;
 pub mod host;
 pub mod reason;
+mod spanned;
 pub mod toml_file;
 pub mod whole_file;
+pub mod yaml;
 
 pub mod capture;
 pub mod identify;
@@ -36,6 +38,7 @@ pub mod control;
 pub mod doctor;
 pub mod health;
 pub mod host_trust;
+pub mod manifest;
 pub mod protect;
 pub mod run;
 pub mod trust;

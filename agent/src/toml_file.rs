@@ -173,13 +173,16 @@ impl Source {
     /// # Errors
     /// When it is not TOML, or has keys or types that the shape has not; only the first such problem is known.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        toml::from_str(&self.text).map_err(|error| {
-            let mut findings = Findings::new(self);
-            let span = error.span().unwrap_or(0..0);
-            let offending = self.text.get(span.clone()).unwrap_or_default();
-            findings.add(span, worded(error.message(), offending));
-            Error::Invalid(Invalid { path: self.path.clone(), problems: findings.problems })
-        })
+        toml::from_str(&self.text)
+            .map_err(|error| self.invalid(error.span().unwrap_or(0..0), error.message()))
+    }
+
+    /// The error that a parser has told of the text at `span`.
+    pub fn invalid(&self, span: Range<usize>, message: &str) -> Error {
+        let mut findings = Findings::new(self);
+        let offending = self.text.get(span.clone()).unwrap_or_default();
+        findings.add(span, worded(message, offending));
+        Error::Invalid(Invalid { path: self.path.clone(), problems: findings.problems })
     }
 }
 
@@ -202,14 +205,24 @@ impl<'a> Findings<'a> {
         self.problems.push(Problem { line, column, message: message.to_string() });
     }
 
+    /// Adds problems that were found in a part of the file.
+    pub fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.extend(problems);
+    }
+
     /// The value if nothing was wrong.
     ///
     /// # Errors
     /// With all the problems, in the order of the file.
-    pub fn finish<T>(mut self, value: T) -> Result<T, Error> {
-        if self.problems.is_empty() {
-            return Ok(value);
-        }
+    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+        if self.problems.is_empty() { Ok(value) } else { self.fail() }
+    }
+
+    /// For what is not there because something was wrong.
+    ///
+    /// # Errors
+    /// Always: with all the problems, in the order of the file.
+    pub fn fail<T>(mut self) -> Result<T, Error> {
         self.problems.sort();
         self.problems.dedup();
         Err(Error::Invalid(Invalid { path: self.source.path.clone(), problems: self.problems }))

@@ -1,10 +1,11 @@
-//! `tidegate check`: validates configurations and policies, and runs case tables.
+//! `tidegate check`: validates configurations, policies and manifests, and runs case tables.
 
 use super::Error;
 use crate::{
     classify::Catalogue,
     config::file,
     decide::{case::Table, document, lint},
+    manifest,
     toml_file::{self, Problem, Source},
 };
 use clap::Args;
@@ -19,7 +20,7 @@ use std::{
 /// `tidegate check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Policies, case tables, configurations, or directories of policies [default: what is installed]
+    /// Policies, case tables, configurations, manifests (.yaml), or directories of policies [default: what is installed]
     pub files: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -33,6 +34,7 @@ enum Kind {
     Policy,
     Cases,
     Config,
+    Manifests,
 }
 
 /// What was found in one file.
@@ -112,11 +114,18 @@ struct Found {
 
 fn report(file: PathBuf, catalogue: &Catalogue) -> Report {
     let source = Source::open(&file);
-    let kind = source.as_ref().map_or(Kind::Policy, |source| kind_of(&source.text));
+    let kind = match &source {
+        _ if manifest::is_manifest(&file) => Kind::Manifests,
+        Ok(source) => kind_of(&source.text),
+        Err(_) => Kind::Policy,
+    };
     let result = source.and_then(|source| match kind {
         Kind::Policy => check_policy(&source, catalogue),
         Kind::Cases => run_cases(&source, catalogue),
         Kind::Config => check_config(&source, catalogue),
+        Kind::Manifests => {
+            manifest::doubts(&source, catalogue).map(|warnings| Found { warnings, cases: None })
+        }
     });
     let (found, errors) = match result {
         Ok(found) => (found, Vec::new()),
@@ -181,6 +190,7 @@ impl Report {
         match (self.ok, self.kind, self.cases) {
             (true, Kind::Policy, _) => writeln!(out, "{file}: policy, ok"),
             (true, Kind::Config, _) => writeln!(out, "{file}: configuration, ok"),
+            (true, Kind::Manifests, _) => writeln!(out, "{file}: manifests, ok"),
             (true, Kind::Cases, cases) => writeln!(out, "{file}: {} cases, ok", cases.unwrap_or_default()),
             (false, ..) => self.errors.iter().try_for_each(|problem| match problem.line {
                 0 => writeln!(out, "{}", problem.message),

@@ -1,4 +1,4 @@
-//! Policies as they are written: the TOML shape, and its checks against the catalogue.
+//! Policies as they are written: the shape of files and manifests, and its checks against the catalogue.
 
 mod constraint;
 mod limits;
@@ -10,52 +10,73 @@ use super::{
 };
 use crate::{
     classify::catalogue::Catalogue,
+    spanned::Spanned,
     toml_file::{Findings, Source},
+    yaml::Node,
 };
 use constraint::{Narrowing, ResourcesTable};
 use limits::LimitTable;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
-use toml::Spanned;
 
 pub use crate::toml_file::Error as LoadError;
 
 /// The policy of `tidegate run` where none is named.
 const READ_ONLY: &str = include_str!("../../../policies/read-only.toml");
 
-/// A policy file. Unknown keys are errors: a typing mistake must not silently widen or weaken anything.
+/// A policy. Unknown keys are errors: a typing mistake must not silently widen or weaken anything.
+// A remark with three strokes is what `kubectl explain` says of a ScopePolicy.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Document {
+pub(crate) struct Document {
+    /// What it is for.
     description: Option<Spanned<String>>,
+    /// Whom to ask for more; refusals name it.
     contact: Option<Spanned<String>>,
+    /// Whether denials are carried out; `dry-run` forwards and records what would be refused. Default: `enforce`.
     mode: Option<ModeWord>,
+    /// The scopes that are allowed: `resource:action`, `resource:*`, `api:read` or `api:write`.
     #[serde(default)]
     allow: Vec<Spanned<String>>,
+    /// The scopes that are denied, whatever allows them.
     #[serde(default)]
     deny: Vec<Spanned<String>>,
+    /// Operations without a scope that are allowed by name.
     #[serde(default)]
     operations: Vec<Spanned<String>>,
+    /// Whether requests that are not in the catalogue pass where `allow` holds `api:write`. Default: `deny`.
     unknown: Option<Spanned<EffectWord>>,
+    /// What holds for some operations, resources or requests only. Deny beats allow; their order changes nothing.
     #[serde(default)]
     rule: Vec<Spanned<RuleTable>>,
+    /// How many requests pass.
     #[serde(default)]
     limit: Vec<Spanned<LimitTable>>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct RuleTable {
+    /// What it says of the requests that it fits.
     effect: EffectWord,
+    /// The scopes that it is about. An allow rule needs them.
     scopes: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The operations that it is narrowed to.
     operations: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The resources that it is narrowed to: for each kind, ids, names, slugs or globs.
     resources: Option<Spanned<ResourcesTable>>,
+    /// A condition in CEL over `request` and `now`.
     when: Option<Spanned<String>>,
+    /// Why; refusals show it.
     reason: Option<Spanned<String>>,
+    /// For a deny rule: its own mode, where that differs from the policy's.
     mode: Option<Spanned<ModeWord>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum EffectWord {
     Allow,
@@ -63,6 +84,7 @@ enum EffectWord {
 }
 
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum ModeWord {
     Enforce,
@@ -120,9 +142,32 @@ pub fn read_only_source() -> Result<Source, LoadError> {
     Source::from_bytes(Path::new("policies/read-only.toml"), READ_ONLY.as_bytes().to_vec())
 }
 
+/// Reads a policy from a manifest's `spec`, which stands in `source`.
+///
+/// # Errors
+/// With all that is wrong in it.
+pub fn read_spec(
+    name: &str,
+    spec: &Node,
+    source: &Source,
+    catalogue: &Catalogue,
+) -> Result<Policy, LoadError> {
+    let mut reader = Reader { findings: Findings::new(source), catalogue };
+    let policy = reader.policy(name, spec.parse(source)?);
+    reader.findings.finish(policy)
+}
+
 /// The lines of a policy's entries, by the names that decisions give them (`allow[0]`, `rule[3]`).
 pub fn lines(source: &Source) -> BTreeMap<String, usize> {
-    let Ok(document) = source.parse::<Document>() else { return BTreeMap::new() };
+    source.parse().map_or_else(|_| BTreeMap::new(), |document| lines_of(&document, source))
+}
+
+/// The same for a manifest's `spec`.
+pub fn spec_lines(spec: &Node, source: &Source) -> BTreeMap<String, usize> {
+    spec.parse(source).map_or_else(|_| BTreeMap::new(), |document| lines_of(&document, source))
+}
+
+fn lines_of(document: &Document, source: &Source) -> BTreeMap<String, usize> {
     let lists = [("allow", &document.allow), ("deny", &document.deny), ("operations", &document.operations)];
     let listed = lists.into_iter().flat_map(|(list, words)| {
         words.iter().enumerate().map(move |(index, word)| (format!("{list}[{index}]"), word.span()))

@@ -11,16 +11,17 @@ use crate::{
         resources::{self, Resources},
         when::When,
     },
+    spanned::Spanned,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use toml::Spanned;
 
 /// `resources = { kind = [ids] }`.
 pub(super) type ResourcesTable = BTreeMap<Spanned<String>, Spanned<Vec<Spanned<Id>>>>;
 
 /// An id as people write it.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub(super) enum Id {
     Number(u64),

@@ -4,25 +4,36 @@ use super::{
     ModeWord, Reader,
     constraint::{Narrowing, ResourcesTable},
 };
-use crate::decide::{
-    Effect,
-    limit::{Limit, Quota, Rate, Share},
-    policy::Mode,
+use crate::{
+    decide::{
+        Effect,
+        limit::{Limit, Quota, Rate, Share},
+        policy::Mode,
+    },
+    spanned::Spanned,
 };
 use serde::Deserialize;
-use toml::Spanned;
 
 /// One table.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitTable {
+    /// The scopes whose requests it counts.
     scopes: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The operations that it counts.
     operations: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The resources whose requests it counts: for each kind, ids, names, slugs or globs.
     resources: Option<Spanned<ResourcesTable>>,
+    /// A condition in CEL on the requests that it counts.
     when: Option<Spanned<String>>,
+    /// How many in what time, such as `20/hour`.
     rate: Option<Spanned<String>>,
+    /// How much of the token's requests, such as `20%`.
     share: Option<Spanned<String>>,
+    /// Why; refusals show it.
     reason: Option<Spanned<String>>,
+    /// Its own mode, where that differs from the policy's.
     mode: Option<Spanned<ModeWord>>,
 }
 

@@ -1,0 +1,153 @@
+//! For which pods a policy is.
+
+use crate::{
+    decide::document::is_policy_name,
+    spanned::Spanned,
+    toml_file::{Error, Findings, Source},
+    yaml::Node,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A `ScopeBinding`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name.
+    pub name: String,
+    /// The ScopePolicy.
+    pub policy: String,
+    /// The namespaces, by their labels; None: any.
+    pub namespaces: Option<Selector>,
+    /// The pods, by their labels; None: any.
+    pub pods: Option<Selector>,
+    /// The service accounts, one of which the pod runs as; empty: any.
+    pub service_accounts: Vec<String>,
+}
+
+/// Labels, all of which must be as it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Labels with these values.
+    pub labels: BTreeMap<String, String>,
+    /// What is said of other labels.
+    pub requirements: Vec<Requirement>,
+}
+
+/// What is said of one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// What is said of it.
+    pub operator: Operator,
+    /// Of which values.
+    pub values: Vec<String>,
+}
+
+/// What can be said of a label, in Kubernetes' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Operator {
+    /// It has one of the values.
+    In,
+    /// It has none of them, or is not there.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}
+
+/// For which pods a ScopePolicy is: those that fit all that is given. Where several fit a pod, every policy must allow
+/// a request.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Spec {
+    /// The name of the ScopePolicy.
+    policy: Spanned<String>,
+    /// The namespaces, by their labels. `kubernetes.io/metadata.name` is the namespace's name.
+    namespace_selector: Option<Spanned<SelectorTable>>,
+    /// The pods, by their labels.
+    pod_selector: Option<Spanned<SelectorTable>>,
+    /// The service accounts, one of which the pod runs as.
+    service_accounts: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SelectorTable {
+    /// Labels with these values.
+    #[serde(default)]
+    match_labels: BTreeMap<String, String>,
+    /// What is said of other labels.
+    #[serde(default)]
+    match_expressions: Vec<Spanned<RequirementTable>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct RequirementTable {
+    /// The label.
+    key: String,
+    /// What is said of it.
+    operator: Operator,
+    /// Of which values; `In` and `NotIn` need some, and the others have none.
+    #[serde(default)]
+    values: Vec<String>,
+}
+
+/// Reads a binding from a manifest's `spec`.
+pub(super) fn read(name: &str, spec: &Node, source: &Source) -> Result<Binding, Error> {
+    let table: Spec = spec.parse(source)?;
+    let mut findings = Findings::new(source);
+    let policy = table.policy.as_ref();
+    if !is_policy_name(policy) {
+        findings.add(table.policy.span(), format!("`{policy}` is not a policy's name"));
+    }
+    if table.namespace_selector.is_none() && table.pod_selector.is_none() && table.service_accounts.is_none() {
+        let message = "this fits every pod of the cluster; give `namespaceSelector`, `podSelector` or \
+                       `serviceAccounts`";
+        findings.add(spec.span.clone(), message);
+    }
+    if let Some(accounts) = &table.service_accounts {
+        if accounts.as_ref().is_empty() {
+            findings.add(accounts.span(), "`serviceAccounts: []` fits nothing; name some, or remove the key");
+        }
+        for account in accounts.as_ref().iter().filter(|account| account.as_ref().is_empty()) {
+            findings.add(account.span(), "a service account has a name");
+        }
+    }
+    let binding = Binding {
+        name: name.to_owned(),
+        policy: policy.clone(),
+        namespaces: table.namespace_selector.as_ref().map(|table| selector(table, &mut findings)),
+        pods: table.pod_selector.as_ref().map(|table| selector(table, &mut findings)),
+        service_accounts: table
+            .service_accounts
+            .map(|accounts| accounts.into_inner().into_iter().map(Spanned::into_inner).collect())
+            .unwrap_or_default(),
+    };
+    findings.finish(binding)
+}
+
+/// An empty selector must never come to fit everything, though it does elsewhere in Kubernetes.
+fn selector(table: &Spanned<SelectorTable>, findings: &mut Findings<'_>) -> Selector {
+    let SelectorTable { match_labels, match_expressions } = table.as_ref();
+    if match_labels.is_empty() && match_expressions.is_empty() {
+        findings.add(table.span(), "an empty selector fits everything; name labels, or remove the key");
+    }
+    let mut requirements = Vec::new();
+    for expression in match_expressions {
+        let RequirementTable { key, operator, values } = expression.as_ref();
+        let needs_values = matches!(operator, Operator::In | Operator::NotIn);
+        if key.is_empty() || needs_values == values.is_empty() {
+            let message = "an expression has a `key`, and `values` with `In` and `NotIn` only";
+            findings.add(expression.span(), message);
+        }
+        requirements.push(Requirement { key: key.clone(), operator: *operator, values: values.clone() });
+    }
+    Selector { labels: match_labels.clone(), requirements }
+}
