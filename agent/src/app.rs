@@ -5,6 +5,7 @@ mod command;
 mod counts;
 pub mod daemon;
 mod handover;
+pub mod pod;
 mod proxy;
 mod refusals;
 mod reload;

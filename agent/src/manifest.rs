@@ -140,11 +140,13 @@ fn name(document: &Node, is_policy: bool, findings: &mut Findings<'_>) -> String
     let is_name = !name.is_empty() && name.len() <= 64 && name.bytes().all(is_allowed);
     if !is_name || name.starts_with('-') || name.ends_with('-') {
         let of = if is_policy { "a policy's name" } else { "a name" };
-        let message = format!("`{name}` cannot be {of}; use 1 to 64 small letters, digits and `-` between them");
+        let message =
+            format!("`{name}` cannot be {of}; use 1 to 64 small letters, digits and `-` between them");
         findings.add(span, message);
     }
     if let Some(namespace) = metadata.and_then(|metadata| metadata.get("namespace")) {
-        findings.add(namespace.span.clone(), "it belongs to the cluster, and has no namespace; remove the key");
+        findings
+            .add(namespace.span.clone(), "it belongs to the cluster, and has no namespace; remove the key");
     }
     name.to_owned()
 }

@@ -26,7 +26,10 @@ pub struct Node {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
-    Scalar { text: String, is_plain: bool },
+    Scalar {
+        text: String,
+        is_plain: bool,
+    },
     Sequence(Vec<Node>),
     /// Keys are scalars, and none stands twice.
     Mapping(Vec<(Node, Node)>),
@@ -198,11 +201,17 @@ impl<'t> Reader<'t> {
         Ok(Node { span: place.start..end.max(place.start), value })
     }
 
+    /// The end of a list or mapping: its bracket, or the end of the last value in it.
+    fn end(&self, span: Span, last: usize) -> usize {
+        if span.is_empty() { last } else { self.places.range(span).end }
+    }
+
     fn sequence(&mut self, depth: usize, end: &mut usize) -> Result<Vec<Node>, Problem> {
         let mut items = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if event == Event::SequenceEnd {
+                *end = self.end(span, *end);
                 return Ok(items);
             }
             let item = self.node(event, span, depth + 1)?;
@@ -216,6 +225,7 @@ impl<'t> Reader<'t> {
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
+                *end = self.end(span, *end);
                 return Ok(pairs);
             }
             let key = self.node(event, span, depth + 1)?;

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::{
-    app::{self, daemon::Charge},
+    app::{self, daemon::Charge, pod},
     classify::Catalogue,
     config::file,
     decide::store::PolicySet,
@@ -20,6 +20,9 @@ pub struct DaemonArgs {
     /// Make subjects of the workloads, and end: what they connect to is refused until the daemon runs
     #[arg(long)]
     pub attach_only: bool,
+    /// Where a daemon is at work already, check the files, and wait for it to end
+    #[arg(long, conflicts_with = "attach_only")]
+    pub wait: bool,
 }
 
 /// Loads the configuration, and every policy of its directory.
@@ -48,12 +51,19 @@ pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error
 /// # Errors
 /// When the configuration or a policy is wrong, or tidegate could not begin.
 pub fn run(args: &DaemonArgs) -> Result<u8, Error> {
+    // Before there is another thread, which would stay where it is.
+    pod::enter_first_cgroup_namespace().map_err(Error::Daemon)?;
     if args.attach_only {
         // A policy that is wrong is no reason to let them pass.
         app::daemon::attach(&file::load(&args.config)?).map_err(Error::Daemon)?;
         return Ok(0);
     }
-    let charge = prepare(args, Catalogue::embedded())?;
+    let mut charge = prepare(args, Catalogue::embedded())?;
+    if args.wait {
+        pod::wait_for_turn(&charge.config).map_err(Error::Daemon)?;
+        // What was right when it began to wait may be another by now.
+        charge = prepare(args, Catalogue::embedded())?;
+    }
     app::daemon::run(charge).map_err(Error::Daemon)?;
     Ok(0)
 }

@@ -16,8 +16,8 @@ pub struct Binding {
     pub name: String,
     /// The ScopePolicy.
     pub policy: String,
-    /// The namespaces, by their labels; None: any.
-    pub namespaces: Option<Selector>,
+    /// The namespaces, by name; empty: any.
+    pub namespaces: Vec<String>,
     /// The pods, by their labels; None: any.
     pub pods: Option<Selector>,
     /// The service accounts, one of which the pod runs as; empty: any.
@@ -66,8 +66,8 @@ pub enum Operator {
 pub(super) struct Spec {
     /// The name of the ScopePolicy.
     policy: Spanned<String>,
-    /// The namespaces, by their labels. `kubernetes.io/metadata.name` is the namespace's name.
-    namespace_selector: Option<Spanned<SelectorTable>>,
+    /// The namespaces, by name.
+    namespaces: Option<Spanned<Vec<Spanned<String>>>>,
     /// The pods, by their labels.
     pod_selector: Option<Spanned<SelectorTable>>,
     /// The service accounts, one of which the pod runs as.
@@ -107,30 +107,33 @@ pub(super) fn read(name: &str, spec: &Node, source: &Source) -> Result<Binding, 
     if !is_policy_name(policy) {
         findings.add(table.policy.span(), format!("`{policy}` is not a policy's name"));
     }
-    if table.namespace_selector.is_none() && table.pod_selector.is_none() && table.service_accounts.is_none() {
-        let message = "this fits every pod of the cluster; give `namespaceSelector`, `podSelector` or \
-                       `serviceAccounts`";
+    if table.namespaces.is_none() && table.pod_selector.is_none() && table.service_accounts.is_none() {
+        let message = "this fits every pod of the cluster; give `namespaces`, `podSelector` or `serviceAccounts`";
         findings.add(spec.span.clone(), message);
-    }
-    if let Some(accounts) = &table.service_accounts {
-        if accounts.as_ref().is_empty() {
-            findings.add(accounts.span(), "`serviceAccounts: []` fits nothing; name some, or remove the key");
-        }
-        for account in accounts.as_ref().iter().filter(|account| account.as_ref().is_empty()) {
-            findings.add(account.span(), "a service account has a name");
-        }
     }
     let binding = Binding {
         name: name.to_owned(),
         policy: policy.clone(),
-        namespaces: table.namespace_selector.as_ref().map(|table| selector(table, &mut findings)),
+        namespaces: names("namespaces", table.namespaces, &mut findings),
         pods: table.pod_selector.as_ref().map(|table| selector(table, &mut findings)),
-        service_accounts: table
-            .service_accounts
-            .map(|accounts| accounts.into_inner().into_iter().map(Spanned::into_inner).collect())
-            .unwrap_or_default(),
+        service_accounts: names("serviceAccounts", table.service_accounts, &mut findings),
     };
     findings.finish(binding)
+}
+
+fn names(
+    key: &str,
+    list: Option<Spanned<Vec<Spanned<String>>>>,
+    findings: &mut Findings<'_>,
+) -> Vec<String> {
+    let Some(list) = list else { return Vec::new() };
+    if list.as_ref().is_empty() {
+        findings.add(list.span(), format!("`{key}: []` fits nothing; name some, or remove the key"));
+    }
+    for name in list.as_ref().iter().filter(|name| name.as_ref().is_empty()) {
+        findings.add(name.span(), format!("an empty name in `{key}`"));
+    }
+    list.into_inner().into_iter().map(Spanned::into_inner).collect()
 }
 
 /// An empty selector must never come to fit everything, though it does elsewhere in Kubernetes.

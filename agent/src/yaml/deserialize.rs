@@ -143,7 +143,8 @@ impl<'de> de::EnumAccess<'de> for Word<'de> {
         let Some(text) = self.0.text() else {
             return Err(de::Error::custom("expected one word"));
         };
-        let word: de::value::BorrowedStrDeserializer<'_, Error> = de::value::BorrowedStrDeserializer::new(text);
+        let word: de::value::BorrowedStrDeserializer<'_, Error> =
+            de::value::BorrowedStrDeserializer::new(text);
         Ok((seed.deserialize(word)?, Nothing))
     }
 }

@@ -57,7 +57,8 @@ fn is_like_a_number(word: &str) -> bool {
     let is_decimal = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && digits.contains(|digit: char| digit.is_ascii_digit());
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
-    is_hexadecimal || (is_decimal && is_digits(mantissa) && is_digits(exponent.trim_start_matches(['+', '-'])))
+    is_hexadecimal
+        || (is_decimal && is_digits(mantissa) && is_digits(exponent.trim_start_matches(['+', '-'])))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One agent for one cgroup root and one set of pins: locks on the directories themselves, which end with their holder.
 
-use super::{Error, io_error};
+use super::{Error, Pins, io_error};
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -50,6 +50,25 @@ impl Lock {
         }
         Ok(taken)
     }
+}
+
+/// Returns when no agent holds these pins, or attaches at this cgroup. Another one may be quicker to take its place.
+///
+/// # Errors
+/// When they cannot be locked.
+pub fn wait(pins: &Pins, cgroup: &Path) -> Result<(), Error> {
+    pins.prepare()?;
+    for path in pins.base().into_iter().chain([cgroup]) {
+        let directory = File::open(path).map_err(io_error("open", path))?;
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive) == Ok(()) {
+            continue;
+        }
+        let holder = holder(&directory);
+        tracing::info!(holder = %named(holder.as_ref()), "waiting for the agent that is at work to end");
+        flock(&directory, FlockOperation::LockExclusive)
+            .map_err(|errno| io_error("lock", path)(errno.into()))?;
+    }
+    Ok(())
 }
 
 impl Drop for Lock {
@@ -133,5 +152,21 @@ mod tests {
         drop(first);
         Lock::take(&[directory.path()]).unwrap();
         drop(inherited);
+    }
+
+    #[test]
+    fn whoever_waits_goes_on_when_the_holder_ends() {
+        let (base, cgroup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let held = Lock::take(&[base.path(), cgroup.path()]).unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        // Nothing is made below it: a private place needs no directories.
+        let pins = Pins::Private(base.path().to_owned());
+        let path = cgroup.path().to_owned();
+        let waiting = std::thread::spawn(move || told.send(wait(&pins, &path).is_ok()));
+        assert!(heard.recv_timeout(std::time::Duration::from_millis(200)).is_err());
+        drop(held);
+        assert_eq!(heard.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+        waiting.join().unwrap().unwrap();
+        Lock::take(&[base.path(), cgroup.path()]).unwrap();
     }
 }

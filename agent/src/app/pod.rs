@@ -1,0 +1,68 @@
+//! What a daemon does first that runs as a pod: it leaves the container's cgroup namespace, and waits for the daemon that
+//! it is to follow on the same node.
+
+use super::Error;
+use crate::{
+    capture::pins::{BPFFS, Pins, lock},
+    config::Config,
+    run::cgroup,
+};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+use std::{fs, os::fd::AsFd, path::Path};
+
+const OWN: &str = "/proc/thread-self/ns/cgroup";
+/// Of the machine's first process, where the container shares its process ids; the container's own otherwise.
+const FIRST: &str = "/proc/1/ns/cgroup";
+
+/// Moves the calling thread, and those that it starts, into the cgroup namespace of the machine's first process: in a
+/// container's own all cgroups beside it have no names. Does nothing where it is in that one.
+///
+/// # Errors
+/// When the kernel does not let it.
+pub fn enter_first_cgroup_namespace() -> Result<(), Error> {
+    let system = |source| Error::System { action: "enter the machine's cgroup namespace", source };
+    // Where it may not even be looked at, the daemon says later what it cannot find.
+    let (Ok(own), Ok(first)) = (fs::read_link(OWN), fs::read_link(FIRST)) else { return Ok(()) };
+    if own == first {
+        return Ok(());
+    }
+    let namespace = open(FIRST, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let namespace = namespace.map_err(|errno| system(errno.into()))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
+        .map_err(|errno| system(errno.into()))?;
+    tracing::info!("left the container's cgroup namespace");
+    Ok(())
+}
+
+/// Returns when no other daemon is at work.
+///
+/// # Errors
+/// When that cannot be told.
+pub fn wait_for_turn(config: &Config) -> Result<(), Error> {
+    let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
+    lock::wait(&Pins::on(Path::new(BPFFS)), &root).map_err(|error| Error::Capture(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+    use std::thread;
+
+    /// Root only, as are all that make namespaces.
+    #[test]
+    fn a_thread_leaves_the_containers_cgroup_namespace() {
+        thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWCGROUP).unwrap();
+            assert_ne!(fs::read_link(OWN).unwrap(), fs::read_link(FIRST).unwrap());
+            enter_first_cgroup_namespace().unwrap();
+            assert_eq!(fs::read_link(OWN).unwrap(), fs::read_link(FIRST).unwrap());
+            enter_first_cgroup_namespace().unwrap();
+        })
+        .join()
+        .unwrap();
+    }
+}
