@@ -17,6 +17,9 @@ use std::{
 };
 use tool::{CARGO_DEB, ensure_packers};
 
+/// What every package has.
+const FEATURES: &str = "tui";
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The features that packages are built with, and that their bill of materials is of.
@@ -109,6 +112,13 @@ pub(crate) fn run(arguments: &Arguments, workspace: &Path, out: &mut impl Write)
 pub(crate) fn ensure_packager(workspace: &Path) -> Result<()> {
     ensure_packers()?;
     CARGO_DEB.ensure(&cargo::target_directory(workspace)?).map(drop)
+}
+
+/// A program that needs no library, built for this target.
+pub(crate) fn static_program(workspace: &Path, profile: &str, target: &str) -> Result<PathBuf> {
+    tarball::build(workspace, profile, target)?;
+    let directory = if profile == "dev" { "debug" } else { profile };
+    Ok(cargo::target_directory(workspace)?.join(target).join(directory).join("tidegate"))
 }
 
 /// `cargo xtask man`: the manual alone, in `target/man`.

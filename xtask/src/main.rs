@@ -8,6 +8,7 @@ mod containerd;
 mod demo;
 mod dist;
 mod fuzz;
+mod image;
 mod packages;
 mod runtimes;
 mod setup;
@@ -42,6 +43,8 @@ enum Task {
     Containerd,
     /// Make what users get, in target/dist: a Debian package, a static tarball, a bill of materials, checksums.
     Dist(dist::Arguments),
+    /// Make the container image, in target/dist, and print its digest.
+    Image(image::Arguments),
     /// Write the manual to target/man.
     Man,
     /// Check the rules of the tree that no lint knows.
@@ -73,6 +76,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Runtimes => runtimes::ensure(&workspace()),
         Task::Containerd => containerd::ensure(&workspace()),
         Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
+        Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),

@@ -11,13 +11,14 @@ pub(crate) const WORLD: [Program; 4] =
     [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("curl", "curl")];
 
 /// What the kernel tests run besides.
-pub(crate) const CLIENTS: [Program; 6] = [
+pub(crate) const CLIENTS: [Program; 7] = [
     ("openssl", "openssl"),
     ("certtool", "gnutls-bin"),
     ("python3", "python3"),
     ("node", "nodejs"),
     ("systemd-analyze", "systemd"),
     ("tmux", "tmux"),
+    ("skopeo", "skopeo"),
 ];
 
 /// Installs the packages of the programs that are missing.

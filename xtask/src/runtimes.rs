@@ -2,6 +2,7 @@
 //! in `target/runtimes`, each made once and again when what it is made of has changed.
 
 mod clients;
+mod kubernetes;
 
 use crate::{cargo, command, packages};
 use anyhow::{Context as _, Result, anyhow};
@@ -63,6 +64,7 @@ pub(crate) fn ensure(workspace: &Path) -> Result<()> {
             scope.spawn(|| part(directory, "collections", ANSIBLE, collections)),
             scope.spawn(|| part(directory, "node", &NODE.join(" "), node)),
             scope.spawn(|| clients::ensure(workspace, directory)),
+            scope.spawn(|| kubernetes::ensure(directory)),
         ];
         tasks.map(|task| task.join().map_err(|_| anyhow!("a thread panicked")).and_then(|made| made))
     });

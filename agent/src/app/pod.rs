@@ -23,13 +23,17 @@ const FIRST: &str = "/proc/1/ns/cgroup";
 /// # Errors
 /// When the kernel does not let it.
 pub fn enter_first_cgroup_namespace() -> Result<(), Error> {
+    enter(FIRST)
+}
+
+fn enter(path: &str) -> Result<(), Error> {
     let system = |source| Error::System { action: "enter the machine's cgroup namespace", source };
     // Where it may not even be looked at, the daemon says later what it cannot find.
-    let (Ok(own), Ok(first)) = (fs::read_link(OWN), fs::read_link(FIRST)) else { return Ok(()) };
+    let (Ok(own), Ok(first)) = (fs::read_link(OWN), fs::read_link(path)) else { return Ok(()) };
     if own == first {
         return Ok(());
     }
-    let namespace = open(FIRST, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let namespace = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let namespace = namespace.map_err(|errno| system(errno.into()))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
         .map_err(|errno| system(errno.into()))?;
@@ -55,14 +59,23 @@ mod tests {
     /// Root only, as are all that make namespaces.
     #[test]
     fn a_thread_leaves_the_containers_cgroup_namespace() {
-        thread::spawn(|| {
+        // The process as a whole stays where it is.
+        let first = "/proc/self/ns/cgroup";
+        thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWCGROUP).unwrap();
-            assert_ne!(fs::read_link(OWN).unwrap(), fs::read_link(FIRST).unwrap());
-            enter_first_cgroup_namespace().unwrap();
-            assert_eq!(fs::read_link(OWN).unwrap(), fs::read_link(FIRST).unwrap());
-            enter_first_cgroup_namespace().unwrap();
+            assert_ne!(fs::read_link(OWN).unwrap(), fs::read_link(first).unwrap());
+            enter(first).unwrap();
+            assert_eq!(fs::read_link(OWN).unwrap(), fs::read_link(first).unwrap());
+            enter(first).unwrap();
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn what_may_not_be_looked_at_is_left_alone() {
+        let own = fs::read_link(OWN).unwrap();
+        enter("/proc/self/ns/none").unwrap();
+        assert_eq!(fs::read_link(OWN).unwrap(), own);
     }
 }

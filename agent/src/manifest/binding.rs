@@ -108,7 +108,8 @@ pub(super) fn read(name: &str, spec: &Node, source: &Source) -> Result<Binding, 
         findings.add(table.policy.span(), format!("`{policy}` is not a policy's name"));
     }
     if table.namespaces.is_none() && table.pod_selector.is_none() && table.service_accounts.is_none() {
-        let message = "this fits every pod of the cluster; give `namespaces`, `podSelector` or `serviceAccounts`";
+        let message =
+            "this fits every pod of the cluster; give `namespaces`, `podSelector` or `serviceAccounts`";
         findings.add(spec.span.clone(), message);
     }
     let binding = Binding {
@@ -121,11 +122,7 @@ pub(super) fn read(name: &str, spec: &Node, source: &Source) -> Result<Binding, 
     findings.finish(binding)
 }
 
-fn names(
-    key: &str,
-    list: Option<Spanned<Vec<Spanned<String>>>>,
-    findings: &mut Findings<'_>,
-) -> Vec<String> {
+fn names(key: &str, list: Option<Spanned<Vec<Spanned<String>>>>, findings: &mut Findings<'_>) -> Vec<String> {
     let Some(list) = list else { return Vec::new() };
     if list.as_ref().is_empty() {
         findings.add(list.span(), format!("`{key}: []` fits nothing; name some, or remove the key"));

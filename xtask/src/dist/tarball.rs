@@ -24,7 +24,7 @@ pub(super) fn make(places: &Places<'_>, is_built: bool) -> Result<String> {
     let architecture = std::env::consts::ARCH;
     let target = format!("{architecture}-unknown-linux-gnu");
     if !is_built {
-        build(places, &target)?;
+        build(places.workspace, places.profile, &target)?;
     }
     let whole = format!("tidegate-{VERSION}-{architecture}-linux");
     let directory = places.companions().join(&whole);
@@ -52,11 +52,11 @@ pub(super) fn make(places: &Places<'_>, is_built: bool) -> Result<String> {
 }
 
 /// With a target named, the flag is the program's alone: build scripts and macros cannot be static.
-fn build(places: &Places<'_>, target: &str) -> Result<()> {
+pub(super) fn build(workspace: &Path, profile: &str, target: &str) -> Result<()> {
     let arguments =
         ["build", "--quiet", "--package", "tidegate", "--bin", "tidegate", "--features", FEATURES];
-    let mut build = cargo::command(places.workspace, &arguments);
-    build.args(["--profile", places.profile, "--target", target]);
+    let mut build = cargo::command(workspace, &arguments);
+    build.args(["--profile", profile, "--target", target]);
     command::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))
 }
 
