@@ -32,10 +32,21 @@ fn output<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>
 /// Makes an image of the program that tests start, and answers its archive and its digest.
 fn image(directory: &Path, targets: &[&str]) -> Result<(PathBuf, String)> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let program = programs::built("tidegate")?;
+    // Without what a debugger wants it is a tenth.
+    let program = directory.join("tidegate");
+    output("strip", ["-o".as_ref(), program.as_os_str(), programs::built("tidegate")?.as_os_str()])?;
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut make = Command::new(cargo);
-    make.args(["run", "--quiet", "--package", "xtask", "--", "image", "--name", "registry.example/tidegate:test"]);
+    make.args([
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--",
+        "image",
+        "--name",
+        "registry.example/tidegate:test",
+    ]);
     make.arg("--program").arg(program).arg("--output").arg(directory);
     for target in targets {
         make.args(["--target", target]);
@@ -72,9 +83,10 @@ fn a_container_tool_takes_the_image_and_its_program_starts() -> Result<()> {
     let layer = manifest["layers"][0]["digest"].as_str().context("no layer")?.trim_start_matches("sha256:");
     let root = directory.path().join("root");
     fs::create_dir(&root)?;
-    let arguments = ["-xpzf".as_ref(), copy.join(layer).into_os_string()].map(|word: std::ffi::OsString| word);
-    output("tar", arguments.into_iter().chain(["-C".into(), root.clone().into_os_string()]))?;
-    for (path, mode) in [("usr/bin/tidegate", 0o755), ("var/lib/tidegate", 0o700), ("tmp", 0o1777), ("etc/passwd", 0o644)] {
+    output("tar", ["-xpzf".as_ref(), copy.join(layer).as_os_str(), "-C".as_ref(), root.as_os_str()])?;
+    for (path, mode) in
+        [("usr/bin/tidegate", 0o755), ("var/lib/tidegate", 0o700), ("tmp", 0o1777), ("etc/passwd", 0o644)]
+    {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         let facts = fs::metadata(root.join(path))?;
         ensure!(facts.permissions().mode() & 0o7777 == mode && facts.uid() == 0, "{path}: {facts:?}");
@@ -90,7 +102,7 @@ fn a_container_tool_takes_the_image_and_its_program_starts() -> Result<()> {
     let root = root.to_str().context("a path that is no text")?;
     let start = |arguments: &[&str]| {
         let shell = ["--mount", "--propagation", "private", "sh", "-c", START, "sh", root, entrypoint];
-        output("unshare", shell.iter().chain(arguments))
+        output("unshare", shell.iter().chain(arguments).copied())
     };
     ensure!(start(&["--version"])?.starts_with("tidegate "));
     // Its places are those of the manifest.

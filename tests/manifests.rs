@@ -15,7 +15,7 @@ use tidegate_tests::programs;
 
 const NAMESPACE: &str = "tidegate-system";
 /// The newest Kubernetes that there are schemas of, and the oldest that the chart takes.
-const VERSIONS: [&str; 2] = ["1.37", "1.25"];
+const VERSIONS: [&str; 2] = ["1.37", "1.30"];
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").canonicalize().unwrap()

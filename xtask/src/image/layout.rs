@@ -68,7 +68,7 @@ fn whole(name: &str) -> String {
 }
 
 fn manifest(image: &Image, seconds: u64, blobs: &mut Blobs) -> Result<Value> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     packed.write_all(&image.layer)?;
     let layer = blobs.add(LAYER, packed.finish()?);
     let labels = annotations(seconds);
