@@ -1,6 +1,8 @@
 //! The manifests, the chart and the definitions: valid to Kubernetes' own schemas, the same whichever way they are made,
 //! and with files in them that the agent takes. Needs what `cargo xtask runtimes` makes.
 
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 use anyhow::{Context as _, Result, bail, ensure};
 use cel::{Context, Program, Value as Cel};
 use serde_json::Value;

@@ -181,7 +181,13 @@ impl<'t> Reader<'t> {
             | Event::SequenceStart(anchor, tag)
             | Event::MappingStart(anchor, tag) => (*anchor, tag.is_some()),
             Event::Alias(anchor) => (*anchor, false),
-            _ => (0, false),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => (0, false),
         };
         if anchor != 0 {
             return refuse("anchors and aliases (`&`, `*`) are not read; write the value out, or quote it");
@@ -196,7 +202,14 @@ impl<'t> Reader<'t> {
             }
             Event::SequenceStart(..) => Value::Sequence(self.sequence(depth, &mut end)?),
             Event::MappingStart(..) => Value::Mapping(self.mapping(depth, &mut end)?),
-            _ => return refuse("a value is missing here"),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::Alias(_)
+            | Event::SequenceEnd
+            | Event::MappingEnd => return refuse("a value is missing here"),
         };
         Ok(Node { span: place.start..end.max(place.start), value })
     }

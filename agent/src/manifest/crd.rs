@@ -149,6 +149,10 @@ fn structural(schema: &mut Value) {
     if let Some(Value::String(text)) = keys.get_mut("description") {
         *text = text.replace('\n', " ");
     }
+    // A key that may be left out is no word of its own.
+    if let Some(Value::Array(words)) = keys.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
     // An id is written as a number or as a text.
     if keys.remove("anyOf").is_some() {
         keys.insert("x-kubernetes-int-or-string".to_owned(), true.into());

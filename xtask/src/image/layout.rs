@@ -33,20 +33,21 @@ impl Layout {
         let mut blobs = Blobs::default();
         let mut manifests = Vec::new();
         for image in images {
-            let mut manifest = manifest(image, seconds, &mut blobs)?;
-            manifest["platform"] = json!({ "architecture": image.architecture, "os": "linux" });
-            manifests.push(manifest);
+            let platform = json!({ "architecture": image.architecture, "os": "linux" });
+            manifests.push(with("platform", platform, manifest(image, seconds, &mut blobs)?)?);
         }
         let annotations = annotations(seconds);
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": annotations });
-        let mut tagged = blobs.json(INDEX, &index)?;
-        let digest = tagged["digest"].as_str().context("a descriptor without a digest")?.to_owned();
+        let descriptor = blobs.json(INDEX, &index)?;
+        let digest = descriptor.get("digest").and_then(Value::as_str);
+        let digest = digest.context("a descriptor without a digest")?.to_owned();
         let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
         // The whole name is for containerd, the tag for all others.
-        tagged["annotations"] = json!({
+        let names = json!({
             "io.containerd.image.name": whole(name),
             "org.opencontainers.image.ref.name": tag,
         });
+        let tagged = with("annotations", names, descriptor)?;
         let top = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [tagged] });
         let mut entries = vec![Entry::directory("blobs", 0o755), Entry::directory("blobs/sha256", 0o755)];
         entries.append(&mut blobs.entries);
@@ -55,6 +56,13 @@ impl Layout {
         entries.push(Entry::file("oci-layout", 0o644, "{\"imageLayoutVersion\":\"1.0.0\"}"));
         Ok(Self { entries, digest })
     }
+}
+
+/// The object with one key more.
+fn with(key: &str, value: Value, mut object: Value) -> Result<Value> {
+    let keys = object.as_object_mut().context("a descriptor that is no object")?;
+    keys.insert(key.to_owned(), value);
+    Ok(object)
 }
 
 /// As containerd names what has no registry in its name.
