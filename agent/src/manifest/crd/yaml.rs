@@ -30,7 +30,7 @@ fn write(value: &Value, depth: usize, text: &mut String) {
         Value::String(string) => {
             let _ = writeln!(text, "{}", word(string));
         }
-        other => {
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             let _ = writeln!(text, "{other}");
         }
     }
@@ -40,7 +40,7 @@ fn below(value: &Value, depth: usize, text: &mut String) {
     let is_block = match value {
         Value::Object(keys) => !keys.is_empty(),
         Value::Array(items) => !items.is_empty(),
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     };
     text.push(if is_block { '\n' } else { ' ' });
     // Items of a list stand below their key, as `kubectl` writes them.
