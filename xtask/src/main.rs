@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod image;
+mod hot_path;
 mod packages;
 mod runtimes;
 mod setup;
@@ -49,6 +50,8 @@ enum Task {
     Man,
     /// Check the rules of the tree that no lint knows.
     Tidy,
+    /// Count the instructions and allocations of classifying and deciding a request, against their budget.
+    HotPath(hot_path::Arguments),
     /// Run the parsers of hostile bytes on made-up input, each for a while.
     Fuzz(fuzz::Arguments),
     /// Boot the kernels that tidegate supports, and load its programs and run its kernel tests on each.
@@ -79,6 +82,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
+        Task::HotPath(arguments) => hot_path::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Vm(arguments) => vm::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Catalogue(arguments) => catalogue::run(&arguments, &workspace(), &mut io::stdout().lock()),

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, command, containerd, dist, packages, runtimes, setup, tidy};
+use crate::{cargo, command, containerd, dist, hot_path, packages, runtimes, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -44,7 +44,7 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
 
 type Check = fn(&Path) -> Result<()>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("format", |workspace| cargo::run(workspace, &["fmt", "--all", "--check"])),
     ("the tree's own rules", tidy::run),
     ("lints", |workspace| {
@@ -57,6 +57,7 @@ const CHECKS: [(&str, Check); 6] = [
         command::run(command.env("RUSTDOCFLAGS", "--deny warnings"))
     }),
     ("catalogue", catalogue),
+    ("instructions and allocations of the hot path", hot_path::check),
 ];
 
 /// The eBPF crate has its own target and no std, so it is a build of its own.
