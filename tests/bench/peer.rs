@@ -7,7 +7,7 @@ mod fixed;
 pub(crate) mod tunnel;
 
 use crate::{
-    load::h2load::{Load, Until},
+    load::h2load::Load,
     place::{Answer, Place, Role},
     word,
 };
@@ -124,7 +124,7 @@ impl Running {
             for process in &mut self.processes {
                 ensure!(process.ended()?.is_none(), "it ended: {}{}", process.stdout()?, process.stderr()?);
             }
-            Ok(load.run(place, &self.target, Until::Requests(1)).is_ok())
+            Ok(load.run(place, &self.target, 1).is_ok())
         })
         .with_context(|| {
             let said = self.processes.iter().map(|process| process.stderr().unwrap_or_default());

@@ -2,21 +2,14 @@
 
 use crate::{
     Metrics, Selection,
-    load::{
-        h2load::{Load, Until},
-        idle,
-    },
+    load::{h2load::Load, idle},
     peer::{Peer, Running, Setup},
     place::{Answer, Place},
     scenario::{Sizes, Turn},
     tell,
 };
 use anyhow::{Context as _, Result};
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, time::Instant};
 use tidegate::run::limits::OpenFiles;
 use tidegate_tests::netns::addresses::API_NAME;
 
@@ -86,7 +79,7 @@ impl Curve {
             Self::Connections => Some(idle::start(turn.place, &turn.running.target, API_NAME, count)?),
             Self::Workloads | Self::Policies | Self::AuditMib => None,
         };
-        let metrics = turn.requests(load, Until::Elapsed(turn.sizes.time()))?;
+        let metrics = turn.requests_for(load, turn.sizes.time())?;
         drop(idle);
         Ok(metrics)
     }
@@ -124,8 +117,7 @@ fn audit(place: &Place, mib: usize) -> Result<PathBuf> {
     let load = Load { host: API_NAME, answer: Answer::Kib, http2: false, connections: 32, streams: 1 };
     let mut grown = Ok(());
     while grown.is_ok() && fs::metadata(&path).map_or(0, |facts| facts.len()) < (mib as u64) << 20 {
-        let until = Until::Elapsed(Duration::from_millis(300));
-        grown = load.run(place, &running.target, until).map(|_| ());
+        grown = load.run(place, &running.target, 2_000).map(|_| ());
     }
     running.stop_keeping_records(place)?;
     grown?;

@@ -2,10 +2,7 @@
 
 use crate::{
     Metrics,
-    load::{
-        h2load::{Load, Until},
-        handshakes, idle,
-    },
+    load::{h2load::Load, handshakes, idle},
     peer::{Peer, Running, Target},
     place::{Answer, Place},
     usage::Usage,
@@ -125,14 +122,12 @@ impl Turn<'_> {
         let (time, load) = (self.sizes.time, scenario.load());
         match scenario {
             Scenario::Http1 | Scenario::Http2 => {
-                let mut metrics = self.requests(load, Until::Elapsed(time))?;
+                let mut metrics = self.requests_for(load, time)?;
                 self.latency(load, &mut metrics)?;
                 Ok(metrics)
             }
-            Scenario::Body1Mib => self.requests(load, Until::Elapsed(time)),
-            Scenario::Body100Mib | Scenario::PassthroughBulk => {
-                self.requests(load, Until::Requests(self.sizes.large_bodies))
-            }
+            Scenario::Body1Mib => self.requests_for(load, time),
+            Scenario::Body100Mib | Scenario::PassthroughBulk => self.requests(load, self.sizes.large_bodies),
             Scenario::ConnectFull => self.connections(API_NAME, false),
             Scenario::ConnectResumed => self.connections(API_NAME, true),
             Scenario::PassthroughConnect => self.connections(OTHER_NAME, false),
@@ -144,16 +139,18 @@ impl Turn<'_> {
         Usage::of(self.place.proxy())
     }
 
-    /// As many requests as the peer can.
-    pub(crate) fn requests(&self, load: Load, until: Until) -> Result<Metrics> {
+    /// As many requests as the peer can in about this time.
+    pub(crate) fn requests_for(&self, load: Load, time: Duration) -> Result<Metrics> {
         let (target, place) = (&self.running.target, self.place);
-        let warming = match until {
-            Until::Elapsed(_) => Until::Elapsed(self.sizes.warms),
-            Until::Requests(_) => Until::Requests(u64::from(load.connections)),
-        };
-        load.run(place, target, warming).context("warming up")?;
+        let requests = load.requests_in(place, target, time).context("warming up")?;
+        self.requests(load, requests)
+    }
+
+    /// So many requests, as fast as the peer can.
+    fn requests(&self, load: Load, requests: u64) -> Result<Metrics> {
+        let (target, place) = (&self.running.target, self.place);
         let (before, recorded) = (self.usage()?, self.running.records()?);
-        let done = load.run(place, target, until)?;
+        let done = load.run(place, target, requests)?;
         let after = self.usage()?;
         let requests = done.requests as f64;
         // A peer that no request came through would be a very fast one.

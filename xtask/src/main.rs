@@ -1,6 +1,7 @@
 //! tidegate's build, test and maintenance tasks: `cargo xtask --help`.
 
 mod apt;
+mod bench;
 mod cargo;
 mod catalogue;
 mod command;
@@ -50,6 +51,8 @@ enum Task {
     Man,
     /// Check the rules of the tree that no lint knows.
     Tidy,
+    /// Measure tidegate beside HAProxy, nginx, squid, mitmproxy and a proxy that does nothing.
+    Bench(bench::Arguments),
     /// Count the instructions and allocations of classifying and deciding a request, against their budget.
     HotPath(hot_path::Arguments),
     /// Run the parsers of hostile bytes on made-up input, each for a while.
@@ -82,6 +85,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),
         Task::Tidy => tidy::run(&workspace()),
+        Task::Bench(arguments) => bench::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::HotPath(arguments) => hot_path::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Fuzz(arguments) => fuzz::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Vm(arguments) => vm::run(&arguments, &workspace(), &mut io::stdout().lock()),
