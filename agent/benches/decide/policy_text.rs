@@ -20,18 +20,18 @@ pub(crate) fn text(number: usize, conditions: bool) -> String {
             1 => "droplet:create",
             2 => "droplet:delete",
             3 => "image:create",
-            _ => scopes.get((number * RULES + index) % scopes.len()).expect("within"),
+            _ => scopes.get((number * RULES + index) % scopes.len()).copied().unwrap_or("image:read"),
         };
-        writeln!(text, "[[rule]]\neffect = \"{effect}\"\nscopes = [\"{scope}\"]").expect("a string");
+        let _ = writeln!(text, "[[rule]]\neffect = \"{effect}\"\nscopes = [\"{scope}\"]");
         if scope == "droplet:delete" {
             let droplet = if is_last { 3_164_444 } else { number };
-            writeln!(text, "resources = {{ droplet = [\"{index}\", \"{droplet}\"] }}").expect("a string");
+            let _ = writeln!(text, "resources = {{ droplet = [\"{index}\", \"{droplet}\"] }}");
         }
         if conditions && scope == "droplet:create" {
             let region = if is_last { "nyc3".to_owned() } else { format!("ams{index}") };
             let condition =
                 format!("request.body.size.startsWith(\"s-\") && request.body.region == \"{region}\"");
-            writeln!(text, "when = '{condition}'").expect("a string");
+            let _ = writeln!(text, "when = '{condition}'");
         }
     }
     text
