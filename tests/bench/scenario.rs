@@ -8,10 +8,16 @@ use crate::{
     usage::Usage,
     word,
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use std::time::Duration;
-use tidegate_tests::netns::addresses::{API_NAME, OTHER_NAME};
+use tidegate_tests::{
+    netns::addresses::{API_NAME, OTHER_NAME},
+    process::wait_until,
+};
+
+/// How long records may take to be written.
+const RECORDED: Duration = Duration::from_secs(5);
 
 /// A way to use a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -168,10 +174,14 @@ impl Turn<'_> {
         Ok(metrics)
     }
 
+    /// A connection that was passed on is recorded when it has ended, and reads a moment after they were answered.
     fn check_records(&self, before: u64, requests: u64) -> Result<()> {
-        let after = self.running.records()?.unwrap_or_default();
-        ensure!(after >= before + requests, "{requests} requests, but {} records", after - before);
-        Ok(())
+        let mut recorded = 0;
+        wait_until("a record of every request", RECORDED, || {
+            recorded = self.running.records()?.unwrap_or_default() - before;
+            Ok(recorded >= requests)
+        })
+        .with_context(|| format!("{requests} requests, but {recorded} records"))
     }
 
     /// What a tenth of that rate waits, beside what it waits without a proxy.

@@ -78,6 +78,6 @@ pub(crate) fn start(place: &Place, target: &Target, host: &str, connections: usi
         ["idle", "--address", &address, "--host", host, "--ca-file", &ca_file, "--connections", &count];
     let mut process =
         Process::start(place.own(target.role, &line)?.stdin(Stdio::piped()), place.directory())?;
-    process.wait_for_output("ready", Duration::from_secs(120))?;
+    process.wait_for_output("ready", Duration::from_secs(400))?;
     Ok(process)
 }

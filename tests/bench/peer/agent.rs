@@ -24,7 +24,7 @@ const CA_FILE: &str = "/run/tidegate/ca.pem";
 /// What is different from the usual.
 #[derive(Default)]
 pub(crate) struct Setup {
-    /// How many policies of 50 rules there are; the workload has the last of them, or a small one where there are none.
+    /// How many policies of 50 rules there are; the workload has the first of them, or a small one where there are none.
     pub(crate) policies: usize,
     /// Where the audit log is written to instead.
     pub(crate) audit: Option<PathBuf>,
@@ -73,7 +73,8 @@ fn config(place: &Place, setup: &Setup, audit: &Path) -> Result<String> {
     let directory = policies::write(place, setup.policies)?;
     let (root, ca_file) = (place.gate().path(), place.directory().join("ca.pem"));
     let mut text = format!("policy_dir = {directory:?}\n");
-    let policy = setup.policies.checked_sub(1).map_or("small".to_owned(), |last| format!("many-{last}"));
+    // Among the others there are some that refuse what is asked for here.
+    let policy = if setup.policies > 0 { "many-0" } else { "small" };
     let mut workload = |name: &str, policy: &str, cgroup: &str| {
         writeln!(
             text,
@@ -81,7 +82,7 @@ fn config(place: &Place, setup: &Setup, audit: &Path) -> Result<String> {
         )
     };
     let own = place.workload().name()?;
-    workload("bench", &policy, &own)?;
+    workload("bench", policy, &own)?;
     let gate = place.gate().name()?;
     for number in 0..setup.workloads {
         workload(&format!("other-{number}"), "small", &format!("{gate}/others/{number}"))?;
