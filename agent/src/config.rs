@@ -5,14 +5,14 @@ mod duration;
 pub mod file;
 pub mod forward_proxy;
 mod matching;
-pub mod pods;
 pub mod otlp;
+pub mod pods;
 mod run_by;
 
 pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
-pub use pods::{ContainerPattern, PodPattern};
 pub use otlp::Otlp;
+pub use pods::{ContainerPattern, PodPattern};
 pub use run_by::RunBy;
 
 use crate::host::HostName;

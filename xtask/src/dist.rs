@@ -17,13 +17,10 @@ use std::{
 };
 use tool::{CARGO_DEB, ensure_packers};
 
-/// What every package has.
-const FEATURES: &str = "tui";
-
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The features that packages are built with, and that their bill of materials is of.
-const FEATURES: &str = "otlp,tui";
+const FEATURES: &str = "kubernetes,otlp,tui";
 
 /// The shells that a package has completions for, and what their files are called.
 const COMPLETIONS: [(&str, &str); 3] =

@@ -6,6 +6,7 @@ pub mod commands;
 mod containers;
 mod desk;
 mod early;
+mod listeners;
 mod metrics;
 mod namespaces;
 mod places;
@@ -15,7 +16,7 @@ mod upkeep;
 use super::{
     Error,
     ca::{Published, TRUST},
-    handover::{self, Manager},
+    handover::Manager,
     proxy::{self, Plan, Proxy, Taken},
     reload::{self, Bell, Running},
 };
@@ -25,7 +26,6 @@ use crate::{
         canary::Canary,
         connections::Destinations,
         listener::{self, Listener},
-        netns,
         pins::{BPFFS, Pins, base},
         standing::Mismatch,
     },
@@ -246,7 +246,8 @@ fn capture(
     proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
-    let (listeners, elsewhere) = listeners(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
+    let (listeners, elsewhere) =
+        listeners::of(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -391,40 +392,4 @@ fn trusted_group() -> Option<u32> {
 fn runs_lsm_programs() -> bool {
     let list = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
     list.trim().split(',').any(|module| module == "bpf")
-}
-
-/// The listeners that were handed over, and new ones for the families that have none; and those that were handed over of
-/// other network namespaces. All are kept for the next agent.
-fn listeners(
-    ports: &[u16],
-    proxy: &Proxy,
-    published: &capture::maps::Listeners,
-    flows: &mut capture::maps::FlowTable,
-    manager: &Manager,
-) -> Result<(Vec<Listener>, Vec<Listener>), capture::Error> {
-    let own_cookie = netns::own_cookie();
-    let own_cookie = own_cookie.map_err(|source| capture::Error::Io {
-        action: "learn the network namespace's cookie".to_owned(),
-        source,
-    })?;
-    let (mut listeners, elsewhere): (Vec<_>, Vec<_>) =
-        handover::kept().into_iter().partition(|listener| listener.netns_cookie == own_cookie);
-    if listeners.is_empty() && elsewhere.is_empty() {
-        let cleared = flows.clear();
-        tracing::debug!(cleared, "flows of connections that nobody will accept");
-    }
-    let avoid = [ports, proxy.proxies.ports()].concat();
-    let has = listener::families(listeners.iter());
-    let new = listener::bind(&avoid, has, |cookie, v6| published.port(cookie, v6))?;
-    for listener in &new {
-        tracing::info!(address = %listener.address, "listening");
-        manager.keep(listener, &handover::name(listener.address));
-    }
-    listeners.extend(new);
-    if listeners.is_empty() {
-        tracing::warn!(
-            "no global route, neither of IPv4 nor of IPv6: every connection to a captured port is refused"
-        );
-    }
-    Ok((listeners, elsewhere))
 }

@@ -152,6 +152,8 @@ impl Listener {
     /// Errors of accept itself, such as a lack of descriptors.
     pub async fn accept(&self, flows: &SharedFlows) -> io::Result<Result<Captured, NoFlow>> {
         let (stream, peer): (TcpStream, SocketAddr) = self.socket.accept().await?;
+        // Answers and somebody else's protocols are of small pieces, which must not wait for an acknowledgement.
+        let _best_effort = stream.set_nodelay(true);
         let flow = match flows.take(self.netns_cookie, peer) {
             Ok(flow) => flow,
             Err(error) => {

@@ -3,6 +3,7 @@
 //! A cgroup that a pattern means is a subject. A directory below which one may appear is a parent: whatever appears
 //! below a parent is a subject for the kernel until it is entered here, and what is nobody's is resolved.
 
+mod news;
 mod tree;
 
 use super::{
@@ -13,28 +14,21 @@ use crate::{
     capture::{
         self,
         maps::{Sticky, Subjects},
-        readable,
         standing::{self, Mismatch},
     },
     config::CgroupPattern,
 };
-use rustix::{
-    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
-    io::Errno,
-};
+use news::{Changed, News};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    fs, io,
-    mem::MaybeUninit,
+    collections::{HashMap, HashSet, VecDeque},
+    fs,
     ops::RangeInclusive,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 use tidegate_ebpf_common::{NO_UID, Origin, SUBJECT};
 use tokio::{
-    io::unix::AsyncFd,
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender},
         oneshot,
@@ -352,75 +346,4 @@ fn threads(cgroup: &Path) -> Vec<u32> {
     let mut found: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     children(cgroup).into_keys().for_each(|child| found.extend(threads(&child)));
     found
-}
-
-/// The kernel's news of the tree.
-struct News {
-    queue: AsyncFd<OwnedFd>,
-    watched: HashMap<i32, PathBuf>,
-    warned: bool,
-}
-
-enum Changed {
-    Directories(BTreeSet<PathBuf>),
-    /// The queue was full.
-    Anything,
-}
-
-impl News {
-    fn start() -> io::Result<Self> {
-        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { queue: readable::watch(queue)?, watched: HashMap::new(), warned: false })
-    }
-
-    fn watch(&mut self, directory: &Path) {
-        let events = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::ONLYDIR;
-        match inotify::add_watch(self.queue.get_ref(), directory, events) {
-            Ok(watch) => {
-                self.watched.insert(watch, directory.to_owned());
-            }
-            Err(Errno::NOENT | Errno::NODEV) => {}
-            Err(error) if !self.warned => {
-                self.warned = true;
-                let error = io::Error::from(error);
-                tracing::warn!(
-                    %error,
-                    "new cgroups are found only when they connect, or every {POLL:?}; see fs.inotify.max_user_watches"
-                );
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// Waits for news.
-    async fn changed(&mut self) -> Changed {
-        loop {
-            let Ok(mut guard) = self.queue.readable().await else { return std::future::pending().await };
-            let mut directories = BTreeSet::new();
-            let mut is_overrun = false;
-            let mut gone = Vec::new();
-            let mut buffer = [MaybeUninit::uninit(); 16 << 10];
-            let mut reader = inotify::Reader::new(self.queue.get_ref(), &mut buffer);
-            loop {
-                match reader.next() {
-                    Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => is_overrun = true,
-                    Ok(event) if event.events().contains(ReadFlags::IGNORED) => gone.push(event.wd()),
-                    Ok(event) => directories.extend(self.watched.get(&event.wd()).cloned()),
-                    Err(Errno::INTR) => {}
-                    Err(_) => break,
-                }
-            }
-            guard.clear_ready();
-            drop(guard);
-            for watch in gone {
-                self.watched.remove(&watch);
-            }
-            if is_overrun {
-                return Changed::Anything;
-            }
-            if !directories.is_empty() {
-                return Changed::Directories(directories);
-            }
-        }
-    }
 }

@@ -308,8 +308,7 @@ impl Gate {
                 Err(ending) => return ending,
             },
         };
-        // Small pieces of somebody else's protocol are not held up.
-        let _best_effort = (upstream.stream().set_nodelay(true), client.stream().set_nodelay(true));
+        let _best_effort = upstream.stream().set_nodelay(true);
         let Spliced { bytes_in, bytes_out, end } = splice(client, &mut upstream, inspection).await;
         let bytes = (bytes_in, bytes_out);
         let passed =

@@ -30,8 +30,7 @@ impl Gate {
             Ok(Err(error)) => return tracing::debug!(%destination, %error, "nobody's connection ends"),
             Err(_) => return tracing::debug!(%destination, "nobody's connection got no answer"),
         };
-        // Small pieces of somebody else's protocol are not held up.
-        let _best_effort = (upstream.set_nodelay(true), client.set_nodelay(true));
+        let _best_effort = upstream.set_nodelay(true);
         if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
             tracing::debug!(%destination, %error, "nobody's connection broke off");
         }

@@ -1,0 +1,49 @@
+//! The daemon's listeners: its own, and those that the daemon before it has left in other network namespaces.
+
+use crate::{
+    app::{
+        handover::{self, Manager},
+        proxy::Proxy,
+    },
+    capture::{
+        self,
+        listener::{self, Listener},
+        netns,
+    },
+};
+
+/// The listeners that were handed over, and new ones for the families that have none; and those that were handed over of
+/// other network namespaces. All are kept for the next agent.
+pub(super) fn of(
+    ports: &[u16],
+    proxy: &Proxy,
+    published: &capture::maps::Listeners,
+    flows: &mut capture::maps::FlowTable,
+    manager: &Manager,
+) -> Result<(Vec<Listener>, Vec<Listener>), capture::Error> {
+    let own_cookie = netns::own_cookie();
+    let own_cookie = own_cookie.map_err(|source| capture::Error::Io {
+        action: "learn the network namespace's cookie".to_owned(),
+        source,
+    })?;
+    let (mut listeners, elsewhere): (Vec<_>, Vec<_>) =
+        handover::kept().into_iter().partition(|listener| listener.netns_cookie == own_cookie);
+    if listeners.is_empty() && elsewhere.is_empty() {
+        let cleared = flows.clear();
+        tracing::debug!(cleared, "flows of connections that nobody will accept");
+    }
+    let avoid = [ports, proxy.proxies.ports()].concat();
+    let has = listener::families(listeners.iter());
+    let new = listener::bind(&avoid, has, |cookie, v6| published.port(cookie, v6))?;
+    for listener in &new {
+        tracing::info!(address = %listener.address, "listening");
+        manager.keep(listener, &handover::name(listener.address));
+    }
+    listeners.extend(new);
+    if listeners.is_empty() {
+        tracing::warn!(
+            "no global route, neither of IPv4 nor of IPv6: every connection to a captured port is refused"
+        );
+    }
+    Ok((listeners, elsewhere))
+}
