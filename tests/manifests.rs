@@ -141,7 +141,7 @@ fn the_chart_is_valid_however_it_is_used() -> Result<()> {
     let objects = by_name(documents(&text)?);
     let container = &objects["DaemonSet tidegate"]["spec"]["template"]["spec"]["containers"][0];
     ensure!(container["image"] == format!("tidegate@sha256:{}", "a".repeat(64)), "{container}");
-    ensure!(container["env"][1]["value"] == "http://proxy:3128", "{container}");
+    ensure!(container["env"][0]["value"] == "http://proxy:3128", "{container}");
     let policies = &objects["ConfigMap tidegate-policies"]["data"];
     ensure!(*policies == serde_json::json!({ "one.toml": "allow = []" }), "{policies}");
     for wrong in [
