@@ -46,11 +46,12 @@ impl<'s> Node<'s> {
 
     /// With one workload, whose pods may look.
     fn daemon(&self) -> Result<Daemon<'s>> {
-        let containers = format!(
-            "[containers]\nnri = {:?}\ncri = {:?}\n",
-            self.containerd.nri_socket(),
-            self.containerd.socket()
-        );
+        self.daemon_at(&self.containerd.nri_socket())
+    }
+
+    /// As [`Self::daemon`], with this socket for NRI's.
+    fn daemon_at(&self, nri: &Path) -> Result<Daemon<'s>> {
+        let containers = format!("[containers]\nnri = {nri:?}\ncri = {:?}\n", self.containerd.socket());
         let gated = r#"[{ pod = { namespace = "ci-*", labels = { app = "bot" } } }]"#;
         let daemon = Daemon::new(self.scene)?.policy("look", READ_ONLY)?;
         Ok(daemon.workload("gated", "look", gated)?.table(&containers))
@@ -195,6 +196,32 @@ fn a_pod_that_was_there_before_the_daemon_is_held_and_shut_when_the_daemon_is_ki
     wait_until("the pod to be served again", LIMIT, || Ok(node.said(&container, &insecure)? == "403"))?;
     assert_eq!(scene.requests()?.len(), before, "nothing passed");
     node.containerd.remove_pod(&pod)?;
+    running.stop()?;
+    Ok(())
+}
+
+#[test]
+fn without_nri_a_pod_is_held_and_its_neighbour_passes_once_the_runtime_has_told_of_them() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let daemon = node.daemon_at(Path::new("/nonexistent/nri.sock"))?;
+    let running = daemon.start()?;
+    let insecure = DELETE.replace("curl", "curl --insecure");
+    let (pod, other) = (node.containerd.run_pod(&GATED)?, node.containerd.run_pod(&OTHER)?);
+    let (gated, neighbour) = (node.start(&pod)?, node.start(&other)?);
+    // Until then nothing of either passes.
+    let came_to = |container: &str, expected: &str| -> Result<bool> {
+        let said = node.said(container, &insecure)?;
+        ensure!(said == expected || said.ends_with("000"), "{said}");
+        Ok(said == expected)
+    };
+    wait_until("the pod to be held", LIMIT, || came_to(&gated, "403"))?;
+    wait_until("its neighbour to pass", LIMIT, || came_to(&neighbour, "404"))?;
+    assert_eq!(scene.requests()?.len(), 1, "the neighbour's alone");
+    for pod in [&pod, &other] {
+        node.containerd.remove_pod(pod)?;
+    }
+    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
     running.stop()?;
     Ok(())
 }

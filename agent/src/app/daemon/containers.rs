@@ -9,7 +9,7 @@ use crate::{
         Member, Network, Registries, Registry, cri,
         docker::Engine,
         injection::{self, ANCHORS, Adjustment, Image, Published, Spec},
-        nri::{Adjust, Plugin},
+        nri::{self, Adjust, Plugin},
         registry::{News, Notice},
         rules::Rules,
     },
@@ -23,7 +23,7 @@ use std::{
 use tokio::{
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender},
-        oneshot,
+        oneshot, watch,
     },
     task::JoinSet,
 };
@@ -91,9 +91,27 @@ impl Containers {
         }
         tasks.spawn(told(&registry).follow(registry.subscribe()));
         if let Some(runtime) = runtime {
-            tasks.spawn(async move { runtime.follow(&registry, cri::Role::BesideNri).await });
+            tasks.spawn(follow_runtime(runtime, registry, plugin.state.subscribe()));
         }
         plugin.serve().await;
+    }
+}
+
+/// The CRI tells all that is there as long as NRI does not, and more about that when it does.
+async fn follow_runtime(
+    runtime: cri::Runtime,
+    registry: Arc<Registry>,
+    mut state: watch::Receiver<nri::State>,
+) {
+    loop {
+        let role = match *state.borrow_and_update() {
+            nri::State::Synchronized { .. } => cri::Role::BesideNri,
+            nri::State::Starting | nri::State::Apart(_) => cri::Role::Alone,
+        };
+        tokio::select! {
+            () = runtime.follow(&registry, role) => {}
+            changed = state.changed() => if changed.is_err() { return },
+        }
     }
 }
 
