@@ -16,21 +16,21 @@ const PODS: &str = "kubepods";
 impl Members for Registry {
     fn standing(&self, cgroup: &Path) -> Standing {
         let rules = self.rules();
-        let could_be = rules.mean_containers() || is_below_pods(cgroup);
+        let container = container_of(cgroup, rules.mean_containers());
         let Some(member) = self.find(cgroup) else {
-            return match could_be {
-                true if is_of_container(cgroup) => Standing::Unknown,
-                true => Standing::Above,
+            return match container {
+                Some(_) => Standing::Unknown,
+                None if rules.mean_containers() || is_below_pods(cgroup) => Standing::Above,
                 // The pods' own directory can be anywhere but in a service or scope.
-                false if is_unit(cgroup) => Standing::Elsewhere,
-                false => Standing::Above,
+                None if is_unit(cgroup) => Standing::Elsewhere,
+                None => Standing::Above,
             };
         };
         if !rules.claims(&member).is_empty() {
             Standing::Claimed
         } else if member.container.is_some() || !rules.mean_containers() {
             Standing::Free
-        } else if is_of_container(cgroup) && self.find_exactly(cgroup).is_none() {
+        } else if container.is_some_and(|container| self.find_exactly(&container).is_none()) {
             Standing::Unknown
         } else {
             Standing::Above
@@ -77,11 +77,34 @@ fn is_below_pods(cgroup: &Path) -> bool {
     cgroup.components().any(|name| name.as_os_str().to_string_lossy().starts_with(PODS))
 }
 
-/// Whether the cgroup has a container's name: its id, with the runtime's name before it and `.scope` behind it as systemd
-/// wants it.
-fn is_of_container(cgroup: &Path) -> bool {
-    let name = cgroup.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let name = name.strip_suffix(".scope").unwrap_or(&name);
+/// The container's cgroup that a cgroup is or lies in, told by names alone. A container can make cgroups of any name below
+/// its own, so that the outermost counts. Below the pods' directory that is whatever is no pod or class of pods; elsewhere,
+/// if `anywhere`, what has a container's id.
+fn container_of(cgroup: &Path, anywhere: bool) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    let mut is_below_pods = false;
+    for part in cgroup.components() {
+        path.push(part);
+        let name = part.as_os_str().to_string_lossy();
+        let is_container = if is_below_pods { !holds_containers(&name) } else { anywhere && has_id(&name) };
+        if is_container {
+            return Some(path);
+        }
+        is_below_pods |= name.starts_with(PODS);
+    }
+    None
+}
+
+/// Whether the kubelet names pods and classes of pods so, with either cgroup driver.
+fn holds_containers(name: &str) -> bool {
+    name.starts_with(PODS)
+        || name.starts_with("pod")
+        || ["besteffort", "burstable", "guaranteed"].contains(&name)
+}
+
+/// Whether it is a container's id, with the runtime's name before it and `.scope` behind it as systemd wants it.
+fn has_id(name: &str) -> bool {
+    let name = name.strip_suffix(".scope").unwrap_or(name);
     let id = name.rsplit(['-', ':']).next().unwrap_or_default();
     id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
