@@ -135,16 +135,16 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
     let commands = Commands::of(&config, &cgroups)?;
     let matching = Matching::of(&config, &cgroups, &commands)?;
-    #[cfg(feature = "kubernetes")]
-    let containers = Containers::of(&config, cgroups.mount());
-    #[cfg(feature = "kubernetes")]
-    let members = containers.as_ref().map(Containers::members);
-    #[cfg(not(feature = "kubernetes"))]
-    let members: Option<Arc<dyn Members>> = None;
     let files = reload::open(&policy_files, &[])?;
     places::make(Path::new(RUN_DIR), 0o755)?;
     places::make(&Path::new(RUN_DIR).join(TRUST), 0o755)?;
     places::make(Path::new(STATE_DIR), 0o700)?;
+    #[cfg(feature = "kubernetes")]
+    let containers = Containers::of(&config, cgroups.mount())?;
+    #[cfg(feature = "kubernetes")]
+    let members = containers.as_ref().map(Containers::members);
+    #[cfg(not(feature = "kubernetes"))]
+    let members: Option<Arc<dyn Members>> = None;
     let plan = Plan {
         config: config.clone(),
         workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups), members.clone())),

@@ -1,7 +1,7 @@
 //! Pods and containers: tagged and listened for before they start, and given what makes their programs trust the local
 //! CA.
 
-use super::namespaces::News as Networks;
+use super::{super::Error, namespaces::News as Networks, places};
 use crate::{
     app::ca::TRUST,
     config::{Config, RUN_DIR},
@@ -49,14 +49,19 @@ pub(super) struct Containers {
 
 impl Containers {
     /// None where no workload means a pod or container. `cgroups` is the cgroup2 mount.
-    pub(super) fn of(config: &Config, cgroups: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When the directory for copies cannot be made.
+    pub(super) fn of(config: &Config, cgroups: &Path) -> Result<Option<Self>, Error> {
         let rules = Rules::of(&config.workloads);
         if rules.is_empty() {
-            return None;
+            return Ok(None);
         }
         let registry = Arc::new(Registry::new(rules.clone()));
         let run = Path::new(RUN_DIR);
         let copies = run.join(COPIES);
+        // A file of a pod's that is merged may hold a key beside its certificates. The mount shows it to the pod alone.
+        places::make(&copies, 0o700)?;
         let adjust = adjust(run.join(TRUST), copies.clone());
         let settings = &config.containers;
         let plugin = Plugin::new(settings.nri.clone(), cgroups.to_owned(), Arc::clone(&registry), adjust);
@@ -64,7 +69,7 @@ impl Containers {
         let engines = sockets(settings.engine.as_ref(), &ENGINE_SOCKETS);
         let with_registry = |socket| (Engine::new(socket), Arc::new(Registry::new(rules.clone())));
         let engines = engines.into_iter().map(with_registry).collect();
-        Some(Self { registry, plugin, runtime, engines, copies })
+        Ok(Some(Self { registry, plugin, runtime, engines, copies }))
     }
 
     /// Who is asked whose a cgroup is.

@@ -48,6 +48,13 @@ const SOON: [Duration; 4] =
 /// In so many looks no process must be found in a namespace until its listeners are closed. They would keep it.
 const MISSES: u32 = 2;
 
+/// For how many looks the routes of a namespace are waited for. After that a refused connect tells of new ones.
+const YOUNG: u32 = 24;
+
+/// So many namespaces are served that no runtime has told of: a subject can make any number, each of which takes
+/// descriptors and ports of the agent's. In further ones connects are refused.
+const MAX_FOUND: usize = 256;
+
 /// What is to be looked at.
 #[derive(Debug)]
 pub(super) enum News {
@@ -125,6 +132,8 @@ pub(super) struct Namespaces {
     open: HashMap<Identity, Open>,
     /// Those of containers, by the paths that runtimes give.
     paths: HashMap<PathBuf, Identity>,
+    /// Whether it was told that there is no room.
+    is_full: bool,
     news: UnboundedReceiver<News>,
 }
 
@@ -135,6 +144,8 @@ struct Open {
     /// Dropped to close the listeners.
     is_open: watch::Sender<()>,
     misses: u32,
+    /// How many looks it has seen.
+    age: u32,
 }
 
 impl Namespaces {
@@ -158,7 +169,7 @@ impl Namespaces {
         let (told, news) = unbounded_channel();
         let subjects = Arc::new(Subjects::of(matching, cgroups, members));
         let mut namespaces =
-            Self { parts, subjects, home, open: HashMap::new(), paths: HashMap::new(), news };
+            Self { parts, subjects, home, open: HashMap::new(), paths: HashMap::new(), is_full: false, news };
         for listener in kept {
             let address = listener.address;
             if let Err(error) = namespaces.adopt(listener) {
@@ -220,6 +231,7 @@ impl Namespaces {
         };
         for (identity, open) in &mut self.open {
             open.misses = if inhabited.contains(identity) { 0 } else { open.misses + 1 };
+            open.age = open.age.saturating_add(1);
         }
         let gone: Vec<Identity> = self
             .open
@@ -229,10 +241,11 @@ impl Namespaces {
             .collect();
         gone.into_iter().for_each(|identity| self.close(identity));
         for namespace in new {
-            self.serve(Arc::new(namespace)).await;
+            self.serve_found(namespace).await;
         }
         // A namespace gets its routes after its first process.
-        let partly = self.open.values().filter(|open| self.families(open.cookie) != [true; 2]);
+        let young = self.open.values().filter(|open| open.age < YOUNG);
+        let partly = young.filter(|open| self.families(open.cookie) != [true; 2]);
         let partly: Vec<Arc<Namespace>> = partly.map(|open| Arc::clone(&open.namespace)).collect();
         for namespace in partly {
             self.serve(namespace).await;
@@ -242,11 +255,27 @@ impl Namespaces {
     async fn serve_process(&mut self, pid: u32) {
         match Namespace::of_process(pid) {
             Ok(namespace) if namespace.identity() == self.home => {}
-            Ok(namespace) => self.serve(Arc::new(namespace)).await,
+            Ok(namespace) => self.serve_found(namespace).await,
             Err(error) => {
                 tracing::debug!(pid, %error, "it has ended before its network namespace had a listener")
             }
         }
+    }
+
+    /// Serves one that no runtime has told of, as far as there is room.
+    async fn serve_found(&mut self, namespace: Namespace) {
+        let is_known = self.open.contains_key(&namespace.identity());
+        if !is_known && self.open.len().saturating_sub(self.paths.len()) >= MAX_FOUND {
+            if !self.is_full {
+                tracing::error!(
+                    limit = MAX_FOUND,
+                    "subjects have made too many network namespaces; connects in further ones are refused"
+                );
+            }
+            self.is_full = true;
+            return;
+        }
+        self.serve(Arc::new(namespace)).await;
     }
 
     async fn serve_path(&mut self, path: PathBuf, pid: Option<u32>) {
@@ -316,6 +345,7 @@ impl Namespaces {
             cookie,
             is_open: watch::Sender::new(()),
             misses: 0,
+            age: 0,
         });
         self.parts.own_sockets.enter(cookie, Arc::clone(namespace));
     }
@@ -342,6 +372,7 @@ impl Namespaces {
     fn close(&mut self, identity: Identity) {
         let Some(Open { cookie, .. }) = self.open.remove(&identity) else { return };
         self.paths.retain(|_, other| *other != identity);
+        self.is_full = false;
         let place = self.parts.served.lock().remove(&cookie);
         if let Err(error) = self.parts.published.retain(|published| published != cookie) {
             let error: &dyn StdError = &error;
