@@ -8,7 +8,6 @@ use tidegate_tests::{
     containerd::{Containerd, Pod, Running},
     daemon::Daemon,
     process::{Process, wait_until},
-    programs,
     scene::Scene,
 };
 
@@ -69,17 +68,6 @@ impl<'s> Node<'s> {
         Ok(self.containerd.exec(container, script)?.text)
     }
 
-    /// The listeners of `tidegate status` in other network namespaces than the daemon's.
-    fn listeners(&self) -> Result<usize> {
-        let tidegate = programs::built("tidegate")?;
-        let line = [tidegate.as_os_str(), "status".as_ref(), "--json".as_ref()];
-        let told = Process::run(&mut self.scene.world.command(&line), self.scene.directory(), LIMIT)?;
-        let status: serde_json::Value = serde_json::from_str(&told.text())?;
-        let listeners = status.get("listeners").and_then(serde_json::Value::as_array).context("listeners")?;
-        let own = listeners.first().and_then(|first| first.get("netns_cookie"));
-        Ok(listeners.iter().filter(|listener| listener.get("netns_cookie") != own).count())
-    }
-
     /// Waits until the daemon follows the runtime.
     fn follows(&self, running: &tidegate_tests::daemon::Running) -> Result<()> {
         wait_until("the daemon to follow the runtime", LIMIT, || {
@@ -122,7 +110,7 @@ fn a_pod_is_held_to_its_policy_from_its_first_connect_and_its_neighbour_is_not_t
     for pod in [&pod, &other] {
         node.containerd.remove_pod(pod)?;
     }
-    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
+    wait_until("the listeners to go", LIMIT, || Ok(daemon.listeners_elsewhere()? == 0))?;
     running.stop()?;
     let records = daemon.records()?;
     assert_eq!(
@@ -145,7 +133,7 @@ fn a_pod_on_the_hosts_network_is_held_as_well() -> Result<()> {
     let pod = node.containerd.run_pod(&ON_HOST)?;
     let container = node.start(&pod)?;
     assert_eq!(node.said(&container, LOOK)?, "200");
-    assert_eq!((node.said(&container, DELETE)?.as_str(), node.listeners()?), ("403", 0));
+    assert_eq!((node.said(&container, DELETE)?.as_str(), daemon.listeners_elsewhere()?), ("403", 0));
     node.containerd.remove_pod(&pod)?;
     running.stop()?;
     Ok(())
@@ -163,10 +151,10 @@ fn pods_that_come_and_go_leave_nothing_behind() -> Result<()> {
         let pod = node.containerd.run_pod(&Pod { name: &name, ..GATED })?;
         let container = node.start(&pod)?;
         assert_eq!(node.said(&container, LOOK)?, "200", "{name}");
-        assert!(node.listeners()? >= 1);
+        assert!(daemon.listeners_elsewhere()? >= 1);
         node.containerd.remove_pod(&pod)?;
     }
-    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
+    wait_until("the listeners to go", LIMIT, || Ok(daemon.listeners_elsewhere()? == 0))?;
     let mut mounts =
         scene.world.command(&["sh", "-c", "ls /run/tidegate/containers; ip -o link show type veth"]);
     let left = Process::run(&mut mounts, scene.directory(), LIMIT)?.text();
@@ -221,7 +209,7 @@ fn without_nri_a_pod_is_held_and_its_neighbour_passes_once_the_runtime_has_told_
     for pod in [&pod, &other] {
         node.containerd.remove_pod(pod)?;
     }
-    wait_until("the listeners to go", LIMIT, || Ok(node.listeners()? == 0))?;
+    wait_until("the listeners to go", LIMIT, || Ok(daemon.listeners_elsewhere()? == 0))?;
     running.stop()?;
     Ok(())
 }

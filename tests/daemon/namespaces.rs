@@ -23,7 +23,14 @@ struct Container<'s> {
 }
 
 impl<'s> Container<'s> {
-    /// Starts its process in this cgroup; it has no link yet.
+    /// Starts its process in this cgroup and links it to the world. Its routes come later, as a container's do.
+    fn linked(scene: &'s Scene, cgroup: &Cgroup) -> Result<Self> {
+        let container = Self::start(scene, cgroup)?;
+        container.link()?;
+        Ok(container)
+    }
+
+    /// Starts its process; it has no link yet.
     fn start(scene: &'s Scene, cgroup: &Cgroup) -> Result<Self> {
         let script = "ip link set lo up; echo up; exec sleep 600";
         let mut command = scene.world.command_in(cgroup, &["unshare", "--net", "sh", "-c", script]);
@@ -81,18 +88,6 @@ fn delete() -> Vec<String> {
     client::curl(&["-X", "DELETE"], &api("/v2/droplets/1"), "")
 }
 
-/// The listeners of `tidegate status` that are not the daemon's own.
-fn elsewhere(scene: &Scene) -> Result<usize> {
-    let tidegate = tidegate_tests::programs::built("tidegate")?;
-    let mut command = scene.world.command(&[tidegate.as_os_str(), "status".as_ref(), "--json".as_ref()]);
-    let told = Process::run(&mut command, scene.directory(), LIMIT)?;
-    let status: serde_json::Value = serde_json::from_str(&told.text())?;
-    let listeners =
-        status.get("listeners").and_then(|listeners| listeners.as_array()).context("listeners")?;
-    let own = listeners.first().and_then(|first| first.get("netns_cookie"));
-    Ok(listeners.iter().filter(|listener| listener.get("netns_cookie") != own).count())
-}
-
 #[test]
 fn a_subject_in_a_namespace_of_its_own_is_served_from_there() -> Result<()> {
     let scene = Scene::new()?;
@@ -100,9 +95,7 @@ fn a_subject_in_a_namespace_of_its_own_is_served_from_there() -> Result<()> {
     let ci = scene.world.cgroup().child("ci")?;
     let running = daemon.start()?;
     let job = ci.child("job")?;
-    let container = Container::start(&scene, &job)?;
-    // Its routes come later, as a container's do.
-    container.link()?;
+    let container = Container::linked(&scene, &job)?;
     assert_eq!(container.ask(&job, &look())?.status, 200);
     assert_eq!(container.ask(&job, &delete())?.status, 403);
     let requests = scene.requests()?;
@@ -122,18 +115,17 @@ fn a_namespace_goes_when_its_last_process_does() -> Result<()> {
     let daemon = daemon(&scene)?;
     let ci = scene.world.cgroup().child("ci")?;
     let running = daemon.start()?;
-    assert_eq!(elsewhere(&scene)?, 0);
+    assert_eq!(daemon.listeners_elsewhere()?, 0);
     for number in 0..3 {
         let job = ci.child(&format!("job-{number}"))?;
-        let mut container = Container::start(&scene, &job)?;
-        container.link()?;
+        let mut container = Container::linked(&scene, &job)?;
         // A connection that is kept for later use would keep the namespace, too.
         assert_eq!(container.ask(&job, &look())?.status, 200);
-        assert_eq!(elsewhere(&scene)?, 1);
+        assert_eq!(daemon.listeners_elsewhere()?, 1);
         container.process.signal(nix::sys::signal::Signal::SIGKILL)?;
         wait_until("the process to end", LIMIT, || Ok(container.process.ended()?.is_some()))?;
         wait_until("the namespace to go", LIMIT, || Ok(!container.is_there()?))?;
-        assert_eq!(elsewhere(&scene)?, 0);
+        assert_eq!(daemon.listeners_elsewhere()?, 0);
     }
     running.stop()?;
     Ok(())
@@ -145,11 +137,10 @@ fn a_neighbour_that_is_no_subject_is_not_touched() -> Result<()> {
     let daemon = daemon(&scene)?;
     let other = scene.world.cgroup().child("other")?;
     let running = daemon.start()?;
-    let container = Container::start(&scene, &other)?;
-    container.link()?;
+    let container = Container::linked(&scene, &other)?;
     let ca = scene.standin.ca_file();
     let answer = Answer::of(&container.run(&other, &look(), &ca.display().to_string())?)?;
-    assert_eq!((answer.status, elsewhere(&scene)?), (200, 0), "{answer:?}");
+    assert_eq!((answer.status, daemon.listeners_elsewhere()?), (200, 0), "{answer:?}");
     running.stop()?;
     assert_eq!(told(&daemon.records()?), []);
     Ok(())
@@ -162,8 +153,7 @@ fn a_container_is_shut_while_the_daemon_is_gone_and_served_again_after() -> Resu
     let ci = scene.world.cgroup().child("ci")?;
     let running = daemon.start()?;
     let job = ci.child("job")?;
-    let container = Container::start(&scene, &job)?;
-    container.link()?;
+    let container = Container::linked(&scene, &job)?;
     assert_eq!(container.ask(&job, &look())?.status, 200);
     running.kill()?;
     let ca = "/run/tidegate/ca.pem";
@@ -185,8 +175,7 @@ fn no_connection_of_a_container_is_refused_between_two_daemons_where_listeners_a
     let ci = scene.world.cgroup().child("ci")?;
     let running = daemon.start()?;
     let job = ci.child("job")?;
-    let container = Container::start(&scene, &job)?;
-    container.link()?;
+    let container = Container::linked(&scene, &job)?;
     assert_eq!(container.ask(&job, &look())?.status, 200);
     running.stop()?;
     // It waits in the listener until the next daemon has it.

@@ -284,6 +284,20 @@ impl<'s> Daemon<'s> {
         Process::run(&mut self.client(cgroup, line)?, self.scene.directory(), LIMIT)
     }
 
+    /// How many listeners `tidegate status` tells of in other network namespaces than the daemon's.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn listeners_elsewhere(&self) -> Result<usize> {
+        let tidegate = programs::built("tidegate")?;
+        let line = [tidegate.as_os_str(), "status".as_ref(), "--json".as_ref()];
+        let told = Process::run(&mut self.scene.world.command(&line), self.scene.directory(), LIMIT)?;
+        let status: serde_json::Value = serde_json::from_str(&told.text())?;
+        let listeners = status.get("listeners").and_then(serde_json::Value::as_array).context("listeners")?;
+        let own = listeners.first().and_then(|first| first.get("netns_cookie"));
+        Ok(listeners.iter().filter(|listener| listener.get("netns_cookie") != own).count())
+    }
+
     /// The audit log so far; empty before it is begun.
     ///
     /// # Errors
