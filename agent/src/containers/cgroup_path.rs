@@ -24,9 +24,14 @@ pub fn of_container(cgroups_path: &str) -> Option<PathBuf> {
 }
 
 /// The cgroup of a pod, from the mount's root, by what its containers' are in: a path, or with systemd's driver a slice's
-/// name, or the path of that. None where the name does not tell, or is the root.
+/// name, or the path of that. None where the name is not a pod's as the kubelet gives it: whoever makes a pod by hand can put
+/// it into a cgroup of others', which the pod is not to be taken for.
 pub fn of_pod(cgroup_parent: &str) -> Option<PathBuf> {
     let last = cgroup_parent.rsplit('/').next()?;
+    let stem = last.strip_suffix(".slice").unwrap_or(last);
+    if !stem.split('-').any(|word| word.starts_with("pod")) {
+        return None;
+    }
     if last.ends_with(".slice") {
         return of_slice(last);
     }
@@ -95,6 +100,10 @@ mod tests {
     #[test_case("kubepods-podu.slice", Some("/kubepods.slice/kubepods-podu.slice"); "slice")]
     #[test_case("/kubepods.slice/kubepods-podu.slice", Some("/kubepods.slice/kubepods-podu.slice"); "slice with its path")]
     #[test_case("/kubepods.slice/burstable/podu", Some("/kubepods.slice/burstable/podu"); "not only slices")]
+    #[test_case("-.slice", None; "the root slice")]
+    #[test_case("system.slice", None; "a slice of others'")]
+    #[test_case("/kubepods.slice/kubepods-burstable.slice", None; "all of a class")]
+    #[test_case("/kubepods/burstable", None; "all of a class with cgroupfs")]
     #[test_case("", None; "none")]
     #[test_case("/", None; "the root")]
     fn a_pods_cgroup_is_its_containers_parent(parent: &str, expected: Option<&str>) {
