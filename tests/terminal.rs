@@ -237,9 +237,11 @@ fn top_shows_the_daemons_health_and_its_end() -> Result<()> {
     });
     let (log, socket) = (log.path.display(), socket.display());
     terminal.run(&format!("{} top --audit {log} --socket {socket}", tidegate()?))?;
-    let screen = terminal.wait("the daemon", |screen| screen.contains("daemon 9.8.7: healthy"))?;
-    ensure!(screen.contains("3 open, 12 redirected, 4 refused by the kernel side, 5 lost"), "{screen}");
-    ensure!(screen.lines().any(|line| line.starts_with("idle ") && line.contains("nothing")), "{screen}");
+    terminal.wait("the daemon", |screen| {
+        screen.contains("daemon 9.8.7: healthy")
+            && screen.contains("3 open, 12 redirected, 4 refused by the kernel side, 5 lost")
+            && screen.lines().any(|line| line.starts_with("idle ") && line.contains("nothing"))
+    })?;
     daemon.join().map_err(|_| anyhow::anyhow!("the stand-in for the daemon panicked"))??;
     terminal.wait("that it is gone", |screen| screen.contains("no daemon at "))?;
     Ok(())

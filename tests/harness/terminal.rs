@@ -94,14 +94,17 @@ impl Terminal {
     /// When it takes too long; shows the screen then.
     pub fn wait(&self, what: &str, is_shown: impl Fn(&str) -> bool) -> Result<String> {
         let deadline = Instant::now() + LIMIT * patience();
+        let mut before = String::new();
         loop {
             let screen = self.screen()?;
-            if is_shown(&screen) {
+            // A look can fall into the middle of a drawing.
+            if is_shown(&screen) && screen == before {
                 return Ok(screen);
             }
             if Instant::now() > deadline {
                 bail!("the terminal does not show {what}, but:\n{screen}");
             }
+            before = screen;
             thread::sleep(LOOK_EVERY);
         }
     }
