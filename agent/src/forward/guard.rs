@@ -103,10 +103,16 @@ impl<S> Guard<S> {
             Position::Idle if requests == 0 => self.patience.head,
             Position::Idle => self.patience.idle,
         };
-        let fits = |timer: &(Position, u64, _)| (timer.0, timer.1) == (position, requests);
-        if !self.timer.as_ref().is_some_and(fits) {
-            let sleep = Box::pin(tokio::time::sleep_until(Instant::now() + patience));
-            self.timer = Some((position, requests, sleep));
+        let here = (position, requests);
+        let later = || Instant::now() + patience;
+        match &mut self.timer {
+            Some((position, requests, _)) if (*position, *requests) == here => {}
+            // One that is only put off costs less than a new one.
+            Some((position, requests, sleep)) => {
+                sleep.as_mut().reset(later());
+                (*position, *requests) = here;
+            }
+            None => self.timer = Some((position, requests, Box::pin(tokio::time::sleep_until(later())))),
         }
         match &mut self.timer {
             Some((_, _, sleep)) => sleep.as_mut().poll(cx),

@@ -215,7 +215,10 @@ impl Grammar {
                 self.state = State::Line;
                 self.line_byte(byte)?;
             }
-            State::Line => self.line_byte(byte)?,
+            State::Line => match self.plain(input) {
+                0 => self.line_byte(byte)?,
+                consumed => return Ok(consumed),
+            },
             State::LineEnd => {
                 expect(byte, b'\n', Rule::BareCr)?;
                 self.head.count()?;
@@ -255,6 +258,16 @@ impl Grammar {
             State::Broken => return Err(Rule::RequestLine),
         }
         Ok(1)
+    }
+
+    /// Takes the bytes up to the first that means something to [`Self::line_byte`], or is too much.
+    fn plain(&mut self, input: &[u8]) -> usize {
+        let is_plain = |byte: &u8| !matches!(byte, 0..=0x1f | 0x7f);
+        let room = MAX_HEAD_BYTES.saturating_sub(self.head.bytes);
+        let taken = input.iter().take(room).take_while(|byte| is_plain(byte)).count();
+        self.head.line.extend_from_slice(input.get(..taken).unwrap_or_default());
+        self.head.bytes += taken;
+        taken
     }
 
     fn line_byte(&mut self, byte: u8) -> Result<(), Rule> {
