@@ -237,7 +237,19 @@ pub fn timestamp(time: SystemTime) -> String {
     let (hour, minute, second) = utc.to_hms();
     let month = u8::from(month);
     let microsecond = since_epoch.subsec_micros();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z")
+    let mut text = String::with_capacity("1970-01-01T00:00:00.000000Z".len());
+    let mut put = |number: u32, digits: u32, end: char| {
+        let places = (0..digits).rev().map(|place| number / 10_u32.pow(place) % 10);
+        text.extend(places.filter_map(|digit| char::from_digit(digit, 10)).chain([end]));
+    };
+    put(year.unsigned_abs(), 4, '-');
+    put(u32::from(month), 2, '-');
+    put(u32::from(day), 2, 'T');
+    put(u32::from(hour), 2, ':');
+    put(u32::from(minute), 2, ':');
+    put(u32::from(second), 2, '.');
+    put(microsecond, 6, 'Z');
+    text
 }
 
 /// A new request id: 128 random bits in hexadecimal.
@@ -251,7 +263,13 @@ pub fn request_id() -> Result<String, RandomUnavailable> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
+    text
 }
 
 #[cfg(test)]
