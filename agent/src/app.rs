@@ -1,15 +1,20 @@
 //! Builds every part, starts them in order, and stops them in order: the only constructor.
 
+mod agent;
 pub mod ca;
 mod command;
 mod counts;
 pub mod daemon;
+mod door;
+mod engine;
+mod ground;
 mod handover;
 pub mod pod;
-mod proxy;
+pub mod proxy;
 mod refusals;
 mod reload;
 mod server;
+mod sessions;
 mod watch;
 
 use self::reload::Bell;
@@ -117,6 +122,11 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// Nobody serves connections any more.
+    #[error(
+        "the process that serves connections has ended; what is attached stays, and shuts the gate until the next start"
+    )]
+    ServantEnded,
     /// A thread, signal handler or runtime cannot be had.
     #[error("cannot {action}")]
     System {
@@ -167,7 +177,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let policy_files = reload::open(&job.policy_files, &places_of(user.as_ref()))?;
     let read_only: BTreeSet<_> = policy_files.iter().filter_map(PolicyFile::kept_directory).collect();
     let read_only = read_only.into_iter().map(Path::to_owned).collect();
-    let proxy = runtime.block_on(command::start(&enclosure, job, policy_files, bell))?;
+    let agent = runtime.block_on(command::start(&enclosure, job, policy_files, bell))?;
     let order = Order {
         command,
         user,
@@ -180,15 +190,15 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
             .chain(headers)
             .filter_map(existing)
             .collect(),
-        trust_anchor: proxy.trust_anchor().to_owned(),
+        trust_anchor: agent.trust_anchor().to_owned(),
         open_files,
     };
     let running = enclosure.spawn(order)?;
     forwarder.attach(running.id()).map_err(system("watch the command"))?;
     let status = running.wait();
-    // The proxy outlives the command's processes, and its records outlive the proxy.
+    // The proxy outlives the command's processes, and its records outlive the agent.
     let closed = enclosure.close();
-    runtime.block_on(proxy.stop());
+    runtime.block_on(agent.stop());
     closed?;
     Ok(status?)
 }

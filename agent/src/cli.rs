@@ -41,6 +41,9 @@ pub struct Cli {
 pub enum Command {
     /// Hold the workloads of the configuration to their policies, until told to end
     Daemon(daemon::DaemonArgs),
+    /// Serve connections for the daemon, which starts this
+    #[command(hide = true)]
+    Proxy,
     /// Run a command whose requests to the API are decided by a policy
     Run(run::RunArgs),
     /// Validate configuration and policies, and run the policies' case tables
@@ -234,6 +237,7 @@ fn names(workloads: &[String]) -> String {
 pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
     match cli.command {
         Command::Daemon(args) => return daemon::run(&args),
+        Command::Proxy => return app::proxy::child::main().map_err(Error::Daemon),
         Command::Run(args) => return run::run(&args),
         Command::Check(args) => check::check(&args, out)?,
         Command::Explain(args) => explain::explain(&args, out)?,

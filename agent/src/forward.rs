@@ -3,6 +3,7 @@
 //! The address is where the workload meant to go; that the protected host is there is proven by its
 //! certificate alone.
 
+pub mod behind;
 pub mod body;
 pub mod filter;
 pub mod guard;

@@ -38,6 +38,8 @@ pub enum Part {
     Programs,
     /// Whoever should be a subject is listed as one.
     Subjects,
+    /// The process that serves connections answers.
+    Proxy,
     /// The audit log can be written.
     AuditLog,
     /// The event loop turns.
@@ -51,6 +53,7 @@ impl Part {
             Self::Canary => "canary",
             Self::Programs => "programs",
             Self::Subjects => "subjects",
+            Self::Proxy => "proxy",
             Self::AuditLog => "audit_log",
             Self::EventLoop => "event_loop",
         }
@@ -62,6 +65,7 @@ impl Part {
             Self::Canary => "canary",
             Self::Programs => "programs",
             Self::Subjects => "subjects",
+            Self::Proxy => "proxy",
             Self::AuditLog => "audit log",
             Self::EventLoop => "event loop",
         }

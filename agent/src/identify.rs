@@ -11,7 +11,7 @@ pub mod workloads;
 pub use workloads::Workloads;
 
 use members::RecordFacts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A named thing that a policy governs.
@@ -67,13 +67,13 @@ fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Who made the connection. Process facts are what /proc said at accept, as far as it still could.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Subject {
     /// The workload's name, of several all names with `+` between them; empty where it is nobody's.
-    #[serde(rename = "tidegate.workload")]
+    #[serde(rename = "tidegate.workload", default)]
     pub workload: String,
     /// The policy's name, in the same way; of a refusal by one of several policies, that one's.
-    #[serde(rename = "tidegate.policy")]
+    #[serde(rename = "tidegate.policy", default)]
     pub policy: String,
     /// The digest of the policies that a request was decided under; absent where no policy was asked.
     #[serde(rename = "tidegate.policy.digest", skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@
 pub mod config;
 pub mod few;
 pub mod host;
+mod link;
 pub mod reason;
 mod spanned;
 pub mod toml_file;

@@ -43,7 +43,11 @@ fn main() -> ExitCode {
 /// What the log shows: `TIDEGATE_LOG` is a level, or a list of `module=level`.
 fn filter(cli: &Cli) -> Targets {
     let wanted = std::env::var("TIDEGATE_LOG").ok().and_then(|text| text.parse().ok());
-    let usual = if matches!(cli.command, Command::Daemon(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let usual = if matches!(cli.command, Command::Daemon(_) | Command::Proxy) {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN
+    };
     wanted.unwrap_or_else(|| Targets::new().with_default(usual))
 }
 

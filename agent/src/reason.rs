@@ -1,11 +1,11 @@
 //! The stable codes that say why something was decided, refused or closed; docs/reasons.md explains each.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
         /// Why a connection or request came to its verdict.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
         pub enum Reason { $($(#[$doc])* #[serde(rename = $code)] $name,)+ }
 
         impl Reason {

@@ -12,7 +12,7 @@
 pub mod admitted;
 pub mod cgroup;
 pub mod child;
-mod descriptors;
+pub(crate) mod descriptors;
 pub mod directory;
 mod filesystem;
 mod isolation;

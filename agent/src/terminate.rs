@@ -11,8 +11,9 @@ pub mod store;
 pub mod tickets;
 
 use crate::{host::HostName, reason::Reason};
-use ca::Authority;
+use ca::Mint;
 use cache::Cache;
+pub use leaf::Minted;
 use rustls::{
     AlertDescription, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -89,7 +90,7 @@ impl Terminator {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(authority: Arc<Authority>) -> Result<Self, Error> {
+    pub fn new(authority: Arc<dyn Mint>) -> Result<Self, Error> {
         let tickets = aws_lc_rs::Ticketer::new().map_err(Error::Setup)?;
         Self::with_tickets(authority, tickets)
     }
@@ -98,7 +99,7 @@ impl Terminator {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn with_tickets(authority: Arc<Authority>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
+    pub fn with_tickets(authority: Arc<dyn Mint>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -154,7 +155,7 @@ pub struct Signer(Arc<Cache>);
 
 impl Signer {
     /// From here on leaves are of this authority. Connections that are open go on.
-    pub fn sign_with(&self, authority: Arc<Authority>) {
+    pub fn sign_with(&self, authority: Arc<dyn Mint>) {
         self.0.sign_with(authority);
     }
 }

@@ -1,7 +1,7 @@
 //! TOML files of an administrator: opened with care, and every problem told with its file and line.
 
 use rustix::fs::{FileType, Mode, OFlags};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fmt,
     fs::File,
@@ -15,7 +15,7 @@ use std::{
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The text of a file, and the path that its problems are told under.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Source {
     /// Where it came from.
     pub path: PathBuf,

@@ -7,7 +7,9 @@ use crate::{
     host_trust::bundle,
     protect::Copies,
     terminate::{
-        self, Signer, Terminator, certificate,
+        self, Signer, Terminator,
+        ca::Authority,
+        certificate,
         store::{self, Standing, Store},
         tickets::Tickets,
     },
@@ -78,6 +80,24 @@ impl Published {
     }
 }
 
+/// Whoever shows what the CA signs.
+pub trait Follower: Send + Sync {
+    /// From here on this authority signs.
+    fn sign_with(&self, authority: Arc<Authority>);
+
+    /// There are other keys of session tickets.
+    fn seal_with(&self, tickets: &Tickets);
+}
+
+/// In the same process, which has the same keys of tickets.
+impl Follower for Signer {
+    fn sign_with(&self, authority: Arc<Authority>) {
+        Self::sign_with(self, authority);
+    }
+
+    fn seal_with(&self, _tickets: &Tickets) {}
+}
+
 /// The CA of a running agent.
 pub struct Keeper {
     store: Store,
@@ -116,13 +136,23 @@ impl Keeper {
         Terminator::with_tickets(self.standing.authority.clone(), self.tickets.clone())
     }
 
+    /// Who signs leaves now.
+    pub fn authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.standing.authority)
+    }
+
+    /// The keys of session tickets.
+    pub fn tickets(&self) -> Arc<Tickets> {
+        Arc::clone(&self.tickets)
+    }
+
     /// Writes what programs have to trust.
     pub fn publish(&self, published: &mut Published) {
         published.write(&self.standing.anchors);
     }
 
-    /// Follows the CA for good: rotations, ends and the user's new files. What is published follows, too.
-    pub async fn keep(self, signer: Signer, published: Option<Published>) {
+    /// Follows the CA for good: rotations, ends and the user's new files. `follower` and what is published follow, too.
+    pub async fn keep(self, follower: Arc<dyn Follower>, published: Option<Published>) {
         let Self { store, mut standing, tickets } = self;
         let store = Arc::new(store);
         let watch = Watch::start(store.watched()).unwrap_or_else(|error| {
@@ -140,20 +170,22 @@ impl Keeper {
             }
             watch.forget();
             let (looking, before, rolling) = (Arc::clone(&store), standing.clone(), Arc::clone(&tickets));
-            let (publishing, signing) = (Arc::clone(&published), signer.clone());
+            let (publishing, following) = (Arc::clone(&published), Arc::clone(&follower));
             // A new generation takes signatures and waits for the disk.
             let looked = spawn_blocking(move || {
                 let now = SystemTime::now();
-                if let Err(error) = rolling.roll(now) {
-                    tracing::error!(
-                        error = &error as &dyn StdError,
-                        "the session tickets keep their old key"
-                    );
+                match rolling.roll(now) {
+                    Ok(true) => following.seal_with(&rolling),
+                    Ok(false) => {}
+                    Err(error) => {
+                        let error = &error as &dyn StdError;
+                        tracing::error!(error, "the session tickets keep their old key");
+                    }
                 }
                 let refreshed = looking.refresh(&before, now);
                 let mut published = publishing.lock().unwrap_or_else(PoisonError::into_inner);
                 match &refreshed {
-                    Ok(Some(next)) => turn(&before, next, &signing, published.as_mut()),
+                    Ok(Some(next)) => turn(&before, next, &*following, published.as_mut()),
                     Ok(None) | Err(_) => {
                         if let Some(published) = published.as_mut() {
                             published.write_if_stale(&before.anchors);
@@ -182,14 +214,14 @@ impl Keeper {
 }
 
 /// Goes over to the next standing. Whoever signs is trusted before and after, wherever that is published.
-fn turn(before: &Standing, next: &Standing, signer: &Signer, mut published: Option<&mut Published>) {
+fn turn(before: &Standing, next: &Standing, follower: &dyn Follower, mut published: Option<&mut Published>) {
     let mut both = next.anchors.clone();
     both.extend(before.anchors.iter().filter(|anchor| !next.anchors.contains(anchor)).cloned());
     if let Some(published) = &mut published {
         published.write(&both);
     }
     if !Arc::ptr_eq(&next.authority, &before.authority) {
-        signer.sign_with(Arc::clone(&next.authority));
+        follower.sign_with(Arc::clone(&next.authority));
         tracing::info!("leaves come from the next CA from now on");
     }
     if let Some(published) = published

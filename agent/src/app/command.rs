@@ -2,7 +2,7 @@
 
 use super::{
     Error, Job,
-    proxy::{self, Plan, Proxy, Taken},
+    agent::{self, Agent, Plan, Taken},
     reload::Bell,
 };
 use crate::{
@@ -21,16 +21,16 @@ pub(super) async fn start(
     job: Job,
     files: Arc<[PolicyFile]>,
     bell: Bell,
-) -> Result<Proxy, Error> {
+) -> Result<Agent, Error> {
     let Job { config, workload, policy, policies, .. } = job;
     let cgroup = enclosure.cgroup().path().to_owned();
     let workload = Workload { name: workload.into(), policy: policy.into() };
-    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&cgroup), cgroup.clone()));
-    let ports = proxy::ports(&config);
+    let cgroups = Arc::new(Cgroups::new(agent::mount_of(&cgroup), cgroup.clone()));
+    let ports = agent::ports(&config);
     let workloads = Arc::new(Workloads::only(workload, cgroups));
     // A command's CA ends with it, so that there is no key to steal; a user's own is there anyhow.
     let authority = config::Ca { ephemeral: true, ..config.ca.clone() };
-    let mut proxy = Proxy::build(Plan {
+    let mut agent = Agent::build(Plan {
         config,
         workloads,
         policies,
@@ -39,10 +39,11 @@ pub(super) async fn start(
         running: None,
         addresses: None,
         authority,
+        proxy: None,
     })
     .await?;
-    proxy.follow_authority(None);
-    let captured = proxy.captured.clone();
+    agent.follow_authority(None);
+    let captured = agent.captured.clone();
     let options = Options {
         cgroup: &cgroup,
         pins: &Pins::Private(enclosure.pins()),
@@ -52,14 +53,14 @@ pub(super) async fn start(
         forward_proxies: &captured,
         flows: capture::DEFAULT_FLOWS,
     };
-    capture(&options, &mut proxy)?;
-    Ok(proxy)
+    capture(&options, &mut agent)?;
+    Ok(agent)
 }
 
-fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Error> {
+fn capture(options: &Options<'_>, agent: &mut Agent) -> Result<(), capture::Error> {
     let mut capture = Capture::start(options)?;
     let listeners =
-        listener::bind(&[options.ports, proxy.proxies.ports()].concat(), [false; 2], |_, _| None)?;
+        listener::bind(&[options.ports, agent.proxies.ports()].concat(), [false; 2], |_, _| None)?;
     if listeners.is_empty() {
         tracing::warn!(
             "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \
@@ -69,12 +70,12 @@ fn capture(options: &Options<'_>, proxy: &mut Proxy) -> Result<(), capture::Erro
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
-    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    let protected = Arc::clone(&agent.addresses.whole().borrow());
     mirror::apply(&mut capture.protected, &protected);
-    let (addresses, mut listed) = (Arc::clone(&proxy.addresses), capture.protected);
-    proxy.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
+    let (addresses, mut listed) = (Arc::clone(&agent.addresses), capture.protected);
+    agent.spawn(async move { mirror::mirror(&addresses, &mut listed).await });
     capture.subjects.add(options.cgroup)?;
     let Capture { flows, events, log, forward_proxies, .. } = capture;
-    proxy.serve(Taken { flows, events, log, forward_proxies, listeners, canary: None });
+    agent.serve(Taken { flows, events, log, forward_proxies, listeners, canary: None });
     Ok(())
 }

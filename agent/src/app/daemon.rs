@@ -15,9 +15,9 @@ mod upkeep;
 
 use super::{
     Error,
+    agent::{self, Agent, Plan, Sources, Taken},
     ca::{Published, TRUST},
-    handover::Manager,
-    proxy::{self, Plan, Proxy, Taken},
+    handover::{self, Manager},
     reload::{self, Bell, Running},
 };
 use crate::{
@@ -46,6 +46,7 @@ use crate::{
         user,
     },
     session::protected::mirror,
+    toml_file::Source,
 };
 use commands::Commands;
 #[cfg(feature = "kubernetes")]
@@ -72,7 +73,7 @@ use tokio::{
     runtime::Runtime,
     sync::{Notify, mpsc},
 };
-use upkeep::Upkeep;
+use upkeep::{Earlier, Upkeep};
 
 /// Under which rules the daemon holds the machine's workloads, loaded and checked.
 #[derive(Debug)]
@@ -81,8 +82,12 @@ pub struct Charge {
     pub config: Config,
     /// The file that it came from.
     pub config_file: PathBuf,
+    /// What was read from it.
+    pub config_source: Source,
     /// The policies, with those of all workloads.
     pub policies: PolicySet,
+    /// What they were read from.
+    pub policy_sources: Vec<Source>,
     /// The files that they came from, absolute.
     pub policy_files: Vec<PathBuf>,
 }
@@ -129,10 +134,12 @@ impl Asked {
 }
 
 async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
-    let Charge { config, config_file, policies, policy_files } = charge;
+    let Charge { config, config_file, config_source, policies, policy_sources, policy_files } = charge;
     let manager = Arc::new(Manager::of_environment());
+    // Before there is another process, which would inherit them.
+    let kept = handover::kept();
     let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
-    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
+    let cgroups = Arc::new(Cgroups::new(agent::mount_of(&root), root.clone()));
     let commands = Commands::of(&config, &cgroups)?;
     let matching = Matching::of(&config, &cgroups, &commands)?;
     let files = reload::open(&policy_files, &[])?;
@@ -154,27 +161,30 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         running: Some(Arc::new(Running::new(config.clone(), config_file))),
         addresses: Some(Path::new(STATE_DIR).join("protected.json")),
         authority: config.ca.clone(),
+        proxy: Some(Sources { config: config_source, policies: policy_sources }),
     };
-    let mut proxy = Proxy::build(plan).await?;
-    let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::AuditLog];
+    let mut agent = Agent::build(plan).await?;
+    let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::Proxy, Part::AuditLog];
     let health = Arc::new(Health::new(&parts));
     let governed = Governed { matching, members };
-    let (mut upkeep, told, told_of) = capture(&config, governed, &health, &cgroups, &mut proxy, &manager)?;
+    let (mut upkeep, told, told_of) =
+        capture(&config, governed, kept, &health, &cgroups, &mut agent, &manager).await?;
     #[cfg(feature = "kubernetes")]
     if let Some(containers) = containers {
-        proxy.spawn(containers.keep(told_of.tagger, told_of.networks));
+        agent.spawn(containers.keep(told_of.tagger, told_of.networks));
     }
     #[cfg(not(feature = "kubernetes"))]
     drop(told_of);
     let desk = Desk { told, commands, bell: asked.reload.clone(), group: trusted_group() };
-    tell(&config, desk, &health, &mut proxy, &manager).await?;
+    tell(&config, desk, &health, &mut agent, &manager).await?;
     tokio::select! {
         () = upkeep.keep_proving(&manager) => {}
         () = asked.stop.notified() => {}
+        () = agent.failed() => return Err(Error::ServantEnded),
     }
     tracing::info!("ending; what is attached stays, and shuts the gate until the next start");
     manager.tell("STOPPING=1");
-    proxy.stop().await;
+    agent.stop().await;
     Ok(())
 }
 
@@ -193,15 +203,16 @@ struct ToldOf {
 
 /// Takes over what an earlier daemon has left, or begins, in an order in which a subject could at no moment pass:
 /// programs, settings, listeners, and only then what is a subject no more.
-fn capture(
+async fn capture(
     config: &Config,
     Governed { matching, members }: Governed,
+    kept: Vec<Listener>,
     health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
-    proxy: &mut Proxy,
+    agent: &mut Agent,
     manager: &Arc<Manager>,
 ) -> Result<(Upkeep, Told, ToldOf), Error> {
-    let ports = proxy::ports(config);
+    let ports = agent::ports(config);
     let root = cgroups.top();
     let pins = Pins::on(Path::new(BPFFS));
     let options = Options {
@@ -210,14 +221,14 @@ fn capture(
         sticky_tags: config.capture.sticky_tags,
         packet_sockets: config.capture.sticky_tags && runs_lsm_programs(),
         ports: &ports,
-        forward_proxies: &proxy.captured,
+        forward_proxies: &agent.captured,
         flows: capture::DEFAULT_FLOWS,
     };
     let mut capture = Capture::start(&options)?;
     // Elsewhere the hooks never see the agent's sockets, and would never forget them.
     let own = cgroups.own();
     if own.as_ref().is_none_or(|own| own.starts_with(root)) {
-        proxy.own_sockets.exempt(capture.exempt);
+        agent.own_sockets.exempt(capture.exempt);
     }
     // Before it connects anywhere: what it opened in a cgroup that nobody has looked at yet would count as a subject's
     // once it is exempt no more, so that the end of the daemon's connections would not reach the upstream.
@@ -229,9 +240,9 @@ fn capture(
         capture.subjects.resolve(Cgroup::at(own).id()?)?;
     }
     // From here on no other daemon is at work.
-    proxy.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));
+    agent.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));
     let unfinished = Path::new(RUN_DIR).join("unfinished");
-    proxy.count_unfinished(&unfinished).map_err(|source| Error::File {
+    agent.count_unfinished(&unfinished).await.map_err(|source| Error::File {
         action: "count unfinished reads in",
         path: unfinished,
         source,
@@ -240,14 +251,14 @@ fn capture(
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
     let is_sticky = capture.attached.follows_threads();
     flags |= if is_sticky { SETTING_STICKY } else { 0 };
-    let protected = Arc::clone(&proxy.addresses.whole().borrow());
+    let protected = Arc::clone(&agent.addresses.whole().borrow());
     mirror::apply(&mut capture.protected, &protected);
-    let (addresses, mut kernel) = (Arc::clone(&proxy.addresses), capture.protected);
-    proxy.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
+    let (addresses, mut kernel) = (Arc::clone(&agent.addresses), capture.protected);
+    agent.spawn(async move { mirror::mirror(&addresses, &mut kernel).await });
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
     let (listeners, elsewhere) =
-        listeners::of(&ports, proxy, &capture.listeners, &mut capture.flows, manager)?;
+        listeners::of(kept, &ports, agent, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -261,10 +272,10 @@ fn capture(
         ports: ports.iter().copied().collect(),
         targeted,
         protected: protected.iter().copied().collect(),
-        forward_proxies: proxy.captured.iter().copied().collect(),
+        forward_proxies: agent.captured.iter().copied().collect(),
     };
     let shown: Vec<status::Listener> = listeners.iter().map(shown).collect();
-    let server = proxy.serve(Taken {
+    let server = agent.serve(Taken {
         flows: capture.flows,
         events: capture.events,
         log: capture.log,
@@ -276,19 +287,19 @@ fn capture(
     let served = Served::default();
     let parts = namespaces::Parts {
         server,
-        own_sockets: proxy.own_sockets.clone(),
+        own_sockets: agent.own_sockets.clone(),
         published: capture.listeners,
-        avoid: [ports.as_slice(), proxy.proxies.ports()].concat(),
+        avoid: [ports.as_slice(), agent.proxies.ports()].concat(),
         manager: Arc::clone(manager),
         served: served.clone(),
     };
     let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, members.clone(), elsewhere)?;
     let unserved = told.clone();
-    proxy.tell_of_unserved(move |pid| {
+    agent.tell_of_unserved(move |pid| {
         // Nobody listens any more when the agent ends.
         let _is_heard = unserved.send(News::Unserved(pid));
     });
-    proxy.spawn(namespaces.keep());
+    agent.spawn(namespaces.keep());
 
     let (tagged, news) = mpsc::unbounded_channel();
     let users = matching.users();
@@ -304,17 +315,19 @@ fn capture(
     let compared = move |compared: Result<(), Mismatch>| {
         report.report(Part::Subjects, compared.map_err(|mismatch| mismatch.to_string()));
     };
-    proxy.spawn(tagger.keep_tagging(users.clone(), compared));
+    agent.spawn(tagger.keep_tagging(users.clone(), compared));
     // Outside of the root nobody is a subject, by whatever user.
     let below = (root != cgroups.mount()).then(|| root.to_owned());
-    let counts = Arc::clone(&proxy.counts);
+    let counts = Arc::clone(&agent.counts);
+    let spared = agent.servant.proxy().map(|proxy| proxy.pid());
+    let earlier = Earlier { users, below, destinations, spared };
     let is_heard = move || drop(told.send(News::Tagged));
-    proxy.spawn(upkeep::end_earlier(news, is_heard, users, below, destinations, counts));
+    agent.spawn(upkeep::end_earlier(news, is_heard, earlier, counts));
     let told = Told {
         health: Arc::clone(health),
-        counts: Arc::clone(&proxy.counts),
-        sink: Arc::clone(&proxy.sink),
-        addresses: Arc::clone(&proxy.addresses),
+        counts: Arc::clone(&agent.counts),
+        servant: agent.servant.clone(),
+        addresses: Arc::clone(&agent.addresses),
         cgroups: Arc::clone(cgroups),
         workloads: matching.list,
         members,
@@ -329,7 +342,7 @@ fn capture(
         own: canary.cgroup().to_owned(),
         service: service_of(cgroups),
     };
-    let (addresses, health) = (Arc::clone(&proxy.addresses), Arc::clone(health));
+    let (addresses, health) = (Arc::clone(&agent.addresses), Arc::clone(health));
     let attached = capture.attached;
     let upkeep = Upkeep { attached, canary, families, ports, targeted, addresses, health, served };
     Ok((upkeep, told, told_of))
@@ -345,7 +358,7 @@ async fn tell(
     config: &Config,
     desk: Desk,
     health: &Arc<Health>,
-    proxy: &mut Proxy,
+    agent: &mut Agent,
     manager: &Arc<Manager>,
 ) -> Result<(), Error> {
     let path = Path::new(RUN_DIR).join(control::FILE_NAME);
@@ -356,16 +369,16 @@ async fn tell(
     let bound = Control::bind(&path, callers);
     let control = bound.map_err(|source| Error::File { action: "listen at", path, source })?;
     let desk = Arc::new(desk);
-    proxy.spawn(control.serve(Arc::clone(&desk)));
+    agent.spawn(control.serve(Arc::clone(&desk)));
     if let Some(address) = config.health.listen {
         let bound = TcpListener::bind(address).await;
         let listener =
             bound.map_err(|source| Error::System { action: "listen at `health.listen`", source })?;
-        proxy.spawn(http::serve(listener, Arc::clone(health), metrics::of(desk, Arc::clone(&proxy.sink))));
+        agent.spawn(http::serve(listener, Arc::clone(health), metrics::of(desk, agent.servant.clone())));
     }
-    proxy.spawn(upkeep::keep_watching_log(Arc::clone(&proxy.sink), Arc::clone(health)));
-    proxy.spawn(Arc::clone(health).keep_telling());
-    proxy.spawn(Arc::clone(health).keep_beating());
+    agent.spawn(upkeep::keep_watching_log(agent.servant.clone(), Arc::clone(health)));
+    agent.spawn(Arc::clone(health).keep_telling());
+    agent.spawn(Arc::clone(health).keep_beating());
     let alive = Arc::clone(manager);
     let is_watching = manager.is_watching();
     let watch = health.watch_over(move || {

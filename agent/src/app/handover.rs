@@ -2,19 +2,19 @@
 //! the listeners, with the connections that wait in them.
 
 use crate::capture::listener::Listener;
+use listenfd::ListenFd;
 use rustix::{
     io::Errno,
     net::{
         AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
         SocketType, sendmsg_addr, socket_with,
     },
-    process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
 };
 use std::{
     env,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -109,11 +109,12 @@ pub(super) fn kept() -> Vec<Listener> {
         count => count,
     };
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut passed = ListenFd::from_env();
     let mut listeners: Vec<Listener> = Vec::new();
-    for (number, name) in (FIRST..).zip(names.split(':')).take(count) {
-        let adopted = take(number).and_then(|descriptor| {
+    for (index, name) in names.split(':').enumerate().take(count) {
+        let adopted = take(&mut passed, index).and_then(|listener| {
             if name.starts_with(NAME) {
-                Listener::adopt(descriptor)
+                Listener::adopt(listener.into())
             } else {
                 Err(io::Error::other("not the agent's"))
             }
@@ -139,13 +140,16 @@ fn passed(listen_pid: Option<String>, listen_fds: Option<String>, own: u32) -> u
     listen_fds.filter(|_| is_meant).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Takes a descriptor by its number: a copy that ends with its owner, in the place of the one that was passed.
-fn take(number: i32) -> io::Result<OwnedFd> {
-    let own: Pid = getpid();
-    let process = pidfd_open(own, PidfdFlags::empty())?;
-    let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
-    nix::unistd::close(number)?;
-    Ok(copy)
+/// Takes one of the descriptors that were passed. What is no socket of TCP is closed.
+fn take(passed: &mut ListenFd, index: usize) -> io::Result<TcpListener> {
+    match passed.take_tcp_listener(index) {
+        Ok(listener) => listener.ok_or_else(|| io::Error::other("it was not passed")),
+        Err(error) => {
+            let number = i32::try_from(index).map_err(io::Error::other)?;
+            nix::unistd::close(FIRST + number)?;
+            Err(error)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,354 +1,270 @@
-//! The proxy: the gate, and the tasks that serve it. What is captured for it, and how, is its owner's.
+//! The process that serves connections, apart from this one: what workloads and upstreams send is read there, by a user
+//! that may do nothing. It gets connections one by one, and asks for the rest: sockets, names, leaves, the log.
+//!
+//! ```text
+//! supervisor (BPF, namespaces, /proc, the CA's key)        proxy (no capability, no file of its own)
+//!   accept, flow, whose is it ──────── connection ───────→ peek, TLS, HTTP, decision, upstream
+//!   open a socket there, exempt it ←── socket, name ────── dial
+//!   sign ←──────────────────────────── leaf, log's head ── handshake, record
+//! ```
+
+mod answers;
+pub mod child;
+mod elsewhere;
+mod message;
+mod sandbox;
+mod spawn;
+#[cfg(test)]
+mod tests;
+
+pub(super) use answers::Rights;
+pub(super) use message::Start;
 
 use super::{
     Error,
-    ca::{Keeper, Published},
-    counts::Counts,
-    refusals::Refusals,
-    reload::{Bell, Reloader, Running},
-    server::{Server, Sessions},
+    ca::Follower,
+    engine::{DRAIN, Figures},
 };
 use crate::{
-    capture::{
-        self,
-        canary::Canary,
-        event::Events,
-        listener::{Listener, SharedFlows},
-        log::Log,
-        maps::FlowTable,
-        own_sockets::OwnSockets,
+    config::Config,
+    forward::upstream,
+    identify::Whose,
+    link::{Link, Message},
+    session::gate::{Arrived, Refusal},
+    terminate::{
+        ca::Authority,
+        files::{Allowed, read_secret},
+        tickets::Tickets,
     },
-    classify::Catalogue,
-    config::{self, Config, ForwardProxies, ForwardProxy, forward_proxy},
-    decide::store::{PolicyFile, PolicySet, Store},
-    forward::{
-        Forwarder,
-        ratelimit::Budgets,
-        upstream::{Resolve, load_roots},
-    },
-    host::HostName,
-    identify::Workloads,
-    record::{
-        fingerprint::Fingerprinter,
-        redact::Redactor,
-        signer::{self as audit_key, Signer as AuditSigner},
-        sink::Sink,
-    },
-    session::{
-        Recorder, Services, gate::Gate, limiter::Limiter, protected::ProtectedAddresses,
-        proxies::ProxyAddresses, route::Names,
-    },
-    terminate::Signer,
+    toml_file::Source,
 };
+use message::{Answer, Arrival, ConfigFile, Introduction, Order, WhoseSent};
+use rustix::fs::{MemfdFlags, Mode, Uid, fchmod, fchown, memfd_create};
+use serde::{Serialize, de::DeserializeOwned};
+use spawn::Spawned;
 use std::{
     collections::BTreeSet,
-    future::Future,
-    net::SocketAddr,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    fs::{self, File},
+    io::{self, Write},
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Handle, time::timeout};
 
-/// How long connections may take to end once the workload is gone.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long an answer may take for which somebody waits.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the newest audit records may stay without a signature.
-const SIGNED_WITHIN: Duration = Duration::from_secs(10);
-
-/// What a proxy is made of.
-pub(super) struct Plan {
-    pub(super) config: Config,
-    pub(super) workloads: Arc<Workloads>,
-    pub(super) policies: PolicySet,
-    /// The policies' files.
-    pub(super) files: Arc<[PolicyFile]>,
-    /// Rung when they are to be read again.
-    pub(super) bell: Bell,
-    /// The configuration, where it is looked at again then.
-    pub(super) running: Option<Arc<Running>>,
-    /// Where the protected addresses are kept for the next start.
-    pub(super) addresses: Option<PathBuf>,
-    /// Where the CA comes from.
-    pub(super) authority: config::Ca,
-}
-
-/// What of the kernel side the proxy serves.
-pub(super) struct Taken {
-    pub(super) flows: FlowTable,
-    pub(super) events: Events,
-    pub(super) log: Log,
-    pub(super) forward_proxies: capture::maps::ForwardProxies,
-    pub(super) listeners: Vec<Listener>,
-    /// The agent's own subject, whose connections are no workload's.
-    pub(super) canary: Option<Arc<Canary>>,
-}
-
-/// A running proxy.
+/// The process that serves.
 pub(super) struct Proxy {
-    trust_anchor: String,
-    authority: Option<(Keeper, Signer)>,
-    /// The addresses of protected hosts.
-    pub(super) addresses: Arc<ProtectedAddresses>,
-    /// The forward proxies.
-    pub(super) proxies: Arc<ProxyAddresses>,
-    /// Their addresses, as far as they were known at the start.
-    pub(super) captured: Vec<SocketAddr>,
-    /// How the agent connects itself.
-    pub(super) own_sockets: OwnSockets,
-    /// What has happened so far.
-    pub(super) counts: Arc<Counts>,
-    /// The audit log.
-    pub(super) sink: Arc<Sink>,
-    gate: Arc<Gate>,
-    reloader: Option<Reloader>,
-    drain: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-    sessions: Sessions,
-    refusals: Arc<Refusals>,
-    reports: JoinSet<()>,
+    link: Link,
+    spawned: Mutex<Option<Spawned>>,
+    pid: u32,
+    workloads: Vec<String>,
 }
 
 impl Proxy {
-    /// Builds the gate and all behind it; nothing comes to it yet.
-    pub(super) async fn build(plan: Plan) -> Result<Self, Error> {
-        let Plan { config, workloads, policies, files, bell, running, addresses: kept, authority } = plan;
-        let fingerprinter = Fingerprinter::ephemeral()?;
-        let signer = match AuditSigner::open(&config.audit.key) {
-            // A daemon's log is the machine's; a command's ends with it.
-            Ok(signer) if kept.is_some() => {
-                Some(signer.keeping_head_in(audit_key::head_path(&config.audit.key)))
-            }
-            Ok(signer) => Some(signer),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the audit log is chained and not signed");
-                None
-            }
+    /// Starts it. The files that `config` names go along; `rights` is what it may ask for.
+    pub(super) async fn start(config: &Config, start: Start, rights: Arc<Rights>) -> Result<Self, Error> {
+        let failed = |source| Error::System { action: "start the process that serves connections", source };
+        let (socket, spawned) = spawn::spawn().map_err(failed)?;
+        let runtime = Handle::current();
+        let answer = move |message: Message| {
+            let rights = Arc::clone(&rights);
+            runtime.spawn(async move { rights.answer(message).await });
         };
-        let sink = Arc::new(Sink::open(&config.audit, Redactor::new(fingerprinter.clone()), signer)?);
-        let names = Names::new(&config.hosts);
-        let ca = Keeper::open(&authority, names.domains())?;
-        let resolve = system_resolver();
-        let prefixes = config.capture.edge_prefixes.clone();
-        let addresses = ProtectedAddresses::new(config.hosts.clone(), prefixes, Arc::clone(&resolve));
-        let addresses = Arc::new(match kept {
-            Some(file) => addresses.kept_in(file),
-            None => addresses,
-        });
-        addresses.learn_first().await;
-        let proxies = forward_proxies(&config);
-        let proxies = Arc::new(ProxyAddresses::new(proxies, Arc::clone(&resolve)));
-        let captured = proxies.learn_first().await;
-
-        let (drain, draining) = watch::channel(false);
-        let own_sockets = OwnSockets::default();
-        sink.export(&config.audit, &own_sockets);
-        let forwarder = Forwarder::start(
-            &config.upstream,
-            config.limits.body_idle_timeout,
-            load_roots(config.upstream.ca_file.as_deref(), ca.anchors())?,
-            resolve,
-            own_sockets.clone(),
-        );
-        let services = Arc::new(Services {
-            catalogue: Catalogue::embedded(),
-            own_sockets: own_sockets.clone(),
-            forwarder: forwarder.map_err(Error::Upstream)?,
-            recorder: Recorder::new(Arc::clone(&sink), fingerprinter, &config.audit),
-            limiter: Limiter::default(),
-            budgets: Budgets::default(),
-            limits: config.limits.clone(),
-            drain: draining,
-        });
-        let trust_anchor = ca.anchors_pem();
-        let terminator = ca.terminator()?;
-        let signer = terminator.signer();
-        let store = Arc::new(Store::new(policies));
-        let known = (Arc::clone(&addresses), Arc::clone(&proxies));
-        let governed = (workloads, Arc::clone(&store));
-        let gate = Arc::new(Gate::new(governed, names, &config, known, terminator, services));
-        let counts = Arc::default();
-        let mut tasks = JoinSet::new();
-        let learning = Arc::clone(&addresses);
-        tasks.spawn(async move { learning.keep_learning().await });
-        tasks.spawn(keep_signing(Arc::clone(&sink)));
-        Ok(Self {
-            trust_anchor,
-            authority: Some((ca, signer)),
-            addresses,
-            proxies,
-            captured,
-            own_sockets,
-            drain,
-            tasks,
-            sessions: Sessions::default(),
-            refusals: Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&counts))),
-            counts,
-            sink,
-            reports: JoinSet::new(),
-            reloader: Some(Reloader { store, files, bell, running }),
-            gate,
-        })
+        let link = Link::start(socket, answer).map_err(failed)?;
+        let hello = link.ask(&Order::Hello, &[]).await.and_then(|answer| answer.read());
+        let Introduction { user, pid } = hello.map_err(failed)?;
+        let names = start.workloads.iter().map(|(name, _)| name.clone()).collect();
+        let proxy = Self { link, spawned: Mutex::new(spawned), pid, workloads: names };
+        let files = files_of(config, user)?;
+        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(|(_, file)| file.as_fd()).collect();
+        let start = Start { files: files.iter().map(|(which, _)| *which).collect(), ..start };
+        let started: Answer<()> =
+            proxy.ask(&Order::Start(Box::new(start)), &descriptors).await.map_err(failed)?;
+        started.map_err(|error| failed(error.into()))?;
+        Ok(proxy)
     }
 
-    /// Follows the CA from now on, and keeps what programs must trust in the directory `published`. No other agent may
-    /// be at work.
-    pub(super) fn follow_authority(&mut self, mut published: Option<Published>) {
-        if let Some((ca, signer)) = self.authority.take() {
-            if let Some(published) = &mut published {
-                ca.publish(published);
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it is gone.
+    pub(super) async fn ended(&self) {
+        self.link.closed().await;
+    }
+
+    /// Hands a connection over.
+    pub(super) fn serve(&self, arrived: Arrived) {
+        let Arrived { stream, destination, netns_cookie, whose, witness } = arrived;
+        let (whose, subject) = match whose {
+            Whose::Workloads(principal) => {
+                let number = |name: &str| self.workloads.iter().position(|known| known == name);
+                let numbers = principal.workloads.iter().filter_map(|workload| number(&workload.name));
+                (WhoseSent::Workloads(numbers.collect()), principal.subject)
             }
-            self.spawn(ca.keep(signer, published));
-        }
-    }
-
-    /// Keeps in the file at `path` how many reads have no record yet, and records what an earlier agent left there.
-    /// No other agent may be at work.
-    pub(super) fn count_unfinished(&self, path: &Path) -> std::io::Result<()> {
-        let left = self.gate.recorder().keep_unfinished_in(path)?;
-        if left > 0 {
-            tracing::warn!(count = left, "an earlier agent was killed before it recorded some reads");
-            self.gate.lost(left);
-        }
-        Ok(())
-    }
-
-    /// The certificate that the workload must trust, PEM.
-    pub(super) fn trust_anchor(&self) -> &str {
-        &self.trust_anchor
-    }
-
-    /// Begins to serve what the kernel side sends to these listeners; the answer serves further ones.
-    pub(super) fn serve(&mut self, taken: Taken) -> Server {
-        let Taken { flows, events, log, forward_proxies, listeners, canary } = taken;
-        let flows = SharedFlows::new(flows);
-        if let Some(reloader) = self.reloader.take() {
-            self.tasks.spawn(reloader.keep_loading());
-        }
-        self.tasks.spawn(logged("the kernel side's log", log.copy()));
-        let reports = Arc::clone(&self.refusals).report(events, canary.clone(), self.drain.subscribe());
-        self.reports.spawn(reports);
-        self.tasks.spawn(flows.clone().sweep());
-        self.tasks.spawn(keep_capturing(Arc::clone(&self.proxies), forward_proxies));
-        let server = Server {
-            flows,
-            gate: Arc::clone(&self.gate),
-            refusals: Arc::clone(&self.refusals),
-            canary,
-            counts: Arc::clone(&self.counts),
-            drain: self.drain.subscribe(),
-            sessions: Arc::clone(&self.sessions),
+            Whose::Nobody(subject) => (WhoseSent::Nobody, subject),
+            Whose::Unknown(subject) => (WhoseSent::Unknown, subject),
         };
-        for listener in listeners {
-            server.serve(listener, None);
+        let place = witness.as_ref().and_then(|witness| witness.parts().2);
+        let descriptors: Vec<BorrowedFd<'_>> = [stream.as_fd()].into_iter().chain(place).collect();
+        let arrival = Arrival { destination, netns_cookie, whose, subject };
+        self.tell(&Order::Connection(arrival), &descriptors);
+    }
+
+    /// Has a refusal of the kernel side recorded.
+    pub(super) fn refused(&self, refusal: Refusal, count: u64) {
+        self.tell(&Order::Refused(refusal, count), &[]);
+    }
+
+    /// Has it recorded that so many connections are nobody's.
+    pub(super) fn no_flow(&self, peer: SocketAddr, count: u64) {
+        self.tell(&Order::NoFlow(peer, count), &[]);
+    }
+
+    /// Has it recorded that so many refusals have no records.
+    pub(super) fn unnamed(&self, count: u64) {
+        self.tell(&Order::Unnamed(count), &[]);
+    }
+
+    /// Has it close what is idle of a network namespace.
+    pub(super) fn forget(&self, netns_cookie: u64) {
+        self.tell(&Order::Forget(netns_cookie), &[]);
+    }
+
+    /// Tells it all addresses of protected hosts.
+    pub(super) fn protect(&self, addresses: &BTreeSet<IpAddr>) {
+        self.tell(&Order::Protected(addresses.clone()), &[]);
+    }
+
+    /// Tells it a new address of a forward proxy.
+    pub(super) fn capture(&self, address: SocketAddr) {
+        self.tell(&Order::ForwardProxy(address), &[]);
+    }
+
+    /// Gives it the file of the reads without a record.
+    pub(super) async fn count_unfinished(&self, file: File) -> io::Result<()> {
+        let counted: Answer<()> = self.ask(&Order::Unfinished, &[file.as_fd()]).await?;
+        Ok(counted?)
+    }
+
+    /// Puts policies in force.
+    pub(super) async fn replace(&self, policies: Vec<Source>) -> io::Result<()> {
+        let replaced: Answer<()> = self.ask(&Order::Policies(policies), &[]).await?;
+        Ok(replaced?)
+    }
+
+    /// What became of records and connections so far; none where it does not answer. It blocks.
+    pub(super) fn figures(&self) -> Option<Figures> {
+        self.ask_now(&Order::Figures)
+    }
+
+    /// The metrics of what it does; none where it does not answer. It blocks.
+    pub(super) fn metrics(&self) -> Option<String> {
+        self.ask_now(&Order::Metrics).flatten()
+    }
+
+    /// Gives it up: it hangs, or does what it should not.
+    pub(super) fn give_up(&self) {
+        self.link.close();
+        if let Some(spawned) = self.spawned.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            spawned.end();
         }
-        server
     }
 
-    /// From now on this is told of each process that is refused since its network namespace has no listener.
-    pub(super) fn tell_of_unserved(&self, told: impl Fn(u32) + Send + Sync + 'static) {
-        self.refusals.tell_of_unserved(told);
-    }
-
-    /// Runs as long as the proxy does.
-    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
-    }
-
-    /// Lets connections end, and ends those that do not; each is recorded either way.
-    pub(super) async fn stop(mut self) {
-        self.drain.send_replace(true);
-        let all = std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner));
-        for sessions in all {
-            let Ok(mut sessions) = sessions.await else { continue };
-            let ended = async { while sessions.join_next().await.is_some() {} };
-            if timeout(DRAIN, ended).await.is_err() {
-                sessions.shutdown().await;
-            }
+    /// Lets it end its connections.
+    pub(super) async fn drain(&self) {
+        let drained = timeout(DRAIN + PATIENCE, self.ask::<()>(&Order::Drain, &[])).await;
+        if !matches!(drained, Ok(Ok(()))) {
+            tracing::error!("the process that serves connections has not ended them in time");
         }
-        while self.reports.join_next().await.is_some() {}
-        self.tasks.shutdown().await;
-        self.refusals.finish();
-        sign(&self.sink);
-        self.sink.finish();
+    }
+
+    /// Lets it end its records, and then itself.
+    pub(super) async fn finish(&self) {
+        let finished = timeout(PATIENCE, self.ask::<()>(&Order::Finish, &[])).await;
+        if !matches!(finished, Ok(Ok(()))) {
+            tracing::error!("the process that serves connections has not ended its records in time");
+        }
+        let spawned = self.spawned.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(spawned) = spawned {
+            spawned.end();
+        }
+    }
+
+    fn tell(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) {
+        if let Err(error) = self.link.tell(order, descriptors) {
+            // Whoever waits for its end ends the agent.
+            tracing::debug!(%error, "the process that serves connections is not told");
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        order: &(impl Serialize + Sync),
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<T> {
+        self.link.ask(order, descriptors).await?.read()
+    }
+
+    fn ask_now<T: DeserializeOwned>(&self, order: &Order) -> Option<T> {
+        let answered = self.link.ask_now(order, &[]).and_then(|answer| answer.read());
+        answered.inspect_err(|error| tracing::error!(%error, "the process that serves does not answer")).ok()
     }
 }
 
-/// Signs what was recorded, some time after it was.
-async fn keep_signing(sink: Arc<Sink>) {
-    loop {
-        sleep(SIGNED_WITHIN).await;
-        sign(&sink);
+/// The CA's changes, for the process that shows leaves.
+pub(super) struct Following {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) rights: Arc<Rights>,
+}
+
+impl Follower for Following {
+    fn sign_with(&self, authority: Arc<Authority>) {
+        self.rights.sign_with(authority);
+        self.proxy.tell(&Order::Authority, &[]);
+    }
+
+    fn seal_with(&self, tickets: &Tickets) {
+        self.proxy.tell(&Order::Tickets(tickets.handed_over()), &[]);
     }
 }
 
-fn sign(sink: &Sink) {
-    if let Err(error) = sink.checkpoint() {
-        let error = &error as &dyn std::error::Error;
-        tracing::error!(error, "the audit log's latest records are not signed yet");
-    }
-}
-
-/// Captures what the names of forward proxies come to resolve to.
-async fn keep_capturing(proxies: Arc<ProxyAddresses>, mut captured: capture::maps::ForwardProxies) {
-    let capture = |address| {
-        if let Err(error) = captured.add(address) {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(%address, error, "a new address of a forward proxy is not captured");
-        }
+/// What the configuration names and the process may not open, each as a file in memory that belongs to it.
+fn files_of(config: &Config, user: u32) -> Result<Vec<(ConfigFile, OwnedFd)>, Error> {
+    let mut files = Vec::new();
+    let copied = |content: &[u8]| {
+        let copied = copied(content, user);
+        copied.map_err(|source| Error::System { action: "hand over a file of the configuration", source })
     };
-    proxies.keep_learning(capture).await;
-}
-
-/// A task that ends only by failing.
-async fn logged(what: &'static str, task: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = task.await {
-        tracing::error!(%error, "{what} cannot be read any more");
+    if let Some(credentials) = upstream::proxy_credentials(&config.upstream)? {
+        files.push((ConfigFile::ProxyCredentials, copied(&credentials)?));
     }
-}
-
-/// The captured ports, each once.
-pub(super) fn ports(config: &Config) -> Vec<u16> {
-    let ports = config.capture.tls_ports.iter().chain(&config.capture.plain_ports).copied();
-    ports.collect::<BTreeSet<u16>>().into_iter().collect()
-}
-
-fn forward_proxies(config: &Config) -> Vec<ForwardProxy> {
-    match &config.capture.forward_proxies {
-        ForwardProxies::Listed(proxies) => proxies.clone(),
-        ForwardProxies::FromEnvironment => {
-            let lookup =
-                |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-            let (mut proxies, unusable) = forward_proxy::from_environment(lookup);
-            // What the agent may use, programs may know of.
-            let own = config.upstream.proxy.iter().filter(|own| !proxies.contains(own)).cloned();
-            proxies.extend(own.collect::<Vec<_>>());
-            for (variable, error) in unusable {
-                tracing::warn!(variable, %error, "this proxy is not captured; see `capture.forward_proxies`");
-            }
-            proxies
+    let Some(otlp) = &config.audit.otlp else { return Ok(files) };
+    // Without the collector there are records nevertheless.
+    if let Some(path) = &otlp.headers {
+        match read_secret(path, Allowed::Owner) {
+            Ok(content) => files.push((ConfigFile::CollectorHeaders, copied(&content)?)),
+            Err(error) => tracing::error!(%error, "the file of `audit.otlp.headers` cannot be read"),
         }
     }
+    if let Some(path) = &otlp.ca_file {
+        match fs::read(path) {
+            Ok(content) => files.push((ConfigFile::CollectorRoots, copied(&content)?)),
+            Err(error) => tracing::error!(%error, "the file of `audit.otlp.ca_file` cannot be read"),
+        }
+    }
+    Ok(files)
 }
 
-fn system_resolver() -> Resolve {
-    Arc::new(|host: HostName| {
-        Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host.as_str(), 443)).await?;
-            Ok(addresses.map(|address| address.ip()).collect())
-        })
-    })
-}
-
-/// The mount that a cgroup's directory lies in: the highest directory above it on the same device.
-pub(super) fn mount_of(cgroup: &Path) -> PathBuf {
-    let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
-    let own = device(cgroup);
-    cgroup.ancestors().take_while(|path| device(path) == own).last().unwrap_or(cgroup).to_owned()
+fn copied(content: &[u8], user: u32) -> io::Result<OwnedFd> {
+    let mut memory = File::from(memfd_create("tidegate-file", MemfdFlags::CLOEXEC)?);
+    fchmod(&memory, Mode::RUSR)?;
+    fchown(&memory, Some(Uid::from_raw(user)), None)?;
+    memory.write_all(content)?;
+    Ok(memory.into())
 }

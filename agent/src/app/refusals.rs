@@ -1,14 +1,13 @@
 //! Records of what was refused before it was a connection: a program, or anybody on the machine, can cause these as
 //! fast as it can call the kernel, and must fill neither the audit log nor the memory with them.
 
-use super::counts::Counts;
+use super::{counts::Counts, door::Door};
 use crate::{
     capture::{
         canary::Canary,
         event::{Events, Refused},
     },
     reason::Reason,
-    session::gate::Gate,
 };
 use std::{
     collections::HashMap,
@@ -31,9 +30,9 @@ const KINDS: usize = 256;
 /// What makes two refusals equal: the process, its cgroup, what it asked for, and the answer.
 type Kind = (u32, u64, SocketAddr, Reason);
 
-/// Records refusals at the gate.
+/// Has refusals recorded.
 pub(super) struct Refusals {
-    gate: Arc<Gate>,
+    door: Arc<Door>,
     counts: Arc<Counts>,
     tallies: Mutex<Tallies>,
     /// Told of the processes in whose network namespaces there is no listener.
@@ -48,8 +47,8 @@ struct Tallies {
 }
 
 impl Refusals {
-    pub(super) fn new(gate: Arc<Gate>, counts: Arc<Counts>) -> Self {
-        Self { gate, counts, tallies: Mutex::default(), unserved: OnceLock::new() }
+    pub(super) fn new(door: Arc<Door>, counts: Arc<Counts>) -> Self {
+        Self { door, counts, tallies: Mutex::default(), unserved: OnceLock::new() }
     }
 
     /// From now on this is told of each process that was refused since its network namespace has no listener; only the
@@ -61,7 +60,7 @@ impl Refusals {
     /// A connection came to the listener and nobody knows whose it is.
     pub(super) fn no_flow(&self, peer: SocketAddr) {
         if self.with(|tallies| tallies.no_flow.is_first(peer.ip(), peer)) {
-            self.gate.no_flow(peer, 1);
+            self.door.no_flow(peer, 1);
         }
     }
 
@@ -116,7 +115,7 @@ impl Refusals {
             {
                 unserved(flow.tgid);
             }
-            self.gate.refused(refused, 1);
+            self.door.refused(refused, 1);
         }
     }
 
@@ -129,15 +128,15 @@ impl Refusals {
             (tallies.refused.turn(), tallies.no_flow.turn(), newly_lost)
         });
         for (refused, count) in &refused.repeated {
-            self.gate.refused(refused, *count);
+            self.door.refused(refused, *count);
         }
         for (peer, count) in &no_flow.repeated {
-            self.gate.no_flow(*peer, *count);
+            self.door.no_flow(*peer, *count);
         }
         let unnamed = refused.others + no_flow.others + newly_lost;
         if unnamed > 0 {
             tracing::warn!(count = unnamed, "refusals came faster than they can be recorded one by one");
-            self.gate.unnamed(unnamed);
+            self.door.unnamed(unnamed);
         }
     }
 

@@ -4,13 +4,14 @@ mod running;
 
 pub(super) use running::Running;
 
-use super::{Error, watch::Watch};
+use super::{Error, proxy::Proxy, watch::Watch};
 use crate::{
     classify::Catalogue,
     decide::store::{self, FileError, Missing, PolicyFile, PolicySet, Reading, Store},
-    toml_file::Error as LoadError,
+    toml_file::{Error as LoadError, Source},
 };
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -38,6 +39,8 @@ enum Refused {
     Missing(#[from] Missing),
     #[error("the policies were not read to their end")]
     Panicked(#[from] JoinError),
+    #[error("the process that serves connections does not take them")]
+    Proxy(#[source] io::Error),
 }
 
 /// The policies' files at one moment.
@@ -83,6 +86,8 @@ pub(super) struct Reloader {
     pub(super) bell: Bell,
     /// The configuration, where it is looked at again.
     pub(super) running: Option<Arc<Running>>,
+    /// The process that serves by them, where that is another one.
+    pub(super) proxy: Option<Arc<Proxy>>,
 }
 
 /// Opens the files that are to be watched. `places`: where the command is to write.
@@ -171,9 +176,7 @@ impl Reloader {
             tracing::info!(digest, "the policy is built in, so there is nothing to reload");
             return Ok(format!("the policy is built in, so there is nothing to reload{restart}"));
         }
-        let store = Arc::clone(&self.store);
-        let loaded = spawn_blocking(move || replace(&store, snapshot)).await;
-        match loaded.map_err(Refused::from).and_then(|loaded| loaded) {
+        match self.replace(snapshot).await {
             Ok(change) if change.before == change.after => {
                 tracing::info!(digest, "the policies are as they were");
                 Ok(format!("the policies are as they were{restart}"))
@@ -188,7 +191,20 @@ impl Reloader {
     }
 }
 
-fn replace(store: &Store, snapshot: Snapshot) -> Result<store::Change, Refused> {
+impl Reloader {
+    async fn replace(&self, snapshot: Snapshot) -> Result<store::Change, Refused> {
+        let store = Arc::clone(&self.store);
+        let (set, sources) = spawn_blocking(move || loaded(&store, snapshot)).await??;
+        // Whoever decides by them first: what this process has of them only says what is in force.
+        if let Some(proxy) = &self.proxy {
+            proxy.replace(sources).await.map_err(Refused::Proxy)?;
+        }
+        Ok(self.store.replace(set)?)
+    }
+}
+
+/// What can be put in force.
+fn loaded(store: &Store, snapshot: Snapshot) -> Result<(PolicySet, Vec<Source>), Refused> {
     let readings = snapshot.found?;
     let mut sources = Vec::with_capacity(readings.len());
     for Reading { source, doubt } in readings {
@@ -197,7 +213,9 @@ fn replace(store: &Store, snapshot: Snapshot) -> Result<store::Change, Refused> 
         }
         sources.push(source);
     }
-    Ok(store.replace(PolicySet::load(&sources, Catalogue::embedded())?)?)
+    let set = PolicySet::load(&sources, Catalogue::embedded())?;
+    store.check(&set)?;
+    Ok((set, sources))
 }
 
 impl Snapshot {

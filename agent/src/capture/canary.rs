@@ -214,14 +214,28 @@ impl Canary {
                     .stdout(Stdio::piped())
                     .spawn()?;
                 let told = converse(&mut child, &serde_json::to_vec(attempts)?);
-                // Whatever it does now matters no more.
-                let ended = child.kill().and_then(|()| child.wait());
-                let outcomes = serde_json::from_slice(&told?)?;
-                ended.map(|_| outcomes)
+                Ok((child, told))
             };
-            scope.spawn(attempt).join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+            let attempted = scope.spawn(attempt).join();
+            let (mut child, told) =
+                attempted.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))?;
+            end(&mut child)?;
+            Ok(serde_json::from_slice(&told?)?)
         })
     }
+}
+
+/// Whatever it does now matters no more. The thread that has made it is gone, with which the kernel ends it; until it has
+/// asked for that it is of the agent's own user, who can end it himself.
+fn end(child: &mut Child) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            return child.kill().and_then(|()| child.wait()).map(drop);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Gives the process its task and reads its answer to the end.

@@ -35,6 +35,8 @@ pub struct Owners {
     /// By user, the cgroups in which alone the user's sockets count.
     users_below: HashMap<u32, HashSet<u64>>,
     holders: Holders,
+    /// Another process whose connections go on.
+    spared: Option<u32>,
 }
 
 impl Owners {
@@ -72,6 +74,11 @@ impl Owners {
             processes.extend(found.iter().copied());
         })?;
         self.holders.add_user(uid, &|process| processes.contains(&process))
+    }
+
+    /// Whatever this process holds goes on, as what the calling process holds does.
+    pub fn spare(&mut self, process: Option<u32>) {
+        self.spared = process;
     }
 
     fn own(&self, socket: &Socket) -> bool {
@@ -185,7 +192,7 @@ fn end_within(
             }
         }
         // Read after the dump: what was in the dump and is this process's is among them.
-        let own = holders::own_sockets()?;
+        let own = holders::own_sockets(owners.spared)?;
         found.retain(|socket| !own.contains(&socket.inode) && tried.insert(socket.cookie));
         if found.is_empty() {
             break;

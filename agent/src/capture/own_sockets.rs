@@ -4,8 +4,11 @@
 use super::{Error, maps::Exempt, netns::Namespace};
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
+    future::Future,
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 use tokio::{
@@ -19,6 +22,8 @@ pub struct OwnSockets(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
+    /// Opens them all, where this process may not.
+    opener: Option<Arc<dyn Opener>>,
     exempt: OnceLock<Mutex<Exempt>>,
     /// The cookie of the agent's own namespace.
     home: OnceLock<u64>,
@@ -26,7 +31,21 @@ struct Shared {
     others: RwLock<HashMap<u64, Arc<Namespace>>>,
 }
 
+/// Opens sockets for whoever may not do that itself.
+pub trait Opener: Send + Sync {
+    /// A socket that is exempt from capture: in the namespace of that cookie, or in the agent's own.
+    fn open(&self, netns_cookie: Option<u64>, is_v6: bool) -> Opening<'_>;
+}
+
+/// A socket on its way.
+pub type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<TcpSocket>> + Send + 'a>>;
+
 impl OwnSockets {
+    /// Those that somebody else opens, and this process connects.
+    pub fn opened_by(opener: Arc<dyn Opener>) -> Self {
+        Self(Arc::new(Shared { opener: Some(opener), ..Shared::default() }))
+    }
+
     /// From now on every connection is exempt from capture; only the first call counts.
     pub fn exempt(&self, exempt: Exempt) {
         let _is_set = self.0.exempt.set(Mutex::new(exempt));
@@ -52,7 +71,7 @@ impl OwnSockets {
     /// # Errors
     /// As connect(2), or when the socket cannot be exempted, so that it would come back to the agent.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        self.connect_by(socket(address)?, address).await
+        self.open(None, address.is_ipv6()).await?.connect(address).await
     }
 
     /// Connects from a namespace, so that its routes, rules and source address count.
@@ -60,13 +79,28 @@ impl OwnSockets {
     /// # Errors
     /// As [`Self::connect`], or when the namespace is not served (any more).
     pub async fn connect_from(&self, netns_cookie: u64, address: SocketAddr) -> io::Result<TcpStream> {
-        if self.0.home.get().is_none_or(|home| *home == netns_cookie) {
-            return self.connect(address).await;
+        self.open(Some(netns_cookie), address.is_ipv6()).await?.connect(address).await
+    }
+
+    /// A socket that is exempt from capture, in the namespace of that cookie, or in the agent's own.
+    ///
+    /// # Errors
+    /// When there is none to be had, it cannot be exempted, or the namespace is not served (any more).
+    pub async fn open(&self, netns_cookie: Option<u64>, is_v6: bool) -> io::Result<TcpSocket> {
+        if let Some(opener) = &self.0.opener {
+            return opener.open(netns_cookie, is_v6).await;
         }
-        let gone = || io::Error::other("its network namespace is gone");
-        let namespace = self.other(netns_cookie).ok_or_else(gone)?;
-        let opened = spawn_blocking(move || namespace.within(|| socket(address)));
-        self.connect_by(opened.await.map_err(io::Error::other)??, address).await
+        let is_home = |cookie: &u64| self.0.home.get().is_none_or(|home| home == cookie);
+        let socket = match netns_cookie.filter(|cookie| !is_home(cookie)) {
+            None => socket(is_v6)?,
+            Some(cookie) => {
+                let gone = || io::Error::other("its network namespace is gone");
+                let namespace = self.other(cookie).ok_or_else(gone)?;
+                let opened = spawn_blocking(move || namespace.within(|| socket(is_v6)));
+                opened.await.map_err(io::Error::other)??
+            }
+        };
+        self.exempted(socket)
     }
 
     fn other(&self, netns_cookie: u64) -> Option<Arc<Namespace>> {
@@ -74,17 +108,17 @@ impl OwnSockets {
         others.get(&netns_cookie).map(Arc::clone)
     }
 
-    async fn connect_by(&self, socket: TcpSocket, address: SocketAddr) -> io::Result<TcpStream> {
+    fn exempted(&self, socket: TcpSocket) -> io::Result<TcpSocket> {
         if let Some(exempt) = self.0.exempt.get() {
             let added = exempt.lock().unwrap_or_else(PoisonError::into_inner).add(&socket);
             added.map_err(|error: Error| io::Error::other(error))?;
         }
-        socket.connect(address).await
+        Ok(socket)
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+fn socket(is_v6: bool) -> io::Result<TcpSocket> {
+    if is_v6 { TcpSocket::new_v6() } else { TcpSocket::new_v4() }
 }
 
 impl fmt::Debug for OwnSockets {

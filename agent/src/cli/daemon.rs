@@ -30,7 +30,8 @@ pub struct DaemonArgs {
 /// # Errors
 /// When a file is wrong, or a workload's policy is missing.
 pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error> {
-    let config = file::load(&args.config)?;
+    let config_source = Source::open(&args.config)?;
+    let config = file::parse(&config_source)?;
     let policy_dir = &config.policy_dir;
     let entries = fs::read_dir(policy_dir);
     let entries = entries.map_err(|source| toml_file::Error::Open { path: policy_dir.clone(), source })?;
@@ -40,10 +41,12 @@ pub fn prepare(args: &DaemonArgs, catalogue: &Catalogue) -> Result<Charge, Error
     let needed = config.workloads.iter().map(|workload| policy_dir.join(format!("{}.toml", workload.policy)));
     files.extend(needed);
     let sources: Result<Vec<Source>, _> = files.iter().map(|path| Source::open(path)).collect();
-    let policies = PolicySet::load(&sources?, catalogue)?;
+    let policy_sources = sources?;
+    let policies = PolicySet::load(&policy_sources, catalogue)?;
     let config_file = std::path::absolute(&args.config)
         .map_err(|source| toml_file::Error::Open { path: args.config.clone(), source })?;
-    Ok(Charge { config, config_file, policies, policy_files: files.into_iter().collect() })
+    let policy_files = files.into_iter().collect();
+    Ok(Charge { config, config_file, config_source, policies, policy_sources, policy_files })
 }
 
 /// Holds the workloads until it is told to end.

@@ -121,6 +121,17 @@ impl Store {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether another set could be put in force.
+    ///
+    /// # Errors
+    /// When a policy would be gone.
+    pub fn check(&self, set: &PolicySet) -> Result<(), Missing> {
+        match self.current().names().find(|name| set.policy(name).is_none()) {
+            Some(name) => Err(Missing { name: name.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     /// Puts another set in force.
     ///
     /// # Errors

@@ -22,6 +22,18 @@ pub enum Error {
     Form(PathBuf),
 }
 
+/// What the file of credentials holds, if there is one: what can be used.
+pub(super) fn credentials(settings: &config::Upstream) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let Some(path) = settings.proxy_credentials.as_ref().filter(|_| settings.proxy.is_some()) else {
+        return Ok(None);
+    };
+    let content = files::read_secret(path, files::Allowed::Owner)?;
+    if encode(&content).is_none() {
+        return Err(Error::Form(path.clone()));
+    }
+    Ok(Some(content))
+}
+
 /// The proxy, and who the agent is to it.
 pub(super) struct OwnProxy {
     place: ForwardProxy,
@@ -33,14 +45,7 @@ impl OwnProxy {
     /// The configured one, if any.
     pub(super) fn load(settings: &config::Upstream) -> Result<Option<Self>, Error> {
         let Some(place) = settings.proxy.clone() else { return Ok(None) };
-        let credentials = match &settings.proxy_credentials {
-            None => None,
-            Some(path) => {
-                let content = files::read_secret(path, files::Allowed::Owner)?;
-                let encoded = encode(&content).ok_or_else(|| Error::Form(path.clone()))?;
-                Some(encoded)
-            }
-        };
+        let credentials = credentials(settings)?.and_then(|content| encode(&content));
         Ok(Some(Self { place, credentials }))
     }
 

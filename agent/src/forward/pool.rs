@@ -3,6 +3,7 @@
 
 use super::{
     Error, Key,
+    behind::{Behind, behind},
     body::Outgoing,
     upstream::{Dialer, Dialled},
 };
@@ -11,7 +12,7 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::HashMap,
     fmt,
@@ -118,7 +119,7 @@ impl Pool {
 
     /// A connection that is open, or a new one.
     pub(super) async fn lease(&self, key: &Key) -> Result<Lease, Error> {
-        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
+        let slot = self.slot(key);
         if let Some(lease) = slot.take().await {
             return Ok(lease);
         }
@@ -136,10 +137,19 @@ impl Pool {
                 return Err(failure);
             }
             if !lock(&slot.connections).http1 {
-                return self.dial_into(key, &slot).await;
+                return Box::pin(self.dial_into(key, &slot)).await;
             }
         }
-        self.dial_into(key, &slot).await
+        // Apart, since each request would otherwise have room for what hardly one needs.
+        Box::pin(self.dial_into(key, &slot)).await
+    }
+
+    fn slot(&self, key: &Key) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(key) {
+            return Arc::clone(slot);
+        }
+        Arc::clone(slots.entry(key.clone()).or_default())
     }
 
     /// Closes what is idle of a namespace, whose sockets would keep it.
@@ -149,13 +159,13 @@ impl Pool {
 
     /// A new connection, whatever is open.
     pub(super) async fn dial(&self, key: &Key) -> Result<Lease, Error> {
-        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
-        self.dial_into(key, &slot).await
+        let slot = self.slot(key);
+        Box::pin(self.dial_into(key, &slot)).await
     }
 
     /// A new connection on a stream that leads to the key's host.
     pub(super) async fn adopt(&self, key: &Key, stream: TcpStream) -> Result<Lease, Error> {
-        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
+        let slot = self.slot(key);
         self.keep(key, &slot, self.dialer.secure(key, stream, key.destination).await).await
     }
 
@@ -303,7 +313,7 @@ async fn start_http1(dialled: Dialled) -> hyper::Result<http1::SendRequest<Outgo
 
 /// Also gives what the upstream's limit of concurrent requests is at any time.
 async fn start_http2(dialled: Dialled) -> hyper::Result<(http2::SendRequest<Outgoing>, Arc<AtomicUsize>)> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (sender, connection) = http2::Builder::new(Behind)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -321,7 +331,7 @@ async fn start_http2(dialled: Dialled) -> hyper::Result<(http2::SendRequest<Outg
             written.store(connection.current_max_send_streams(), Relaxed);
             polled
         });
-        if let Err(error) = ended.await {
+        if let Err(error) = behind(ended).await {
             tracing::debug!(%error, "upstream HTTP/2 connection ended");
         }
     });

@@ -21,6 +21,7 @@ use std::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use zeroize::Zeroizing;
 
 /// How many of the host's own addresses are tried when the original destination is out of reach.
 const MAX_ADDRESSES: usize = 4;
@@ -89,11 +90,25 @@ pub enum SetupError {
 /// When there is none, or the file is unusable.
 pub fn load_roots(ca_file: Option<&Path>, local: &[CertificateDer<'_>]) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(load_certificates(ca_file, local)?);
+    Ok(roots)
+}
+
+/// As [`load_roots`], for another process of the agent.
+///
+/// # Errors
+/// As [`load_roots`].
+pub fn load_certificates(
+    ca_file: Option<&Path>,
+    local: &[CertificateDer<'_>],
+) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let mut system = rustls_native_certs::load_native_certs();
     // Systems carry some that no verifier takes; each is worth nothing by itself.
-    let foreign = system.certs.into_iter().filter(|certificate| !is_local(certificate, local));
-    let (_, unusable) = roots.add_parsable_certificates(foreign);
-    tracing::debug!(usable = roots.len(), unusable, errors = system.errors.len(), "system roots read");
+    let is_usable = |certificate: &CertificateDer<'static>| {
+        !is_local(certificate, local) && RootCertStore::empty().add(certificate.clone()).is_ok()
+    };
+    let mut roots: Vec<_> = system.certs.into_iter().filter(is_usable).collect();
+    tracing::debug!(usable = roots.len(), errors = system.errors.len(), "system roots read");
     if let Some(path) = ca_file {
         add_file(&mut roots, path, local)?;
     } else if roots.is_empty() {
@@ -108,17 +123,30 @@ fn is_local(certificate: &CertificateDer<'_>, local: &[CertificateDer<'_>]) -> b
     local.contains(certificate) || is_ours()
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path, local: &[CertificateDer<'_>]) -> Result<(), RootsError> {
+fn add_file(
+    roots: &mut Vec<CertificateDer<'static>>,
+    path: &Path,
+    local: &[CertificateDer<'_>],
+) -> Result<(), RootsError> {
     let before = roots.len();
     let unreadable = |source| RootsError::File { path: path.to_owned(), source };
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         let certificate = certificate.map_err(unreadable)?;
         if !is_local(&certificate, local) {
             let unusable = |source| RootsError::Certificate { path: path.to_owned(), source };
-            roots.add(certificate).map_err(unusable)?;
+            RootCertStore::empty().add(certificate.clone()).map_err(unusable)?;
+            roots.push(certificate);
         }
     }
     if roots.len() == before { Err(RootsError::Empty { path: path.to_owned() }) } else { Ok(()) }
+}
+
+/// What `upstream.proxy_credentials` holds, for another process of the agent.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn proxy_credentials(settings: &config::Upstream) -> Result<Option<Zeroizing<Vec<u8>>>, SetupError> {
+    Ok(own_proxy::credentials(settings)?)
 }
 
 /// Makes connections; knows nothing of HTTP.

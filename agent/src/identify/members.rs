@@ -1,7 +1,7 @@
 //! Pods and containers, as far as a connection's identity depends on them: whoever knows them tells it by the cgroup.
 
 use crate::config::{ContainerPattern, PodPattern};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -52,7 +52,7 @@ pub trait Members: fmt::Debug + Send + Sync {
 }
 
 /// What records tell of a pod or container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RecordFacts {
     /// The pod's namespace.
     #[serde(rename = "k8s.namespace.name", skip_serializing_if = "Option::is_none")]

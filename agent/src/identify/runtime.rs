@@ -8,11 +8,11 @@ pub mod witness;
 
 use elf::Elf;
 use markers::{Marker, Markers};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What verifies certificates for a program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
     /// Node, and what is built on it, such as Electron.
@@ -47,7 +47,7 @@ pub enum Runtime {
 }
 
 /// Where a program's roots are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Roots {
     /// Outside it, where its runtime looks for them.
@@ -60,7 +60,7 @@ pub enum Roots {
 }
 
 /// The guess.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Guess {
     /// Its runtime.
     pub runtime: Runtime,

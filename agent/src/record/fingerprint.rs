@@ -3,7 +3,11 @@
 use super::{hex, token};
 use aws_lc_rs::{hmac, rand};
 use http::HeaderValue;
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+use zeroize::Zeroizing;
 
 /// Bytes of an HMAC that make a fingerprint. 64 bits keep the few tokens of a host apart with certainty enough; since
 /// the key is secret, more would not make guessing harder.
@@ -28,6 +32,33 @@ pub struct TokenFacts {
     pub token_type: &'static str,
     /// Absent where there is no token.
     pub fingerprint: Option<String>,
+}
+
+/// The last `authorization` value of a connection, whose requests nearly all have the same, with what may be said of it.
+#[derive(Default)]
+pub struct LastToken(Mutex<Option<(Zeroizing<Vec<u8>>, TokenFacts)>>);
+
+impl LastToken {
+    /// As [`Fingerprinter::token_facts`].
+    pub fn facts(&self, fingerprinter: &Fingerprinter, authorization: Option<&HeaderValue>) -> TokenFacts {
+        let Some(value) = authorization else { return fingerprinter.token_facts(None) };
+        // No code panics while it holds the lock, and each change leaves a whole value.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((bytes, facts)) if bytes.as_slice() == value.as_bytes() => facts.clone(),
+            Some(_) | None => {
+                let facts = fingerprinter.token_facts(authorization);
+                *last = Some((Zeroizing::new(value.as_bytes().to_vec()), facts.clone()));
+                facts
+            }
+        }
+    }
+}
+
+impl fmt::Debug for LastToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastToken")
+    }
 }
 
 impl Fingerprinter {
@@ -129,4 +160,16 @@ mod tests {
     }
 
     const KNOWN: &str = "5b29e7ebdee0465c";
+
+    #[test]
+    fn the_last_token_is_known_and_no_other_taken_for_it() {
+        let (last, other) = (LastToken::default(), TOKEN.replace('d', "e"));
+        let value = |text: &str| HeaderValue::from_str(text).unwrap();
+        let values =
+            [format!("Bearer {TOKEN}"), format!("Bearer {other}"), String::new(), "Basic eDp5".to_owned()];
+        for text in values.iter().flat_map(|text| [text, text, &values[0]]) {
+            assert_eq!(last.facts(&fingerprinter(), Some(&value(text))), facts(text));
+            assert_eq!(last.facts(&fingerprinter(), None), fingerprinter().token_facts(None));
+        }
+    }
 }

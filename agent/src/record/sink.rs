@@ -14,6 +14,7 @@ mod journal;
 mod others;
 #[cfg(feature = "otlp")]
 mod otlp;
+pub mod place;
 mod rotation;
 mod sentence;
 
@@ -31,6 +32,7 @@ use super::{
 use crate::config;
 use file::LogFile;
 use others::Others;
+use place::Place;
 use rotation::Rotation;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -54,7 +56,7 @@ pub struct Sink {
     path: PathBuf,
     output: Mutex<Output>,
     redactor: Redactor,
-    signer: Option<Signer>,
+    place: Arc<dyn Place>,
     others: Others,
     tally: Tally,
     written: AtomicU64,
@@ -177,13 +179,21 @@ impl Sink {
     /// # Errors
     /// When it cannot be opened, is writable for everybody, or belongs to somebody else than root and the agent.
     pub fn open(audit: &config::Audit, redactor: Redactor, signer: Option<Signer>) -> Result<Self, Error> {
+        Self::open_at(audit, redactor, place::Own::new(audit, signer))
+    }
+
+    /// As [`Self::open`], at a place that somebody else may have the right to.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(audit: &config::Audit, redactor: Redactor, place: Arc<dyn Place>) -> Result<Self, Error> {
         let path = audit.path.clone();
         let output = if path == Path::new("-") {
             let stream = io::stderr().as_fd().try_clone_to_owned();
             let stream = stream.map_err(|source| Error::Open { path: path.clone(), source })?;
             Output::Stream(Arc::new(stream.into()))
         } else {
-            match LogFile::open(&path)? {
+            match LogFile::new(place.open()?, &path)? {
                 (stream, None) => Output::Stream(stream),
                 (_, Some(file)) => Output::File(Ledger {
                     file,
@@ -198,7 +208,7 @@ impl Sink {
             path,
             output: Mutex::new(output),
             redactor,
-            signer,
+            place,
             others: Others::of(audit),
             tally: Tally::default(),
             written: AtomicU64::new(0),
@@ -296,17 +306,17 @@ impl Sink {
 
     /// Waits for the disk, which no other writer is to do.
     fn keep(&self, newest: Option<&SignedHead>) {
-        if let (Some(signer), Some(newest)) = (&self.signer, newest) {
-            signer.keep(newest);
+        if let Some(newest) = newest {
+            self.place.keep(newest);
         }
     }
 
     /// Goes on in a new file where the old one was moved away, by another agent, by logrotate, or here because it is due.
     fn turn(&self, ledger: &mut Ledger) -> Result<(), Error> {
         let now = SystemTime::now();
-        if ledger.file.is_at(&self.path) {
+        if self.place.has(ledger.file.identity) {
             let is_due = ledger.rotation.is_due(ledger.file.length(), ledger.file.made, now);
-            if !is_due || !ledger.rotation.rotate(&self.path, now) {
+            if !is_due || !self.place.rotate(now) {
                 return Ok(());
             }
         }
@@ -314,7 +324,7 @@ impl Sink {
         if let Err(error) = ledger.file.shared().sync_data() {
             tracing::error!(%error, "the audit log that was moved away is perhaps not on the disk");
         }
-        let (_, file) = LogFile::open(&self.path)?;
+        let (_, file) = LogFile::new(self.place.open()?, &self.path)?;
         let file =
             file.ok_or_else(|| self.write_error(io::Error::other("it is no regular file any more")))?;
         ledger.file = file;
@@ -329,7 +339,7 @@ impl Sink {
         let before = before.as_deref().and_then(Seal::of).map(|seal| seal.head);
         let signed = Signed { head: ledger.chain.clone(), opens: !ledger.is_begun };
         // Of a chain without lines there is nothing to sign but its name, which then nobody else can have chosen.
-        let signature = self.signer.as_ref().map(|signer| (signer.public().short(), signer.sign(&signed)));
+        let signature = self.place.sign(&signed).map(|made| (made.key, made.signature));
         let (key, signature) = signature.unzip();
         let checkpoint = Checkpoint {
             timestamp: timestamp(SystemTime::now()),

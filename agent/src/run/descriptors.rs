@@ -52,7 +52,7 @@ pub(super) fn close_leaky() -> Result<(), Error> {
 }
 
 /// Closes every descriptor but the standard three.
-pub(super) fn close_all() -> io::Result<()> {
+pub(crate) fn close_all() -> io::Result<()> {
     open()?.into_iter().filter(|&number| number > 2).try_for_each(close)
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn clear(
         }
         Plan::Filter(coding) => coding,
     };
-    let taken_out = take_out(filters.clone(), coding, answer, share).await;
+    let taken_out = Box::pin(take_out(filters.clone(), coding, answer, share)).await;
     let (shown, share) = taken_out.map_err(|error| stop(&error))?;
     headers::to_filtered(&mut head.headers, Some(shown.body.len()));
     Ok(Cleared::Parts(shown, share))

@@ -17,7 +17,6 @@ use super::{
     watch::{Alarm, HostWatch},
 };
 use crate::{
-    capture::Captured,
     config,
     decide::{
         Effect,
@@ -25,7 +24,7 @@ use crate::{
     },
     forward::{Offer, Via},
     host::HostName,
-    identify::{Principal, Whose, Workloads, runtime::witness::Witness},
+    identify::{Principal, Whose, Workload, runtime::witness::Witness},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
     record::{self, Verdict},
@@ -33,12 +32,14 @@ use crate::{
     terminate::{self, Terminator, opening::Opening},
 };
 use ending::Ending;
+pub use ending::Refusal;
 use quotas::Quotas;
 use rejections::Rejections;
+pub use rejections::{Clients, Looking, OwnEyes};
 use rustls::HandshakeKind;
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
@@ -46,9 +47,23 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 /// As much of a plain HTTP request as is read before it is passed on.
 const MAX_PLAIN_HEAD: usize = 16 << 10;
 
+/// A captured connection, and whose it is.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The workload's end.
+    pub stream: TcpStream,
+    /// Where it meant to go.
+    pub destination: SocketAddr,
+    /// The cookie of its network namespace.
+    pub netns_cookie: u64,
+    /// Whose it is.
+    pub whose: Whose,
+    /// Its process, where somebody else has taken hold of that already.
+    pub witness: Option<Witness>,
+}
+
 /// What every captured connection goes through.
 pub struct Gate {
-    workloads: Arc<Workloads>,
     store: Arc<Store>,
     names: Names,
     rules: config::Capture,
@@ -64,6 +79,7 @@ pub struct Gate {
 /// A connection on its way through the gate.
 struct Passage {
     principal: Principal,
+    witness: Mutex<Option<Witness>>,
     destination: SocketAddr,
     netns_cookie: u64,
     accepted_at: Instant,
@@ -89,9 +105,10 @@ struct Tunnel {
 }
 
 impl Gate {
-    /// A gate for these workloads, whose policies the store has.
+    /// A gate for these workloads, whose policies the store has. `clients` finds out about those that refuse the CA.
     pub fn new(
-        (workloads, store): (Arc<Workloads>, Arc<Store>),
+        (workloads, store): (&[&Workload], Arc<Store>),
+        clients: Arc<dyn Clients>,
         names: Names,
         config: &config::Config,
         (addresses, proxies): (Arc<ProtectedAddresses>, Arc<ProxyAddresses>),
@@ -99,8 +116,7 @@ impl Gate {
         services: Arc<Services>,
     ) -> Self {
         Self {
-            quotas: Quotas::new(&workloads, &config.limits),
-            workloads,
+            quotas: Quotas::new(workloads, &config.limits),
             store,
             names,
             rules: config.capture.clone(),
@@ -109,7 +125,7 @@ impl Gate {
             proxies,
             terminator,
             services,
-            rejections: Rejections::default(),
+            rejections: Rejections::new(clients),
         }
     }
 
@@ -124,19 +140,20 @@ impl Gate {
     }
 
     /// Takes a connection through; returns when it has ended and is recorded.
-    pub async fn pass(&self, captured: Captured) {
-        let Captured { stream, destination, flow } = captured;
-        let principal = match self.workloads.identify(&flow) {
+    pub async fn pass(&self, arrived: Arrived) {
+        let Arrived { stream, destination, netns_cookie, whose, witness } = arrived;
+        let principal = match whose {
             Whose::Workloads(principal) => principal,
             Whose::Nobody(subject) => {
-                return self.untouched(&subject, stream, flow.netns_cookie, destination.0).await;
+                return self.untouched(&subject, stream, netns_cookie, destination).await;
             }
-            Whose::Unknown(subject) => return self.unidentified(subject, destination.0),
+            Whose::Unknown(subject) => return self.unidentified(subject, destination),
         };
         let passage = Passage {
             principal,
-            destination: destination.0,
-            netns_cookie: flow.netns_cookie,
+            witness: Mutex::new(witness),
+            destination,
+            netns_cookie,
             accepted_at: Instant::now(),
             accepted: SystemTime::now(),
         };
@@ -219,7 +236,8 @@ impl Gate {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
         }
         // The client may be gone as soon as it has refused.
-        let witness = Witness::of(&passage.principal.subject);
+        let held = passage.witness.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let witness = held.unwrap_or_else(|| Witness::of(&passage.principal.subject));
         let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
         drop(permits);
         let stream = match accepted {
@@ -301,6 +319,8 @@ impl Gate {
         inspection: Inspection,
         far: Far,
     ) -> Ending {
+        // No certificate is shown that the program could refuse.
+        drop(passage.witness.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut upstream = match far.tunnel {
             Some(tunnel) => tunnel.stream,
             None => match self.dial(passage).await {

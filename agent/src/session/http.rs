@@ -5,9 +5,11 @@ use super::{
     outcome::Outcome,
     refusal,
     request::{self, Context},
+    waiting::Waiting,
 };
 use crate::{
     forward::{
+        behind::behind,
         guard::{
             Guard, Patience, Watch,
             grammar::{MAX_HEAD_BYTES, Rule, Violation},
@@ -15,6 +17,7 @@ use crate::{
         stall::Stall,
     },
     reason::Reason,
+    record::fingerprint::LastToken,
 };
 use hyper::{
     server::conn::{http1, http2},
@@ -70,14 +73,14 @@ where
     Served { requests }
 }
 
-fn context(connection: Arc<Connection>, watch: Option<Arc<Watch>>) -> Arc<Context> {
-    Arc::new(Context {
-        connection,
-        watch,
-        requests: AtomicU64::new(0),
-        active: Arc::new(()),
-        waiting: Arc::default(),
-    })
+fn context(
+    connection: Arc<Connection>,
+    watch: Option<Arc<Watch>>,
+    waiting: Option<Arc<Waiting>>,
+) -> Arc<Context> {
+    let key = connection.key();
+    let (requests, active, last_token) = (AtomicU64::new(0), Arc::new(()), LastToken::default());
+    Arc::new(Context { connection, watch, requests, active, waiting, last_token, key })
 }
 
 async fn serve_http1<S>(stream: S, connection: Arc<Connection>) -> u64
@@ -87,7 +90,7 @@ where
     let patience = Patience { head: connection.services.limits.head_timeout, idle: KEEP_ALIVE };
     let guard = Guard::new(stream, patience);
     let watch = guard.watch();
-    let context = context(connection, Some(Arc::clone(&watch)));
+    let context = context(connection, Some(Arc::clone(&watch)), None);
     let service = service_fn(|request| {
         let context = Arc::clone(&context);
         Box::pin(async move { Ok::<_, Infallible>(request::serve(context, request).await) })
@@ -159,10 +162,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let head_timeout = connection.services.limits.head_timeout;
-    let context = context(connection, None);
+    let waiting = Arc::<Waiting>::default();
+    let context = context(connection, None, Some(Arc::clone(&waiting)));
     let service = service_fn(|request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, Infallible>(request::serve(context, request).await) }
+        Box::pin(async move { Ok::<_, Infallible>(request::serve(context, request).await) })
     });
     let mut server = pin!(
         http2::Builder::new(TokioExecutor::new())
@@ -179,11 +183,11 @@ where
     );
     let patience = context.connection.services.limits.body_idle_timeout;
     let served = tokio::select! {
-        served = server.as_mut() => Some(served),
+        served = behind(server.as_mut()) => Some(served),
         () = draining(&context.connection) => None,
         () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
         // The answers that are cut off with it have records of their own.
-        () = stalled(&context, patience) => return context.requests.load(Relaxed),
+        () = stalled(&waiting, patience) => return context.requests.load(Relaxed),
     };
     let served = match served {
         Some(served) => served,
@@ -191,9 +195,9 @@ where
         None => {
             server.as_mut().graceful_shutdown();
             tokio::select! {
-                served = server => served,
+                served = behind(server) => served,
                 () = idleness(&context, LINGER, LINGER) => Ok(()),
-                () = stalled(&context, patience) => Ok(()),
+                () = stalled(&waiting, patience) => Ok(()),
             }
         }
     };
@@ -213,9 +217,9 @@ async fn draining(connection: &Connection) {
 }
 
 /// Returns when the client has left an answer waiting for its patience.
-async fn stalled(context: &Context, patience: Duration) {
+async fn stalled(waiting: &Waiting, patience: Duration) {
     let mut check = interval(IDLE_CHECK.min(patience));
-    while context.waiting.longest() < patience {
+    while waiting.longest() < patience {
         check.tick().await;
     }
 }

@@ -169,7 +169,7 @@ impl<'a> Judge<'a> {
         let parsed = match checked {
             Ok(()) => {
                 let limit = self.connection.services.limits.body_inspect;
-                let bytes = self.read(limit, Reason::BodyTooLarge).await?;
+                let bytes = Box::pin(self.read(limit, Reason::BodyTooLarge)).await?;
                 let names: Vec<&str> =
                     parties.iter().flat_map(|party| party.policy.names_in_body(operation)).collect();
                 body::parse(&bytes, operation, &names).map_err(stop)
@@ -319,15 +319,18 @@ impl<'a> Judge<'a> {
         }
         let looked = match classify::is_form(&self.head.method, &self.head.headers) {
             Ok(false) => return Ok(()),
-            Ok(true) => self.read(form::MAX_FORM_BYTES, Reason::MethodOverride).await.and_then(|bytes| {
-                if form::overrides_method(&bytes) {
-                    return Err(Stop::new(
-                        Reason::MethodOverride,
-                        &classify::Error::MethodOverride("_method"),
-                    ));
-                }
-                Ok(())
-            }),
+            Ok(true) => {
+                let read = Box::pin(self.read(form::MAX_FORM_BYTES, Reason::MethodOverride)).await;
+                read.and_then(|bytes| {
+                    if form::overrides_method(&bytes) {
+                        return Err(Stop::new(
+                            Reason::MethodOverride,
+                            &classify::Error::MethodOverride("_method"),
+                        ));
+                    }
+                    Ok(())
+                })
+            }
             Err(error) => Err(Stop::new(error.reason(), &error)),
         };
         looked.inspect_err(|stop| self.outcome.allowed(Effect::Deny, stop.reason))

@@ -14,7 +14,9 @@ use crate::{
     reason::Reason,
     record::{
         self, AuditRecord, Destination, Durations, Phase, Ratelimit, RequestFacts, SCHEMA, Verdict,
-        fingerprint::RandomUnavailable, trace_parent::TraceParent, unfinished::Begun,
+        fingerprint::{LastToken, RandomUnavailable},
+        trace_parent::TraceParent,
+        unfinished::Begun,
     },
 };
 use http::{HeaderValue, StatusCode, Version, header, request};
@@ -27,7 +29,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Outcome {
     connection: Arc<Connection>,
-    record: AuditRecord,
+    /// Apart, since this is handed on often, and a record is large.
+    record: Box<AuditRecord>,
     began: Instant,
     progress: Option<Arc<Progress>>,
     /// What is to be said if nothing more happens; none when the request is complete.
@@ -43,8 +46,10 @@ impl Outcome {
         connection: &Arc<Connection>,
         governing: &InForce,
         head: &request::Parts,
+        last_token: &LastToken,
     ) -> Result<Self, RandomUnavailable> {
-        let token = connection.services.recorder.token_facts(head.headers.get(header::AUTHORIZATION));
+        let authorization = head.headers.get(header::AUTHORIZATION);
+        let token = connection.services.recorder.token_facts(last_token, authorization);
         let user_agent = head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
         Self::new(
             connection,
@@ -111,7 +116,7 @@ impl Outcome {
         };
         Ok(Self {
             connection: Arc::clone(connection),
-            record,
+            record: Box::new(record),
             began: Instant::now(),
             progress: None,
             pending: Some(Reason::ClientGone),
@@ -209,7 +214,7 @@ impl Outcome {
 
     /// The line that is to be in the log before the request's first byte goes out.
     pub(super) fn intent(&self) -> AuditRecord {
-        let mut record = self.record.clone();
+        let mut record = AuditRecord::clone(&self.record);
         record.phase = Phase::Intent;
         record.verdict = None;
         record.durations.total = micros(self.began.elapsed());

@@ -35,12 +35,14 @@ pub struct ProtectedAddresses {
     file: Option<PathBuf>,
     known: RwLock<Known>,
     whole: watch::Sender<Arc<BTreeSet<IpAddr>>>,
+    every: watch::Sender<Arc<BTreeSet<IpAddr>>>,
 }
 
 impl ProtectedAddresses {
     /// Of these hosts, behind a CDN with these ranges; none is known yet.
     pub fn new(hosts: Vec<HostName>, edge: Vec<IpNet>, resolve: Resolve) -> Self {
-        Self { hosts, edge, resolve, file: None, known: RwLock::default(), whole: watch::Sender::default() }
+        let (known, whole, every) = (RwLock::default(), watch::Sender::default(), watch::Sender::default());
+        Self { hosts, edge, resolve, file: None, known, whole, every }
     }
 
     /// Begins with what this file holds, and keeps what is known in it. A file that cannot be used is replaced.
@@ -85,6 +87,16 @@ impl ProtectedAddresses {
         self.whole.subscribe()
     }
 
+    /// All addresses, as they change: for another process of the agent, which then [follows](Self::follow).
+    pub fn every(&self) -> watch::Receiver<Arc<BTreeSet<IpAddr>>> {
+        self.every.subscribe()
+    }
+
+    /// From now on these are known, which another process of the agent has learned.
+    pub fn follow(&self, addresses: &BTreeSet<IpAddr>) {
+        *self.write() = Known::of(addresses);
+    }
+
     /// All addresses that are known now.
     pub fn all(&self) -> BTreeSet<IpAddr> {
         self.read().all()
@@ -126,6 +138,8 @@ impl ProtectedAddresses {
                     let new = self.write().see(host, &addresses, now());
                     new.iter().for_each(|address| tell_new(host, *address));
                     changed |= !new.is_empty();
+                    // At once: the next name may take longer than anybody waits.
+                    self.publish();
                 }
                 Err(error) => {
                     all_resolved = false;
@@ -147,12 +161,14 @@ impl ProtectedAddresses {
     }
 
     fn publish(&self) {
-        let whole = Arc::new(self.read().whole());
-        self.whole.send_if_modified(|published| {
-            let changed = *published != whole;
-            *published = whole;
-            changed
-        });
+        let (whole, every) = (Arc::new(self.read().whole()), Arc::new(self.all()));
+        for (published, now) in [(&self.whole, whole), (&self.every, every)] {
+            published.send_if_modified(|before| {
+                let changed = *before != now;
+                *before = now;
+                changed
+            });
+        }
     }
 
     async fn save(&self) {

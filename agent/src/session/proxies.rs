@@ -42,6 +42,17 @@ impl ProxyAddresses {
         Self { ports, names, resolve, known: RwLock::new(known) }
     }
 
+    /// Those that another process of the agent knows.
+    pub fn following(addresses: impl IntoIterator<Item = SocketAddr>, resolve: Resolve) -> Self {
+        let known = RwLock::new(addresses.into_iter().collect());
+        Self { ports: Vec::new(), names: Vec::new(), resolve, known }
+    }
+
+    /// Also this one, which another process of the agent has learned.
+    pub fn follow(&self, address: SocketAddr) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(address);
+    }
+
     /// The ports of all of them.
     pub fn ports(&self) -> &[u16] {
         &self.ports

@@ -4,15 +4,15 @@ use crate::{
     config::{self, OnAuditFailure},
     record::{
         AuditRecord,
-        fingerprint::{Fingerprinter, TokenFacts},
+        fingerprint::{Fingerprinter, LastToken, TokenFacts},
         sink::{Error, Sink},
         unfinished::{Begun, Unfinished},
     },
 };
 use http::HeaderValue;
 use std::{
+    fs::File,
     io,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -58,12 +58,12 @@ impl Recorder {
         }
     }
 
-    /// Keeps in the file at `path` how many reads have no record yet; answers what an earlier agent left there.
+    /// Keeps in the file how many reads have no record yet; answers what an earlier agent left there.
     ///
     /// # Errors
-    /// As [`Unfinished::keep_in`].
-    pub fn keep_unfinished_in(&self, path: &Path) -> io::Result<u64> {
-        self.unfinished.keep_in(path)
+    /// As [`Unfinished::keep_in_file`].
+    pub fn keep_unfinished_in(&self, file: File) -> io::Result<u64> {
+        self.unfinished.keep_in_file(file)
     }
 
     /// Counts a read that goes out before its record is written. It goes out uncounted where that fails, since what
@@ -73,9 +73,9 @@ impl Recorder {
         begun.inspect_err(|error| tracing::error!(%error, "cannot count a read that has no record yet")).ok()
     }
 
-    /// What a record may say of an `Authorization` value.
-    pub fn token_facts(&self, authorization: Option<&HeaderValue>) -> TokenFacts {
-        self.fingerprinter.token_facts(authorization)
+    /// What a record may say of an `Authorization` value on a connection whose last one was this.
+    pub fn token_facts(&self, last: &LastToken, authorization: Option<&HeaderValue>) -> TokenFacts {
+        last.facts(&self.fingerprinter, authorization)
     }
 
     /// Writes what became of a request or connection. Nothing can be taken back any more, so a failure is

@@ -64,7 +64,12 @@ pub(super) struct Filtered {
 
 impl Reply {
     /// The upstream's answer. An answer without a body is complete at once.
-    fn upstream(answer: Answer, mut outcome: Outcome, waiting: &Arc<Waiting>, active: Arc<()>) -> Self {
+    fn upstream(
+        answer: Answer,
+        mut outcome: Outcome,
+        waiting: Option<&Arc<Waiting>>,
+        active: Arc<()>,
+    ) -> Self {
         if answer.is_complete() {
             outcome.complete();
         }
@@ -76,7 +81,7 @@ impl Reply {
     pub(super) fn cleared(
         cleared: Cleared,
         mut outcome: Outcome,
-        waiting: &Arc<Waiting>,
+        waiting: Option<&Arc<Waiting>>,
         active: Arc<()>,
     ) -> Self {
         match cleared {

@@ -12,12 +12,14 @@ use super::{
 use crate::{
     decide::Effect,
     forward::{
+        Key,
         body::{Fault, Progress},
         guard::Watch,
         headers,
         ratelimit::Budget,
     },
     reason::Reason,
+    record::fingerprint::LastToken,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request};
@@ -51,8 +53,12 @@ pub(super) struct Context {
     pub(super) requests: AtomicU64,
     /// Its count is that of the requests under way, and one.
     pub(super) active: Arc<()>,
-    /// The answers that wait for the client.
-    pub(super) waiting: Arc<Waiting>,
+    /// The answers that wait for the client; none where each of its writes is waited for.
+    pub(super) waiting: Option<Arc<Waiting>>,
+    /// Whose the last request was.
+    pub(super) last_token: LastToken,
+    /// What the upstream connections for it are kept under.
+    pub(super) key: Key,
 }
 
 /// Answers one request. The record is written before the answer's end, or when this is dropped.
@@ -64,7 +70,7 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     head.extensions.clear();
     // Whatever is loaded meanwhile, the request ends under what it began with.
     let governing = context.connection.policies.current();
-    let mut outcome = match Outcome::of_request(&context.connection, &governing, &head) {
+    let mut outcome = match Outcome::of_request(&context.connection, &governing, &head, &context.last_token) {
         Ok(outcome) => outcome,
         Err(error) => {
             let refusal = refusal::answer(Reason::AuditUnavailable, Effect::Deny, &chain(&error), "");
@@ -75,13 +81,13 @@ pub(super) async fn serve(context: Arc<Context>, request: Request<Incoming>) -> 
     let judge = Judge::new(&context.connection, &governing.parties, &head, body, watch, &mut outcome);
     let passage = match judge.judge().await {
         Ok(passage) => passage,
-        Err((stop, rest)) => return refuse(stop, outcome, &head, rest).await,
+        Err((stop, rest)) => return Box::pin(refuse(stop, outcome, &head, rest)).await,
     };
     match record_intent(&context.connection, &head.method, &mut outcome).await {
         Ok(()) => forward(&context, passage, head, outcome, active).await,
         Err(stop) => {
             give_back(&context.connection, passage.taken);
-            refuse(stop, outcome, &head, Some(passage.body)).await
+            Box::pin(refuse(stop, outcome, &head, Some(passage.body))).await
         }
     }
 }
@@ -122,7 +128,7 @@ async fn forward(
         headers::ask_for_filterable(&mut head.headers);
     }
     let request = Request::from_parts(head, outgoing);
-    let sent = services.forwarder.send(&connection.key(), path_and_query, request).await;
+    let sent = services.forwarder.send(&context.key, path_and_query, request).await;
     match sent {
         Ok(answered) => {
             let (mut head, answer) = answered.response.into_parts();
@@ -134,12 +140,12 @@ async fn forward(
             let share = services.forwarder.memory().share();
             match filtering::clear(withheld, &method, &mut head, answer, share).await {
                 Ok(cleared) => {
-                    let body = Reply::cleared(cleared, outcome, &context.waiting, active);
+                    let body = Reply::cleared(cleared, outcome, context.waiting.as_ref(), active);
                     Response::from_parts(head, body)
                 }
                 Err(stop) => {
                     let rest = progress.has_ended().then(Empty::<Bytes>::new);
-                    refuse(stop, outcome, &refused_head, rest).await
+                    Box::pin(refuse(stop, outcome, &refused_head, rest)).await
                 }
             }
         }
@@ -149,7 +155,7 @@ async fn forward(
             if !stop.arrived {
                 give_back(connection, taken);
             }
-            refuse(stop, outcome, &refused_head, None::<Incoming>).await
+            Box::pin(refuse(stop, outcome, &refused_head, None::<Incoming>)).await
         }
     }
 }

@@ -30,32 +30,35 @@ impl Waiting {
     }
 }
 
-/// One answer's place among those that wait. Dropping it gives it up.
+/// One answer's place among those that wait, where that is kept. Dropping it gives it up.
 #[derive(Debug)]
-pub(super) struct Turn {
-    waiting: Arc<Waiting>,
-    id: u64,
-}
+pub(super) struct Turn(Option<(Arc<Waiting>, u64)>);
 
 impl Turn {
     /// A new answer's, for which it is the client's turn.
-    pub(super) fn of_client(waiting: &Arc<Waiting>) -> Self {
-        let mut answers = waiting.lock();
-        let id = answers.next;
-        answers.next += 1;
-        answers.since.insert(id, Instant::now());
-        drop(answers);
-        Self { waiting: Arc::clone(waiting), id }
+    pub(super) fn of_client(waiting: Option<&Arc<Waiting>>) -> Self {
+        Self(waiting.map(|waiting| {
+            let mut answers = waiting.lock();
+            let id = answers.next;
+            answers.next += 1;
+            answers.since.insert(id, Instant::now());
+            drop(answers);
+            (Arc::clone(waiting), id)
+        }))
     }
 
     /// The client has room for more.
     pub(super) fn to_upstream(&self) {
-        self.waiting.lock().since.remove(&self.id);
+        if let Self(Some((waiting, id))) = self {
+            waiting.lock().since.remove(id);
+        }
     }
 
     /// The client has to take what there is.
     pub(super) fn to_client(&self) {
-        self.waiting.lock().since.insert(self.id, Instant::now());
+        if let Self(Some((waiting, id))) = self {
+            waiting.lock().since.insert(*id, Instant::now());
+        }
     }
 }
 
@@ -72,7 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_the_client_has_to_take_waits() {
         let waiting = Arc::<Waiting>::default();
-        let (first, second) = (Turn::of_client(&waiting), Turn::of_client(&waiting));
+        let (first, second) = (Turn::of_client(Some(&waiting)), Turn::of_client(Some(&waiting)));
         let waits_after = async |seconds| {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             waiting.longest().as_secs()

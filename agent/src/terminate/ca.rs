@@ -6,7 +6,7 @@
 use super::{
     certificate,
     key::Key,
-    leaf::{self, Leaf},
+    leaf::{self, Leaf, Minted},
 };
 use crate::{config::LeafKey, host::HostName};
 use ::aws_lc_rs::rand;
@@ -79,6 +79,9 @@ pub enum Error {
     /// The system gave no random bytes.
     #[error("the system gives no random bytes")]
     Random,
+    /// The process that has the key gave none.
+    #[error("no certificate is to be had: {0}")]
+    Elsewhere(String),
     /// A certificate cannot be made.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
@@ -130,7 +133,7 @@ impl Authority {
     /// Signs a leaf as a client would be shown it, and verifies that as a client would.
     pub(super) fn prove(&self, now: SystemTime) -> Result<(), Error> {
         let name = self.domains.first().ok_or(Error::NoDomain)?;
-        let leaf = self.mint(name, now)?;
+        let leaf = Leaf::try_from(self.mint(name, now)?)?;
         let unfit = |error: &dyn fmt::Display| Error::Unfit(error.to_string());
         let mut roots = RootCertStore::empty();
         roots.add(self.anchor.clone()).map_err(|error| unfit(&error))?;
@@ -157,11 +160,26 @@ impl Authority {
     }
 
     /// Signs a leaf for one name.
-    pub(super) fn mint(&self, name: &HostName, now: SystemTime) -> Result<Leaf, Error> {
+    pub(super) fn mint(&self, name: &HostName, now: SystemTime) -> Result<Minted, Error> {
         if !self.domains.iter().any(|domain| name.is_within(domain)) {
             return Err(Error::Outside { name: name.clone() });
         }
         leaf::sign(name, &self.issuer, &self.chain, &self.leaf_keys, now, self.not_after)
+    }
+}
+
+/// Whoever signs leaves: the authority itself, or the process that has its key.
+pub trait Mint: Send + Sync {
+    /// Signs a leaf.
+    ///
+    /// # Errors
+    /// When the name is none of the authority's, or there is no certificate to be had.
+    fn mint(&self, name: &HostName, now: SystemTime) -> Result<Minted, Error>;
+}
+
+impl Mint for Authority {
+    fn mint(&self, name: &HostName, now: SystemTime) -> Result<Minted, Error> {
+        Self::mint(self, name, now)
     }
 }
 

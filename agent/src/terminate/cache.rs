@@ -1,7 +1,7 @@
 //! The leaves in use: bounded, renewed before they end, and one mint per name at a time.
 
 use super::{
-    ca::{Authority, Error},
+    ca::{Error, Mint},
     leaf::Leaf,
 };
 use crate::host::HostName;
@@ -19,17 +19,17 @@ const MAX_LEAVES: usize = 256;
 pub(super) struct Cache(Mutex<Signing>);
 
 struct Signing {
-    authority: Arc<Authority>,
+    authority: Arc<dyn Mint>,
     leaves: HashMap<HostName, Leaf>,
 }
 
 impl Cache {
-    pub(super) fn new(authority: Arc<Authority>) -> Self {
+    pub(super) fn new(authority: Arc<dyn Mint>) -> Self {
         Self(Mutex::new(Signing { authority, leaves: HashMap::new() }))
     }
 
     /// From here on this authority signs.
-    pub(super) fn sign_with(&self, authority: Arc<Authority>) {
+    pub(super) fn sign_with(&self, authority: Arc<dyn Mint>) {
         *self.lock() = Signing { authority, leaves: HashMap::new() };
     }
 
@@ -46,7 +46,7 @@ impl Cache {
         if let Some(leaf) = leaves.get(name).filter(|leaf| leaf.is_fresh(now)) {
             return Ok(leaf.certified.clone());
         }
-        let leaf = authority.mint(name, now)?;
+        let leaf = Leaf::try_from(authority.mint(name, now)?)?;
         if leaves.len() >= MAX_LEAVES && !leaves.contains_key(name) {
             leaves.retain(|_, leaf| leaf.is_fresh(now));
         }
@@ -62,7 +62,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ca::Authority, *};
     use std::{thread, time::Duration};
 
     fn cache() -> Cache {

@@ -8,10 +8,13 @@ use crate::{config::LeafKey, host::HostName};
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use zeroize::Zeroizing;
 
 /// How long a leaf is valid.
 pub(super) const LIFETIME: Duration = Duration::from_hours(24);
@@ -34,6 +37,34 @@ impl Leaf {
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
         // A clock that was set back may stand before the certificate's first second.
         self.minted <= now + CLOCK_SKEW / 2 && now + RENEWAL < self.not_after
+    }
+}
+
+/// A leaf as whoever signs it hands it over, to another process if need be.
+#[derive(Deserialize, Serialize)]
+pub struct Minted {
+    /// The leaf's certificate and those above it, DER.
+    chain: Vec<Vec<u8>>,
+    /// PKCS#8.
+    key: Zeroizing<Vec<u8>>,
+    minted: SystemTime,
+    not_after: SystemTime,
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minted").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+impl TryFrom<Minted> for Leaf {
+    type Error = Error;
+
+    fn try_from(minted: Minted) -> Result<Self, Error> {
+        let Minted { chain, key, minted, not_after } = minted;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let certified = CertifiedKey::new(chain, Key::from_pkcs8(&key)?.for_tls()?);
+        Ok(Self { certified: Arc::new(certified), minted, not_after })
     }
 }
 
@@ -62,7 +93,7 @@ pub(super) fn sign(
     keys: &Keys,
     now: SystemTime,
     issuer_not_after: SystemTime,
-) -> Result<Leaf, Error> {
+) -> Result<Minted, Error> {
     let not_after = issuer_not_after.min(now + LIFETIME);
     if now + RENEWAL >= not_after {
         return Err(Error::Expired);
@@ -75,16 +106,15 @@ pub(super) fn sign(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into()?)];
 
-    let (own, key);
+    let (new, key);
     match keys {
         Keys::Ecdsa => {
-            own = Key::generate()?;
-            key = &own;
+            new = Key::generate()?;
+            key = &new;
         }
         Keys::Rsa(shared) => key = shared,
     }
-    let mut certificates = vec![params.signed_by(key, issuer)?.into()];
-    certificates.extend_from_slice(chain);
-    let certified = CertifiedKey::new(certificates, key.for_tls()?);
-    Ok(Leaf { certified: Arc::new(certified), minted: now, not_after })
+    let own = params.signed_by(key, issuer)?;
+    let chain = [own.der()].into_iter().chain(chain).map(|certificate| certificate.to_vec()).collect();
+    Ok(Minted { chain, key: key.to_pkcs8(), minted: now, not_after })
 }

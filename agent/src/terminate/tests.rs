@@ -1,4 +1,4 @@
-use super::*;
+use super::{ca::Authority, *};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::net::Ipv4Addr;

@@ -92,6 +92,26 @@ impl Tickets {
         Ok(tickets)
     }
 
+    /// The keys of another process of the agent, as [`Self::handed_over`] gives them.
+    ///
+    /// # Errors
+    /// When they are something else.
+    pub fn received(keys: &[u8]) -> Result<Self, ca::Error> {
+        let keys = decode(keys).ok_or_else(|| ca::Error::Elsewhere("no tickets' keys".to_owned()))?;
+        Ok(Self { path: None, keys: RwLock::new(keys) })
+    }
+
+    /// From now on these, of the same process, seal and open.
+    pub fn follow(&self, received: Self) {
+        let received = received.keys.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = received;
+    }
+
+    /// All keys, for another process of the agent.
+    pub fn handed_over(&self) -> Zeroizing<Vec<u8>> {
+        encode(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Removes the keys that are kept in the CA's directory.
     pub(super) fn forget(directory: &Path) -> Result<(), files::Error> {
         let path = directory.join(FILE);
@@ -103,16 +123,17 @@ impl Tickets {
         }
     }
 
-    /// Makes a new key when the newest has sealed long enough, and forgets those that open nothing any more.
+    /// Makes a new key when the newest has sealed long enough, and forgets those that open nothing any more; whether that
+    /// was done.
     ///
     /// # Errors
     /// When the system gives no random bytes; the keys stay then.
-    pub fn roll(&self, now: SystemTime) -> Result<(), ca::Error> {
+    pub fn roll(&self, now: SystemTime) -> Result<bool, ca::Error> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let is_gone = self.path.as_ref().is_some_and(|path| !path.exists());
         let is_current = keys.first().is_some_and(|newest| newest.is_younger(SEALS, now));
         if is_current && !is_gone {
-            return Ok(());
+            return Ok(false);
         }
         let new = TicketKey::generate(now)?;
         if is_gone {
@@ -127,7 +148,7 @@ impl Tickets {
         {
             tracing::warn!(%error, "session tickets will not outlive a restart");
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -79,7 +79,7 @@ async fn a_running_agent_follows_rotations() {
     let copies = Copies::new(folder.path().into(), published.join("trust"));
     let mut publishing = Published::new(published.clone(), copies);
     keeper.publish(&mut publishing);
-    let keeping = tokio::spawn(keeper.keep(terminator.signer(), Some(publishing)));
+    let keeping = tokio::spawn(keeper.keep(Arc::new(terminator.signer()), Some(publishing)));
     let anchors = |count| {
         let published = published.clone();
         async move {
@@ -136,7 +136,7 @@ async fn a_ca_that_breaks_while_the_agent_runs_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let keeper = Keeper::open(&settings(&folder), &domains()).unwrap();
     let (old, terminator) = (keeper.anchors().to_vec(), keeper.terminator().unwrap());
-    let keeping = tokio::spawn(keeper.keep(terminator.signer(), None));
+    let keeping = tokio::spawn(keeper.keep(Arc::new(terminator.signer()), None));
     fs::remove_dir_all(folder.path().join("ca")).unwrap();
     sleep(2 * QUIET).await;
     assert!(!keeping.is_finished());

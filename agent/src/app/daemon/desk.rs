@@ -1,7 +1,7 @@
 //! Who answers on the control socket.
 
 use super::{
-    super::{counts::Counts, reload::Bell},
+    super::{counts::Counts, door::Servant, reload::Bell},
     commands::Commands,
     namespaces::Served,
 };
@@ -13,7 +13,6 @@ use crate::{
         status::{Counters, Listener, Program, Status, Workload},
     },
     identify::{cgroups::Cgroups, members::Members, table::Table, workloads::Matched},
-    record::sink::Sink,
     session::protected::ProtectedAddresses,
 };
 use std::{
@@ -37,7 +36,7 @@ pub(super) struct Desk {
 pub(super) struct Told {
     pub(super) health: Arc<Health>,
     pub(super) counts: Arc<Counts>,
-    pub(super) sink: Arc<Sink>,
+    pub(super) servant: Servant,
     pub(super) addresses: Arc<ProtectedAddresses>,
     pub(super) cgroups: Arc<Cgroups>,
     pub(super) workloads: Vec<Matched>,
@@ -103,15 +102,16 @@ impl Told {
     /// The state of everything.
     pub(super) fn status(&self) -> Status {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let figures = self.servant.figures().unwrap_or_default();
         let mut counters = Counters {
             redirected: count(&self.counts.redirected),
-            open: count(&self.counts.open),
+            open: figures.open,
             ..Counters::default()
         };
         counters.refused = count(&self.counts.refused);
         counters.lost_events = count(&self.counts.lost);
         counters.ended = count(&self.counts.ended);
-        counters.unwritten_records = self.sink.counts().failed;
+        counters.unwritten_records = figures.unwritten;
         Status {
             cgroup_root: Some(self.cgroups.top().to_owned()),
             pins: Some(self.pins.clone()),

@@ -2,7 +2,7 @@
 
 use super::{Commands, Error, Kernel, Matching, Meant, Tagger, runs_lsm_programs, subjects};
 use crate::{
-    app::proxy,
+    app::agent,
     capture::{
         self, Capture, Options, canary,
         pins::{BPFFS, Pins},
@@ -28,7 +28,7 @@ pub fn attach(config: &Config) -> Result<(), Error> {
     let runtime = Runtime::new().map_err(|source| Error::System { action: "start the runtime", source })?;
     let _entered = runtime.enter();
     let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
-    let cgroups = Arc::new(Cgroups::new(proxy::mount_of(&root), root.clone()));
+    let cgroups = Arc::new(Cgroups::new(agent::mount_of(&root), root.clone()));
     let matching = Matching::of(config, &cgroups, &Commands::of(config, &cgroups)?)?;
     let pins = Pins::on(Path::new(BPFFS));
     let mut capture = Capture::start(&Options {
@@ -36,7 +36,7 @@ pub fn attach(config: &Config) -> Result<(), Error> {
         pins: &pins,
         sticky_tags: config.capture.sticky_tags,
         packet_sockets: config.capture.sticky_tags && runs_lsm_programs(),
-        ports: &proxy::ports(config),
+        ports: &agent::ports(config),
         // Their names cannot be looked up before there is a network.
         forward_proxies: &[],
         flows: capture::DEFAULT_FLOWS,

@@ -2,8 +2,8 @@
 
 use crate::{
     app::{
+        agent::Agent,
         handover::{self, Manager},
-        proxy::Proxy,
     },
     capture::{
         self,
@@ -15,8 +15,9 @@ use crate::{
 /// The listeners that were handed over, and new ones for the families that have none; and those that were handed over of
 /// other network namespaces. All are kept for the next agent.
 pub(super) fn of(
+    kept: Vec<Listener>,
     ports: &[u16],
-    proxy: &Proxy,
+    agent: &Agent,
     published: &capture::maps::Listeners,
     flows: &mut capture::maps::FlowTable,
     manager: &Manager,
@@ -27,12 +28,12 @@ pub(super) fn of(
         source,
     })?;
     let (mut listeners, elsewhere): (Vec<_>, Vec<_>) =
-        handover::kept().into_iter().partition(|listener| listener.netns_cookie == own_cookie);
+        kept.into_iter().partition(|listener| listener.netns_cookie == own_cookie);
     if listeners.is_empty() && elsewhere.is_empty() {
         let cleared = flows.clear();
         tracing::debug!(cleared, "flows of connections that nobody will accept");
     }
-    let avoid = [ports, proxy.proxies.ports()].concat();
+    let avoid = [ports, agent.proxies.ports()].concat();
     let has = listener::families(listeners.iter());
     let new = listener::bind(&avoid, has, |cookie, v6| published.port(cookie, v6))?;
     for listener in &new {

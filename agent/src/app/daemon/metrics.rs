@@ -1,10 +1,9 @@
 //! The metrics: what the records tell, and how the daemon itself is.
 
-use super::desk::Desk;
+use super::{super::door::Servant, desk::Desk};
 use crate::{
     control::Desk as _,
     health::{Part, http::Metrics, status::Status},
-    record::sink::Sink,
 };
 use prometheus_client::{
     collector::Collector,
@@ -15,12 +14,13 @@ use prometheus_client::{
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Writes them when they are asked for.
-pub(super) fn of(desk: Arc<Desk>, sink: Arc<Sink>) -> Metrics {
+pub(super) fn of(desk: Arc<Desk>, servant: Servant) -> Metrics {
     let mut registry = Registry::with_prefix("tidegate");
-    sink.register(&mut registry);
     registry.register_collector(Box::new(OfDaemon(desk)));
     Arc::new(move || {
-        let mut text = String::new();
+        // Whoever serves tells first; the end is told once.
+        let mut text = servant.metrics().unwrap_or_default();
+        text.truncate(text.trim_end().strip_suffix("# EOF").map_or(text.len(), str::len));
         if let Err(error) = encode(&mut text, &registry) {
             tracing::error!(%error, "the metrics cannot be told");
         }

@@ -1,7 +1,7 @@
 //! What the daemon does beside the proxy: proving that capture works, and ending connections from before it did.
 
 use super::{
-    super::{counts::Counts, handover::Manager},
+    super::{counts::Counts, door::Servant, engine::Figures, handover::Manager},
     namespaces::Served,
 };
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
         connections::{self, Destinations, Owners, Report},
     },
     health::{Health, Part},
-    record::sink::Sink,
     session::protected::ProtectedAddresses,
 };
 use std::{
@@ -20,7 +19,7 @@ use std::{
     net::IpAddr,
     ops::RangeInclusive,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -138,16 +137,33 @@ impl Upkeep {
 /// How often the audit log's own counts are looked at.
 const AUDIT_LOG: Duration = Duration::from_secs(5);
 
-/// Tells whether records could be written since it last looked.
-pub(super) async fn keep_watching_log(sink: Arc<Sink>, health: Arc<Health>) {
-    let mut before = sink.counts();
+/// So often in a row the process that serves may leave a question without an answer, each for ten seconds.
+const MAX_SILENCES: u32 = 3;
+
+/// Tells whether the process that serves answers, and whether records could be written since it last looked.
+pub(super) async fn keep_watching_log(servant: Servant, health: Arc<Health>) {
+    let (mut before, mut silences) = (Figures::default(), 0);
     health.report(Part::AuditLog, Ok(()));
     let mut looks = interval(AUDIT_LOG);
     loop {
         looks.tick().await;
-        let now = sink.counts();
-        if now.failed > before.failed {
-            let why = format!("{} records could not be written", now.failed);
+        let asked = servant.clone();
+        // An answer may be long in coming.
+        let Ok(Some(now)) = spawn_blocking(move || asked.figures()).await else {
+            health.report(Part::Proxy, Err("it does not answer".to_owned()));
+            silences += 1;
+            if silences >= MAX_SILENCES
+                && let Some(proxy) = servant.proxy()
+            {
+                // The service manager then starts both anew.
+                proxy.give_up();
+            }
+            continue;
+        };
+        silences = 0;
+        health.report(Part::Proxy, Ok(()));
+        if now.unwritten > before.unwritten {
+            let why = format!("{} records could not be written", now.unwritten);
             health.report(Part::AuditLog, Err(why));
         } else if now.written > before.written {
             health.report(Part::AuditLog, Ok(()));
@@ -156,26 +172,35 @@ pub(super) async fn keep_watching_log(sink: Arc<Sink>, health: Arc<Health>) {
     }
 }
 
-/// Ends the connections that users, and each cgroup that becomes a subject, had open before. `is_heard` is called when
-/// one becomes a subject.
+/// Whose connections from before are ended, and whose not.
+#[derive(Clone)]
+pub(super) struct Earlier {
+    pub(super) users: Vec<RangeInclusive<u32>>,
+    /// In and below this cgroup alone the users' count, where it is given.
+    pub(super) below: Option<PathBuf>,
+    pub(super) destinations: Destinations,
+    /// The proxy's process, whose connections are the agent's.
+    pub(super) spared: Option<u32>,
+}
+
+/// Ends the connections that users, and each cgroup that becomes a subject, had open before. `is_heard` is called when one
+/// becomes a subject.
 pub(super) async fn end_earlier(
     mut tagged: UnboundedReceiver<PathBuf>,
     is_heard: impl Fn() + Send,
-    users: Vec<RangeInclusive<u32>>,
-    below: Option<PathBuf>,
-    destinations: Destinations,
+    mut earlier: Earlier,
     counts: Arc<Counts>,
 ) {
-    let mut users = Some(users);
     loop {
         let mut cgroups = Vec::new();
         if tagged.recv_many(&mut cgroups, usize::MAX).await == 0 {
             return;
         }
         is_heard();
-        let (users, below) = (users.take().unwrap_or_default(), below.clone());
-        let destinations = destinations.clone();
-        let ended = spawn_blocking(move || end(&cgroups, &users, below.as_deref(), &destinations)).await;
+        let now = earlier.clone();
+        // They were subjects from the start on.
+        earlier.users.clear();
+        let ended = spawn_blocking(move || end(&cgroups, &now)).await;
         match ended {
             Ok(Report { ended: 0, failed: 0, problems }) if problems.is_empty() => {}
             Ok(Report { ended, failed, problems }) => {
@@ -191,13 +216,9 @@ pub(super) async fn end_earlier(
     }
 }
 
-fn end(
-    cgroups: &[PathBuf],
-    users: &[RangeInclusive<u32>],
-    below: Option<&Path>,
-    destinations: &Destinations,
-) -> Report {
+fn end(cgroups: &[PathBuf], Earlier { users, below, destinations, spared }: &Earlier) -> Report {
     let mut owners = Owners::new();
+    owners.spare(*spared);
     for cgroup in cgroups {
         if let Err(error) = owners.add_cgroup(cgroup) {
             tracing::warn!(cgroup = %cgroup.display(), %error, "its connections from before are left to the backstop");
@@ -205,7 +226,7 @@ fn end(
     }
     // Of thousands of subordinate ids, the backstop drops the packets.
     for uid in users.iter().filter(|range| range.start() == range.end()).map(RangeInclusive::start) {
-        if let Err(error) = owners.add_user(*uid, below) {
+        if let Err(error) = owners.add_user(*uid, below.as_deref()) {
             tracing::warn!(uid, %error, "its connections from before are left to the backstop");
         }
     }

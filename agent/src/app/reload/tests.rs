@@ -26,7 +26,8 @@ impl Place {
         let set = PolicySet::load(&[Source::open(&path).unwrap()], Catalogue::embedded()).unwrap();
         let (store, bell) = (Arc::new(Store::new(set)), Bell::default());
         let files = open(&[path], &[]).unwrap();
-        let reloader = Reloader { store: Arc::clone(&store), files, bell: bell.clone(), running: None };
+        let reloader =
+            Reloader { store: Arc::clone(&store), files, bell: bell.clone(), running: None, proxy: None };
         let task = tokio::spawn(reloader.keep_loading());
         // Its first look is over, and only news bring another.
         sleep(QUIET * 3).await;
@@ -181,8 +182,13 @@ async fn a_built_in_policy_stays() {
     let set = PolicySet::built_in(Catalogue::embedded()).unwrap();
     let (store, bell) = (Arc::new(Store::new(set)), Bell::default());
     let before = store.current().digest().to_owned();
-    let reloader =
-        Reloader { store: Arc::clone(&store), files: Arc::new([]), bell: bell.clone(), running: None };
+    let reloader = Reloader {
+        store: Arc::clone(&store),
+        files: Arc::new([]),
+        bell: bell.clone(),
+        running: None,
+        proxy: None,
+    };
     let task = tokio::spawn(reloader.keep_loading());
     bell.ring();
     sleep(QUIET * 3).await;

@@ -66,10 +66,11 @@ impl Holders {
 }
 
 /// The inodes of this process's own sockets.
-pub(super) fn own_sockets() -> io::Result<HashSet<u32>> {
+pub(super) fn own_sockets(other: Option<u32>) -> io::Result<HashSet<u32>> {
     let directory = PathBuf::from("/proc/self/fd");
     fs::metadata(&directory)?;
-    Ok(sockets(directory).collect())
+    let others = other.map(|process| sockets(format!("/proc/{process}/fd").into()));
+    Ok(sockets(directory).chain(others.into_iter().flatten()).collect())
 }
 
 /// Calls `each` with the id of every cgroup in the tree and the processes right in it.
@@ -153,7 +154,7 @@ mod tests {
         let mut holders = Holders::default();
         holders.add(std::process::id());
         assert!(holders.hold(inode) && !holders.hold(0));
-        assert!(own_sockets().unwrap().contains(&inode));
+        assert!(own_sockets(None).unwrap().contains(&inode));
         let own = fs::metadata("/proc/thread-self/ns/net").unwrap();
         assert!(holders.namespaces.contains_key(&(own.dev(), own.ino())));
         drop(socket);

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs::File,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
@@ -35,6 +35,16 @@ impl Witness {
         });
         let path = subject.executable.clone().unwrap_or_default().into();
         Self { pid: subject.pid, path, executable }
+    }
+
+    /// One that another process of the agent holds, as its [`Self::parts`] were.
+    pub fn of_parts(pid: Option<u32>, path: PathBuf, executable: Option<OwnedFd>) -> Self {
+        Self { pid, path, executable }
+    }
+
+    /// The process, the path of its executable, and the place of that.
+    pub fn parts(&self) -> (Option<u32>, &Path, Option<BorrowedFd<'_>>) {
+        (self.pid, &self.path, self.executable.as_ref().map(AsFd::as_fd))
     }
 
     /// The path of the executable, as the record has it.

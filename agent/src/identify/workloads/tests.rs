@@ -1,5 +1,11 @@
 use super::*;
-use crate::{config::CgroupPattern, identify::table::Program};
+use crate::{
+    config::CgroupPattern,
+    identify::{
+        members::{MemberPattern, RecordFacts},
+        table::Program,
+    },
+};
 use std::ops::RangeInclusive;
 use test_case::test_case;
 use tidegate_ebpf_common::{NO_UID, Origin};
@@ -191,4 +197,41 @@ fn of_one_workload_is_everything() {
     let workloads = Workloads::only(workload.clone(), Arc::new(Cgroups::new(mount.clone(), mount)));
     assert_eq!(told(workloads.identify(&flow(u64::MAX, 0, 0, NO_UID))), "run");
     assert_eq!(workloads.sole(), Some(&workload));
+}
+
+/// Whoever says the same of every cgroup.
+#[derive(Debug)]
+struct Saying(Standing);
+
+impl Members for Saying {
+    fn standing(&self, _: &Path) -> Standing {
+        self.0
+    }
+
+    fn meant(&self, cgroup: &Path, _: &MemberPattern, _: bool) -> Option<PathBuf> {
+        (self.0 == Standing::Claimed).then(|| cgroup.to_owned())
+    }
+
+    fn facts(&self, _: &Path) -> Option<RecordFacts> {
+        None
+    }
+}
+
+#[test_case(Standing::Claimed, "pods"; "a claimed pod")]
+#[test_case(Standing::Unknown, "unknown"; "a container of which nobody has told yet")]
+#[test_case(Standing::Free, "nobody"; "a pod that nobody claims")]
+#[test_case(Standing::Above, "nobody"; "above pods")]
+#[test_case(Standing::Elsewhere, "nobody"; "no pod")]
+fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, expected: &str) {
+    let tree = Tree::new(&["kubepods/pod1"]);
+    let pods = Table { member: Some(MemberPattern::default()), ..Table::default() };
+    let mount = tree.0.path().to_owned();
+    let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
+    let workloads = Workloads::matched(
+        vec![matched("pods", vec![pods], vec![])],
+        cgroups,
+        Some(Arc::new(Saying(standing))),
+    );
+    let id = tree.id("kubepods/pod1");
+    assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
 }

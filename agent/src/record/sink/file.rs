@@ -8,9 +8,9 @@
 //! There is no lock, since a stopped process could hold it, and nothing is ever cut off, since another agent's record
 //! could stand behind. So a reader must expect lines that are no JSON, and empty ones.
 
-use super::Error;
+use super::{Error, place::Identity};
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{DirBuilder, File, Metadata, OpenOptions},
     io::{self, ErrorKind, Seek, Write},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
@@ -27,8 +27,7 @@ const MAX_LAST_LINE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: Arc<File>,
-    /// Device and inode.
-    identity: (u64, u64),
+    pub(super) identity: Identity,
     /// When it was made, as far as the filesystem tells.
     pub(super) made: SystemTime,
     /// Where its own last line ended.
@@ -38,39 +37,21 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file, and makes it (for its owner only) and its directories where they are missing. None where it is
-    /// none that keeps what is written, but a pipe, terminal or device.
+    /// The log that was opened at this path. None where it is no file that keeps what is written, but a pipe, terminal or
+    /// device.
     ///
     /// A last line that a crash left without an end is ended, and reported.
-    pub(super) fn open(path: &Path) -> Result<(Arc<File>, Option<Self>), Error> {
-        // In a directory that others can write to, a link would lead the agent's records to a file of their choice.
-        if let Ok(link) = path.symlink_metadata()
-            && link.is_symlink()
-        {
-            check_owner(path, &link)?;
-        }
-        let opened = open(path)?.and_then(|file| Ok((file.metadata()?, Arc::new(file))));
-        let (metadata, file) = opened.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    pub(super) fn new(file: File, path: &Path) -> Result<(Arc<File>, Option<Self>), Error> {
+        let file = Arc::new(file);
+        let metadata = file.metadata().map_err(|source| Error::Open { path: path.to_owned(), source })?;
         if !metadata.is_file() {
             return Ok((file, None));
         }
-        if metadata.permissions().mode() & 0o002 != 0 {
-            return Err(Error::WorldWritable { path: path.to_owned() });
-        }
-        check_owner(path, &metadata)?;
         let made = metadata.created().or_else(|_| metadata.modified()).unwrap_or_else(|_| SystemTime::now());
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = Identity::of(&metadata);
         let mut log = Self { file: Arc::clone(&file), identity, made, end: metadata.len(), torn: false };
         log.end_torn_line(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
         Ok((file, Some(log)))
-    }
-
-    /// Whether it is still what the path names. Where that cannot be told, it is.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        match fs::metadata(path) {
-            Ok(metadata) => (metadata.dev(), metadata.ino()) == self.identity,
-            Err(error) => error.kind() != ErrorKind::NotFound,
-        }
     }
 
     /// How long it was after this writer's last line.
@@ -108,7 +89,7 @@ impl LogFile {
         for _ in 0..MAX_ATTEMPTS {
             let start = self.append_once(line)?;
             let is_next = start == self.end;
-            self.end = self.position()?;
+            self.end = start + line.len() as u64;
             // Another writer has been here. If it died in its line, this record was glued to it: once more.
             if is_next || self.line_ends_before(start)? {
                 return Ok(());
@@ -163,12 +144,28 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     if is_trusted { Ok(()) } else { Err(Error::Foreign { path: path.to_owned(), owner }) }
 }
 
-fn open(path: &Path) -> Result<io::Result<File>, Error> {
+/// Opens the log at this path, and makes it (for its owner only) and its directories where they are missing.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    // In a directory that others can write to, a link would lead the agent's records to a file of their choice.
+    if let Ok(link) = path.symlink_metadata()
+        && link.is_symlink()
+    {
+        check_owner(path, &link)?;
+    }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let made = DirBuilder::new().recursive(true).mode(0o750).create(parent);
         made.map_err(|source| Error::Directory { path: path.to_owned(), source })?;
     }
-    Ok(OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path))
+    let opened = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    let opened = opened.and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = opened.map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    if metadata.is_file() {
+        if metadata.permissions().mode() & 0o002 != 0 {
+            return Err(Error::WorldWritable { path: path.to_owned() });
+        }
+        check_owner(path, &metadata)?;
+    }
+    Ok(file)
 }
 
 fn write(mut file: &File, text: &[u8]) -> io::Result<usize> {

@@ -2,13 +2,13 @@
 
 use super::{Gate, Passage};
 use crate::{
-    capture::event::Refused,
     decide::Effect,
     host::HostName,
-    identify::{Subject, runtime::Guess},
+    identify::{Subject, Workload, runtime::Guess},
     reason::Reason,
     record::{self, AuditRecord, Destination, Durations, Phase, Ratelimit, SCHEMA, Verdict},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     net::SocketAddr,
     time::{Instant, SystemTime},
@@ -49,14 +49,26 @@ impl Ending {
     }
 }
 
+/// What the kernel side has refused.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Refusal {
+    /// Whose it was.
+    pub subject: Subject,
+    /// Where it meant to go.
+    pub destination: SocketAddr,
+    /// The IP protocol.
+    pub protocol: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
 impl Gate {
     /// Records what the kernel side refused, `count` times.
-    pub fn refused(&self, refused: &Refused, count: u64) {
-        let subject = Subject::from(self.workloads.identify(&refused.flow));
-        let destination = Destination::new(refused.destination.0);
-        let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(refused.reason) };
-        let protocol = refused.protocol;
-        let names_protocol = refused.reason == Reason::ProtocolRefused;
+    pub fn refused(&self, refusal: Refusal, count: u64) {
+        let Refusal { subject, destination, protocol, reason } = refusal;
+        let destination = Destination::new(destination);
+        let ending = Ending { verdict: Verdict::Refused, count, ..Ending::closed(reason) };
+        let names_protocol = reason == Reason::ProtocolRefused;
         let ending = if names_protocol { ending.detail(format!("IP protocol {protocol}")) } else { ending };
         let mut record = self.line(SystemTime::now(), Instant::now(), ending);
         if let Some(record) = &mut record {
@@ -71,11 +83,11 @@ impl Gate {
         self.write(self.line(SystemTime::now(), Instant::now(), ending.detail(format!("from {peer}"))));
     }
 
-    /// Records that `count` refusals have no records of their own.
-    pub fn unnamed(&self, count: u64) {
+    /// Records that `count` refusals have no records of their own. They are of the `sole` workload, if there is one alone.
+    pub fn unnamed(&self, sole: Option<&Workload>, count: u64) {
         let ending = Ending { count, verdict: Verdict::Refused, ..Ending::closed(Reason::RefusalFlood) };
         let mut record = self.line(SystemTime::now(), Instant::now(), ending);
-        if let (Some(record), Some(workload)) = (&mut record, self.workloads.sole()) {
+        if let (Some(record), Some(workload)) = (&mut record, sole) {
             record.subject.workload = workload.name.to_string();
             record.subject.policy = workload.policy.to_string();
         }

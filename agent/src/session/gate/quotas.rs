@@ -1,10 +1,7 @@
 //! `[limits]` of each workload: connections open, and handshakes under way. A connection of several workloads counts
 //! for each.
 
-use crate::{
-    config::Limits,
-    identify::{Workload, Workloads},
-};
+use crate::{config::Limits, identify::Workload};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -23,12 +20,12 @@ struct Quota {
 pub(super) type Permits = Vec<OwnedSemaphorePermit>;
 
 impl Quotas {
-    pub(super) fn new(workloads: &Workloads, limits: &Limits) -> Self {
+    pub(super) fn new(workloads: &[&Workload], limits: &Limits) -> Self {
         let quota = || Quota {
             connections: Arc::new(Semaphore::new(limits.connections)),
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
         };
-        Self(workloads.all().into_iter().map(|workload| (Arc::clone(&workload.name), quota())).collect())
+        Self(workloads.iter().map(|workload| (Arc::clone(&workload.name), quota())).collect())
     }
 
     /// Counts a connection; none where one of the workloads has no room.
@@ -57,11 +54,7 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::Config,
-        identify::{cgroups::Cgroups, workloads::Matched},
-    };
-
+    use crate::config::Config;
     use std::slice;
 
     fn workload(name: &str) -> Workload {
@@ -70,9 +63,7 @@ mod tests {
 
     fn quotas(connections: usize) -> Quotas {
         let limits = Limits { connections, ..Config::default().limits };
-        let matched = |name| Matched { workload: workload(name), matches: vec![], except: vec![] };
-        let cgroups = Arc::new(Cgroups::new("/".into(), "/".into()));
-        Quotas::new(&Workloads::matched(vec![matched("a"), matched("b")], cgroups, None), &limits)
+        Quotas::new(&[&workload("a"), &workload("b")], &limits)
     }
 
     #[test]

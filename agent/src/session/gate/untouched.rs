@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Instant, SystemTime},
 };
 use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
@@ -21,8 +21,6 @@ impl Gate {
         netns_cookie: u64,
         destination: SocketAddr,
     ) {
-        // Whoever looks after the cgroups has not seen this one, or it would not be here.
-        self.workloads.cgroups().ask();
         tracing::debug!(?subject, %destination, "nobody's connection, passed on untouched");
         let connecting = self.services.own_sockets.connect_from(netns_cookie, destination);
         let mut upstream = match timeout(self.upstream.connect_timeout, connecting).await {
@@ -38,9 +36,9 @@ impl Gate {
 
     /// Records one that is closed, since nobody can tell any more whose it is.
     pub(super) fn unidentified(&self, subject: Subject, destination: SocketAddr) {
-        self.workloads.cgroups().ask();
         let passage = Passage {
             principal: Principal { name: "".into(), workloads: Arc::new([]), subject },
+            witness: Mutex::default(),
             destination,
             netns_cookie: 0,
             accepted_at: Instant::now(),

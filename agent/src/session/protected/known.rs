@@ -67,6 +67,12 @@ impl Known {
         kept
     }
 
+    /// What another process of the agent knows.
+    pub(super) fn of(addresses: &BTreeSet<IpAddr>) -> Self {
+        let entry = || Entry { hosts: BTreeSet::new(), seen: 0, used: AtomicU64::new(0) };
+        Self(addresses.iter().map(|address| (*address, entry())).collect())
+    }
+
     /// Notes what a host resolves to; answers what is new.
     pub(super) fn see(&mut self, host: &HostName, addresses: &[IpAddr], now: u64) -> Vec<IpAddr> {
         let mut new = Vec::new();

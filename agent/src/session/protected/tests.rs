@@ -55,6 +55,21 @@ async fn addresses_are_kept_when_a_name_moves_or_fails() {
     }
 }
 
+/// The second host's name never resolves, and nobody waits for that.
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_counts_whatever_takes_too_long() {
+    let resolve: Resolve = Arc::new(|name: HostName| {
+        Box::pin(async move {
+            if name == host() { Ok(vec![parse("192.0.2.1")]) } else { std::future::pending().await }
+        })
+    });
+    let hosts = vec![host(), HostName::parse("slow.digitalocean.com").unwrap()];
+    let addresses = ProtectedAddresses::new(hosts, vec![], resolve);
+    addresses.learn_first().await;
+    assert_eq!(whole(&addresses), ["192.0.2.1"]);
+    assert_eq!(**addresses.every().borrow(), BTreeSet::from([parse("192.0.2.1")]));
+}
+
 #[test_case("192.0.2.1", true; "ipv4")]
 #[test_case("2001:db8::1", true; "ipv6")]
 #[test_case("10.0.0.5", true; "private")]

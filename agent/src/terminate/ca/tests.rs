@@ -88,7 +88,7 @@ fn gnutls_accepts(authority: &Authority, leaf: &CertificateDer<'_>) -> Result<()
 #[test_case(&format!("{}.digitalocean.com", "a".repeat(60)); "longer than a common name may be")]
 fn leaves_inside_the_constraint_are_accepted(name: &str) {
     let authority = authority();
-    let leaf = authority.mint(&host(name), SystemTime::now()).unwrap();
+    let leaf = Leaf::try_from(authority.mint(&host(name), SystemTime::now()).unwrap()).unwrap();
     let leaf = &leaf.certified.cert[0];
     assert_eq!(webpki_accepts(&authority, leaf, name), Ok(()));
     assert_eq!(openssl_accepts(&authority, leaf), Ok(()));
@@ -169,7 +169,8 @@ fn extension_of(text: &str, heading: &str) -> String {
 #[test]
 fn certificates_say_what_they_are_and_may() {
     let authority = authority();
-    let leaf = authority.mint(&host("api.digitalocean.com"), SystemTime::now()).unwrap();
+    let leaf =
+        Leaf::try_from(authority.mint(&host("api.digitalocean.com"), SystemTime::now()).unwrap()).unwrap();
     let [root, intermediate, leaf] =
         [&root_der(&authority), &authority.chain[0], &leaf.certified.cert[0]].map(|der| text_of(der));
     let rows: [(&str, [&str; 3]); 4] = [

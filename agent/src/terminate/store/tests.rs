@@ -1,5 +1,5 @@
 use super::{generation::UNFINISHED, *};
-use crate::terminate::key::Key;
+use crate::terminate::{key::Key, leaf::Leaf};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::{
     fs,
@@ -383,7 +383,7 @@ fn leaves_have_rsa_keys_only_where_that_is_asked_for() {
     {
         let settings = config::Ca { leaf_key, ..settings(&folder) };
         let standing = store_for(&settings, &["digitalocean.com"]).start(now).unwrap();
-        let leaf = standing.authority.mint(name, now).unwrap();
+        let leaf = Leaf::try_from(standing.authority.mint(name, now).unwrap()).unwrap();
         assert_eq!(leaf.certified.key.algorithm(), algorithm);
         assert!(leaf.certified.keys_match().is_ok());
     }

@@ -47,7 +47,10 @@ fn a_company_s_intermediate_signs_and_its_root_is_the_anchor() {
     let settings = bring(&folder, &[&company.intermediate, &company.root], &company.key);
     let standing = started(&settings).unwrap();
     assert_eq!(&standing.anchors[..], [company.root.der().clone()]);
-    let leaf = standing.authority.mint(&hosts(&["api.digitalocean.com"])[0], SystemTime::now()).unwrap();
+    let leaf = Leaf::try_from(
+        standing.authority.mint(&hosts(&["api.digitalocean.com"])[0], SystemTime::now()).unwrap(),
+    )
+    .unwrap();
     assert_eq!(leaf.certified.cert[1..], [company.intermediate.der().clone()]);
     let error = store_for(&settings, &["digitalocean.com"]).rotate(SystemTime::now(), false).unwrap_err();
     assert!(matches!(error, Error::NotOurs));
@@ -58,7 +61,10 @@ fn an_intermediate_alone_is_shown_to_clients_that_have_its_root() {
     let folder = folder();
     let company = company(|_| {});
     let standing = started(&bring(&folder, &[&company.intermediate], &company.key)).unwrap();
-    let leaf = standing.authority.mint(&hosts(&["api.digitalocean.com"])[0], SystemTime::now()).unwrap();
+    let leaf = Leaf::try_from(
+        standing.authority.mint(&hosts(&["api.digitalocean.com"])[0], SystemTime::now()).unwrap(),
+    )
+    .unwrap();
     assert_eq!(leaf.certified.cert[1..], [company.intermediate.der().clone()]);
 }
 
