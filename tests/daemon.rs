@@ -7,6 +7,7 @@ mod daemon {
     mod dashboard;
     mod identity;
     mod namespaces;
+    mod privileges;
     mod records;
     mod restart;
     mod tagging;

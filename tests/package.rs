@@ -12,7 +12,7 @@ const PREPARE: &str = r#"
 rm -f "$tree/usr/sbin/policy-rc.d" "$tree"/etc/dpkg/dpkg.cfg.d/*
 # Nor is anything here of a tidegate that somebody tried.
 rm -rf "$tree"/etc/tidegate "$tree"/var/lib/tidegate "$tree"/var/log/tidegate
-for unit in tidegate tidegate-early; do
+for unit in tidegate tidegate-early tidegate-proxy@; do
     mkdir "$tree/etc/systemd/system/$unit.service.d"
     cat > "$tree/etc/systemd/system/$unit.service.d/world.conf" <<END
 [Unit]
@@ -23,13 +23,13 @@ END
 done
 "#;
 
-const JOB_UNIT: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=exec\nExecStart=/bin/sh DIRECTORY/job.sh\n\
-    StandardError=append:DIRECTORY/job.log\n";
+const JOB_UNIT: &str = "[Unit]\nDefaultDependencies=no\nAfter=tidegate.service\n[Service]\nType=exec\nExecStart=/bin/sh DIRECTORY/job.sh\n\
+    StandardError=append:DIRECTORY/job.log\n[Install]\nWantedBy=multi-user.target\n";
 
 /// Trusts whoever answers, so that it gets past what does not stop it.
-const EARLY_UNIT: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\n\
+const EARLY_UNIT: &str = "[Unit]\nDefaultDependencies=no\nAfter=tidegate-early.service\nBefore=tidegate.service\n[Service]\nType=oneshot\n\
     ExecStart=-/bin/sh -c 'curl -sSk --max-time 20 -o /dev/null https://api.digitalocean.com/v2/droplets; \
-    echo $? > DIRECTORY/early'\nStandardError=append:DIRECTORY/early.log\n";
+    echo $? > DIRECTORY/early'\nStandardError=append:DIRECTORY/early.log\n[Install]\nWantedBy=multi-user.target\n";
 
 /// Deletes without an end, which the packaged policy would refuse if it were enforced. There is something to delete once.
 const JOB: &str = r#"
@@ -53,7 +53,7 @@ sticky_tags = false
 ca_file = "/etc/tidegate/standin.pem"
 "#;
 
-const CHECK: &str = r#"
+const FUNCTIONS: &str = r#"
 cd "$(dirname "$0")"
 fail() { echo "FAILED: $*"; exit 1; }
 is() { [ "$2" = "$3" ] || fail "$1: $2, and not $3"; }
@@ -71,9 +71,15 @@ answers() {
         tries=$((tries + 1)); [ "$tries" -lt 600 ] || fail "no answers: $(tail answers)"; sleep 0.05
     done
 }
+until_there() {
+    tries=0
+    until [ -s "$1" ]; do tries=$((tries + 1)); [ "$tries" -lt 600 ] || fail "no $1"; sleep 0.05; done
+}
 installed() {
     for expected in "755 root:root /usr/bin/tidegate" "644 root:root /usr/lib/systemd/system/tidegate.service" \
         "644 root:root /usr/lib/systemd/system/tidegate-early.service" \
+        "644 root:root /usr/lib/systemd/system/tidegate-proxy.socket" \
+        "644 root:root /usr/lib/systemd/system/tidegate-proxy@.service" \
         "644 root:root /etc/tidegate/tidegate.toml" "644 root:root /etc/tidegate/policies/example.toml" \
         "755 root:root /etc/tidegate/policies" "750 root:root /var/log/tidegate" "700 root:root /var/lib/tidegate" \
         "644 root:root /usr/share/man/man1/tidegate-audit-verify.1.gz" \
@@ -88,6 +94,9 @@ installed() {
         [ -L "/etc/systemd/system/$wanted.service" ] || fail "$wanted is not there"
     done
 }
+"#;
+
+const CHECK: &str = r#"
 package="$PWD/$(echo dist/*.deb)"
 dpkg-deb --control "$package" control
 for script in control/postinst control/prerm control/postrm; do sh -n "$script" || fail "$script"; done
@@ -112,8 +121,14 @@ is "without a configuration" "$(state) $(systemctl show --value -p Result tidega
 [ ! -e /sys/fs/bpf/tidegate ] || fail "something is attached"
 is "the configuration" "$(tidegate check | grep -v warning:)" "$(printf '%s: configuration, ok\n%s: policy, ok' \
     /etc/tidegate/tidegate.toml /etc/tidegate/policies/example.toml)"
-systemd-analyze verify tidegate.service tidegate-early.service 2> verified || fail "$(cat verified)"
+systemd-analyze verify tidegate.service tidegate-early.service tidegate-proxy.socket tidegate-proxy@.service \
+    2> verified || fail "$(cat verified)"
 [ ! -s verified ] || fail "$(cat verified)"
+# What reads what others send may have nothing, and what has rights no more than it needs: of 100.
+for exposed in 20:tidegate-proxy@.service 40:tidegate.service; do
+    systemd-analyze security --no-pager --offline=yes --threshold="${exposed%%:*}" \
+        "/usr/lib/systemd/system/${exposed#*:}" > exposed || fail "$(grep -v '✓' exposed)"
+done
 gzip -t /usr/share/man/man1/tidegate*.1.gz || fail manual
 bash -n /usr/share/bash-completion/completions/tidegate || fail completions
 
@@ -146,6 +161,24 @@ is "after the upgrade" "$(state)" active
 answers 5
 is "the API's answers, and no others" "$(sort -u answers | xargs)" "204 404"
 cmp config.toml /etc/tidegate/tidegate.toml || fail "its configuration"
+
+
+systemctl stop job
+systemctl enable early job 2> /dev/null || fail enable
+rm -f answers early
+: > answers
+systemctl reboot
+sleep 60
+"#;
+
+const AGAIN: &str = r#"
+# Its workloads are held from the first, before and after the daemon is there.
+is "after the start of the machine" "$(state) $(systemctl is-active tidegate-early)" "active active"
+until_there early
+is "before the daemon" "$(cat early)" 7
+answers 5
+is "the API's answers, and no others" "$(sort -u answers)" 404
+tidegate audit verify > verified 2>&1 || fail "$(cat verified)"
 
 # Removed, it holds nobody, and keeps what was written.
 systemctl stop job
@@ -195,7 +228,8 @@ fn a_package_comes_and_goes_and_lets_no_request_fail() -> Result<()> {
     scene.world.write("config.toml", CONFIG)?;
     scene.world.write("job.sh", JOB)?;
     fs::copy(scene.standin.ca_file(), directory.join("standin.pem"))?;
-    let mut boot = Boot::new(&scene, PREPARE, CHECK)?;
+    let mut boot = Boot::new(&scene, PREPARE, &format!("{FUNCTIONS}{CHECK}"))?;
+    boot.and_again(&format!("{FUNCTIONS}{AGAIN}"))?;
     boot.unit("job.service", JOB_UNIT)?;
     boot.unit("early.service", EARLY_UNIT)?;
     boot.run(LIMIT)?;

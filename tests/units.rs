@@ -50,6 +50,18 @@ fn daemon_unit() -> String {
     })
 }
 
+/// That of the process which serves.
+fn proxy_unit() -> String {
+    let unit = in_a_world(include_str!("../deploy/systemd/tidegate-proxy@.service"));
+    let unit = unit.replace("/usr/bin/tidegate", "/usr/local/bin/tidegate");
+    unit.replace("StandardError=journal", "StandardError=append:DIRECTORY/proxy.log")
+}
+
+/// A unit of a machine that starts nothing but what is asked for.
+fn in_a_world(unit: &str) -> String {
+    unit.replacen("[Unit]\n", "[Unit]\nDefaultDependencies=no\n", 1)
+}
+
 /// What is there when systemd starts.
 struct Machine<'a> {
     /// The daemon's unit.
@@ -80,6 +92,11 @@ impl Machine<'_> {
         symlink(programs::built("tidegate")?, directory.join("tidegate"))?;
         let mut boot = Boot::new(scene, PREPARE, self.check)?;
         boot.unit("tidegate.service", &self.daemon)?;
+        boot.unit(
+            "tidegate-proxy.socket",
+            &in_a_world(include_str!("../deploy/systemd/tidegate-proxy.socket")),
+        )?;
+        boot.unit("tidegate-proxy@.service", &proxy_unit())?;
         self.units.iter().try_for_each(|(name, text)| boot.unit(name, text))?;
         boot.run(LIMIT)?;
         audit::read(&directory.join("audit.jsonl"))

@@ -8,6 +8,7 @@ use tidegate_tests::{
     containerd::{Containerd, Pod, Running},
     daemon::Daemon,
     process::{Process, wait_until},
+    programs,
     scene::Scene,
 };
 
@@ -58,14 +59,28 @@ impl<'s> Node<'s> {
 
     /// Starts a container of the machine's programs.
     fn start(&self, pod: &Running) -> Result<String> {
+        self.start_with(pod, &[])
+    }
+
+    /// As [`Self::start`], with further files of the machine's.
+    fn start_with(&self, pod: &Running, further: &[(&str, &Path)]) -> Result<String> {
         let mut mounts: Vec<(&str, &Path)> = PROGRAMS.iter().map(|path| (*path, Path::new(*path))).collect();
         mounts.push(("/etc/hosts", &self.hosts));
+        mounts.extend(further);
         self.containerd.run_container(pod, "main", &[("PATH", "/usr/bin:/bin")], &mounts)
     }
 
     /// What a command in there answers.
     fn said(&self, container: &str, script: &str) -> Result<String> {
         Ok(self.containerd.exec(container, script)?.text)
+    }
+
+    /// Starts the daemon of [`Self::daemon`], which follows the runtime from then on.
+    fn begin(&self) -> Result<(Daemon<'s>, tidegate_tests::daemon::Running)> {
+        let daemon = self.daemon()?;
+        let running = daemon.start()?;
+        self.follows(&running)?;
+        Ok((daemon, running))
     }
 
     /// Waits until the daemon follows the runtime.
@@ -86,9 +101,7 @@ fn decided(records: &[Record]) -> Vec<(&str, &str)> {
 fn a_pod_is_held_to_its_policy_from_its_first_connect_and_its_neighbour_is_not_touched() -> Result<()> {
     let scene = Scene::new()?;
     let node = Node::new(&scene)?;
-    let daemon = node.daemon()?;
-    let running = daemon.start()?;
-    node.follows(&running)?;
+    let (daemon, running) = node.begin()?;
 
     let pod = node.containerd.run_pod(&GATED)?;
     let gated = node.start(&pod)?;
@@ -124,12 +137,34 @@ fn a_pod_is_held_to_its_policy_from_its_first_connect_and_its_neighbour_is_not_t
 }
 
 #[test]
+fn programs_of_an_image_without_certificates_trust_the_gate() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let (daemon, running) = node.begin()?;
+    let pod = node.containerd.run_pod(&GATED)?;
+    let go = programs::runtimes()?.join("go/go-client");
+    let container = node.start_with(&pod, &[("/go-client", &go)])?;
+    let url = "https://api.digitalocean.com/v2/droplets";
+    let in_node = format!(
+        "node -e 'fetch(\"{url}\", {{ headers: {{ Authorization: \"Bearer token\" }} }}) \
+         .then(answer => console.log(answer.status), error => console.log(error.cause))' 2>&1"
+    );
+    assert_eq!(node.said(&container, &in_node)?.trim_end(), "200");
+    assert_eq!(node.said(&container, &format!("/go-client {url} 2>&1"))?.trim_end(), format!("{url} 200"));
+    // Neither has a setting of its own that says so.
+    let bare = format!("env -i PATH=/usr/bin /go-client {url} 2>&1");
+    assert_eq!(node.said(&container, &bare)?.trim_end(), format!("{url} 200"));
+    node.containerd.remove_pod(&pod)?;
+    running.stop()?;
+    assert_eq!(decided(&daemon.records()?), [("gated", "scopes_allowed"); 3]);
+    Ok(())
+}
+
+#[test]
 fn a_pod_on_the_hosts_network_is_held_as_well() -> Result<()> {
     let scene = Scene::new()?;
     let node = Node::new(&scene)?;
-    let daemon = node.daemon()?;
-    let running = daemon.start()?;
-    node.follows(&running)?;
+    let (daemon, running) = node.begin()?;
     let pod = node.containerd.run_pod(&ON_HOST)?;
     let container = node.start(&pod)?;
     assert_eq!(node.said(&container, LOOK)?, "200");
@@ -143,9 +178,7 @@ fn a_pod_on_the_hosts_network_is_held_as_well() -> Result<()> {
 fn pods_that_come_and_go_leave_nothing_behind() -> Result<()> {
     let scene = Scene::new()?;
     let node = Node::new(&scene)?;
-    let daemon = node.daemon()?;
-    let running = daemon.start()?;
-    node.follows(&running)?;
+    let (daemon, running) = node.begin()?;
     for number in 0..20 {
         let name = format!("job-{number}");
         let pod = node.containerd.run_pod(&Pod { name: &name, ..GATED })?;

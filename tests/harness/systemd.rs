@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use std::{fmt::Write as _, fs, time::Duration};
 
-/// Makes the tree and becomes its systemd. $1 the world's directory.
+/// Makes the tree, and boots it as often as it asks for that. $1 the world's directory.
 const BOOT: &str = r#"
 set -eu
 directory="$1" scratch="$1/systemd"
@@ -19,9 +19,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch
 mount -t proc proc "$tree/proc"
 mount -t sysfs -o ro sysfs "$tree/sys"
 mount -t cgroup2 cgroup2 "$tree/sys/fs/cgroup"
-mount -t bpf bpf "$tree/sys/fs/bpf"
 mount --rbind /dev "$tree/dev"
-mount -t tmpfs -o mode=755 none "$tree/run"
 mkdir -p "$tree$directory"
 mount --bind "$directory" "$tree$directory"
 mount --bind /etc/hosts "$tree/etc/hosts"
@@ -29,20 +27,36 @@ if [ -e /etc/nsswitch.conf ]; then mount --bind /etc/nsswitch.conf "$tree/etc/ns
 # Nothing of the machine's own is started.
 rm -rf "$tree"/etc/systemd/system/*.wants
 mkdir -p "$tree/etc/systemd/system"
-cp "$directory"/units/* "$tree/etc/systemd/system/"
+cp -r "$directory"/units/* "$tree/etc/systemd/system/"
 . "$directory/prepare.sh"
 mkdir "$tree/old-root"
 cd "$tree"
 pivot_root . old-root
 umount -l /old-root
 for init in /usr/lib/systemd/systemd /lib/systemd/systemd; do
-    if [ -x "$init" ]; then
-        exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$init" --system \
-            --unit=check.service --log-target=console --show-status=0 < /dev/null
-    fi
+    [ ! -x "$init" ] || break
 done
-echo "there is no systemd to start: install the package systemd" >&2
-exit 1
+[ -x "$init" ] || { echo "there is no systemd to start: install the package systemd" >&2; exit 1; }
+unit=check.service
+while :; do
+    status=0
+    unshare --pid --fork --mount --propagation private sh -c "$2" boot "$init" "$unit" || status=$?
+    # reboot(2) ends the first process of a pid namespace by a hangup.
+    [ "$status" = 129 ] || exit "$status"
+    unit=multi-user.target
+done
+"#;
+
+/// What lives no longer than a machine runs, and its first process. $1 systemd, $2 the unit.
+const ONCE: &str = r#"
+set -eu
+mount -t proc proc /proc
+mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs -o mode=755 none /run
+# As on a machine, so that a unit's credentials reach it.
+mount --make-rshared /
+exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$1" --system "--unit=$2" \
+    --log-target=console --show-status=0 < /dev/null
 "#;
 
 /// Ends the machine with its end.
@@ -79,7 +93,23 @@ impl<'a> Boot<'a> {
     /// # Errors
     /// When it cannot be written.
     pub fn unit(&mut self, name: &str, text: &str) -> Result<()> {
-        self.scene.world.write(&format!("units/{name}"), text.replace("DIRECTORY", self.shown)).map(drop)
+        let name = format!("units/{name}");
+        if let Some(parent) = self.scene.directory().join(&name).parent() {
+            fs::create_dir_all(parent)?;
+        }
+        self.scene.world.write(&name, text.replace("DIRECTORY", self.shown)).map(drop)
+    }
+
+    /// Where `check` ends by `systemctl reboot`, the machine is started again with all that is enabled, and then this
+    /// script decides.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn and_again(&mut self, check: &str) -> Result<()> {
+        self.scene.world.write("again.sh", check)?;
+        let unit = CHECK_UNIT.replacen("[Unit]\n", "[Unit]\nAfter=tidegate.service\n", 1);
+        self.unit("again.service", &unit.replace("check.sh", "again.sh"))?;
+        self.unit("multi-user.target.d/again.conf", "[Unit]\nWants=again.service\n")
     }
 
     /// Boots it and waits for the end of the check.
@@ -89,7 +119,7 @@ impl<'a> Boot<'a> {
     pub fn run(self, limit: Duration) -> Result<()> {
         let directory = self.scene.directory();
         let unshared = ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork"];
-        let rest = ["--kill-child", "--ipc", "--uts", "sh", "-c", BOOT, "boot", self.shown];
+        let rest = ["--kill-child", "--ipc", "--uts", "sh", "-c", BOOT, "boot", self.shown, ONCE];
         let line = [unshared.as_slice(), &rest].concat();
         let booted = Process::run(&mut self.scene.world.command(&line), directory, limit * patience());
         let checked = fs::read_to_string(directory.join("check.log")).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::{Machine, daemon_unit};
 use anyhow::{Result, ensure};
-use std::fs;
+use std::{fs, process::Command};
 use tidegate_tests::{audit::Record, scene::Scene};
 
 const UNITS: [(&str, &str); 2] = [
@@ -139,5 +139,35 @@ fn no_request_fails_while_the_daemon_is_started_again() -> Result<()> {
     };
     let unknown: Vec<_> = records.iter().filter(|record| !is_known(record)).collect();
     ensure!(unknown.is_empty(), "{unknown:?}");
+    Ok(())
+}
+
+const CREDENTIAL: &str = r#"
+[ ! -e /var/lib/tidegate/audit.key ] || fail "a key was made beside the credential"
+touch enough
+systemctl start load || fail "start the load"
+until_true "the deletion" grep -q deletion load
+systemctl stop tidegate
+public=$(openssl pkey -in audit-key.pem -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d ' \n')
+[ "$(cat /var/lib/tidegate/audit.pub)" = "$public" ] || fail "the public key is $(cat /var/lib/tidegate/audit.pub)"
+tidegate audit verify audit.jsonl --key /var/lib/tidegate/audit.pub > verified 2>&1 || fail "$(cat verified)"
+grep -q "tidegate.signature.key\":\"$(echo "$public" | cut -c1-16)\"" audit.jsonl || fail "nothing is signed by it"
+echo done
+"#;
+
+#[test]
+fn the_logs_key_can_be_a_credential_that_no_file_keeps() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.world.write("load.sh", LOAD)?;
+    let key = scene.directory().join("audit-key.pem");
+    let made =
+        Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).output()?;
+    ensure!(made.status.success(), "{made:?}");
+    let check = format!("{FUNCTIONS}{CREDENTIAL}");
+    let credential = "[Service]\nLoadCredential=audit-key:DIRECTORY/audit-key.pem\n";
+    let daemon = daemon_unit().replace("[Service]\n", credential);
+    let machine = Machine { daemon, units: &UNITS, workloads: WORKLOADS, check: &check };
+    let records = machine.boot(&scene)?;
+    ensure!(records.iter().any(|record| record.reason() == "missing_scope"), "{records:?}");
     Ok(())
 }
