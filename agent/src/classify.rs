@@ -162,8 +162,11 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
         if !is_underscored && !given.starts_with(OVERRIDES_BEGIN) {
             continue;
         }
-        let dashed = given.replace('_', "-");
-        let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == dashed);
+        let is_meant = |known: &str| {
+            let mut pairs = known.bytes().zip(given.bytes());
+            known.len() == given.len() && pairs.all(|pair| pair.0 == pair.1 || pair == (b'-', b'_'))
+        };
+        let among = |names: &[&'static str]| names.iter().copied().find(|known| is_meant(known));
         if let Some(header) = among(&OVERRIDE_HEADERS) {
             return Err(Error::MethodOverride(header));
         }

@@ -66,7 +66,7 @@ fn answer(question: &Question<'_>) -> Decision {
     };
     let (limits, unanswered) = question.limits();
     let narrowed = question.denial_by_narrowed_rules();
-    match deciding(narrowed.into_iter().chain(denial_of_set).chain(unanswered)) {
+    match deciding([narrowed, denial_of_set, unanswered]) {
         Some(denial) => Decision {
             // What is forwarded all the same counts all the same.
             limits: if denial.dry_run { limits } else { Vec::new() },

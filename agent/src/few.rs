@@ -1,7 +1,7 @@
 //! Short lists, which need no memory of their own while they are short.
 //!
 //! A request has a few of everything: scopes, parameters, resources. To ask for memory for each such list would take
-//! longer than to decide.
+//! longer than to decide. `SmallVec` is invariant in what its elements borrow, which the parts of a request are not.
 
 use std::{
     fmt, mem,
@@ -10,9 +10,9 @@ use std::{
 };
 
 /// How many elements a list asks memory for once it is no longer short.
-const MANY: usize = 16;
+const MANY: usize = 8;
 
-/// A list that holds up to four elements in itself.
+/// A list that holds up to two elements in itself: each place is moved wherever the list is, and most have one.
 #[derive(Clone)]
 pub struct Few<T>(Held<T>);
 
@@ -21,8 +21,6 @@ enum Held<T> {
     None,
     One([T; 1]),
     Two([T; 2]),
-    Three([T; 3]),
-    Four([T; 4]),
     Many(Vec<T>),
 }
 
@@ -46,45 +44,14 @@ impl<T> Few<T> {
         self.0 = match mem::replace(&mut self.0, Held::None) {
             Held::None => Held::One([element]),
             Held::One([a]) => Held::Two([a, element]),
-            Held::Two([a, b]) => Held::Three([a, b, element]),
-            Held::Three([a, b, c]) => Held::Four([a, b, c, element]),
-            Held::Four(four) => {
+            Held::Two(two) => {
                 let mut list = Vec::with_capacity(MANY);
-                list.extend(four);
+                list.extend(two);
                 list.push(element);
                 Held::Many(list)
             }
             Held::Many(list) => Held::Many(list),
         };
-    }
-
-    /// Leaves out elements that are equal to the one before.
-    pub fn dedup(&mut self)
-    where
-        T: PartialEq,
-    {
-        if self.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
-            let mut list = Vec::from(mem::take(self));
-            list.dedup();
-            *self = list.into_iter().collect();
-        }
-    }
-
-    /// Takes the last element away.
-    pub fn pop(&mut self) -> Option<T> {
-        let (rest, last) = match mem::replace(&mut self.0, Held::None) {
-            Held::None => return None,
-            Held::One([a]) => (Held::None, Some(a)),
-            Held::Two([a, b]) => (Held::One([a]), Some(b)),
-            Held::Three([a, b, c]) => (Held::Two([a, b]), Some(c)),
-            Held::Four([a, b, c, d]) => (Held::Three([a, b, c]), Some(d)),
-            Held::Many(mut list) => {
-                let last = list.pop();
-                (Held::Many(list), last)
-            }
-        };
-        self.0 = rest;
-        last
     }
 }
 
@@ -102,8 +69,6 @@ impl<T> Deref for Few<T> {
             Held::None => &[],
             Held::One(list) => list,
             Held::Two(list) => list,
-            Held::Three(list) => list,
-            Held::Four(list) => list,
             Held::Many(list) => list,
         }
     }
@@ -115,8 +80,6 @@ impl<T> DerefMut for Few<T> {
             Held::None => &mut [],
             Held::One(list) => list,
             Held::Two(list) => list,
-            Held::Three(list) => list,
-            Held::Four(list) => list,
             Held::Many(list) => list,
         }
     }
@@ -133,9 +96,7 @@ impl<T> FromIterator<T> for Few<T> {
         let mut elements = elements.into_iter();
         let Some(a) = elements.next() else { return Self::new() };
         let Some(b) = elements.next() else { return Self(Held::One([a])) };
-        let Some(c) = elements.next() else { return Self(Held::Two([a, b])) };
-        let Some(d) = elements.next() else { return Self(Held::Three([a, b, c])) };
-        let mut list = Self(Held::Four([a, b, c, d]));
+        let mut list = Self(Held::Two([a, b]));
         list.extend(elements);
         list
     }
@@ -147,8 +108,6 @@ impl<T> From<Few<T>> for Vec<T> {
             Held::None => Self::new(),
             Held::One(list) => list.into(),
             Held::Two(list) => list.into(),
-            Held::Three(list) => list.into(),
-            Held::Four(list) => list.into(),
             Held::Many(list) => list,
         }
     }
@@ -207,28 +166,6 @@ mod tests {
             assert_eq!(format!("{few:?}"), format!("{expected:?}"));
             assert_eq!(Vec::from(few.clone()), expected);
             assert_eq!(few.into_iter().collect::<Vec<_>>(), expected);
-        }
-    }
-
-    #[test]
-    fn what_is_popped_is_the_last() {
-        let mut few: Few<u32> = (0..9).collect();
-        for number in (0..9).rev() {
-            assert_eq!(few.pop(), Some(number));
-            assert_eq!(few, (0..number).collect::<Vec<_>>());
-        }
-        assert_eq!(few.pop(), None);
-    }
-
-    #[test]
-    fn of_equal_neighbours_the_first_is_kept() {
-        for expected in [vec![], vec![1], vec![1, 2], vec![1, 2, 1], vec![1, 2, 3, 4, 5, 6]] {
-            for times in 1..4 {
-                let mut few: Few<u32> =
-                    expected.iter().flat_map(|number| std::iter::repeat_n(*number, times)).collect();
-                few.dedup();
-                assert_eq!(few, expected);
-            }
         }
     }
 

@@ -5,7 +5,13 @@ mod resource;
 mod tests;
 mod whole;
 
-use super::{Condition, Operation, Pointer, Route, Scope, condition::Place, fold, pointer::Spot, query};
+use super::{
+    Condition, Operation, Pointer, Route, Scope,
+    condition::Place,
+    fold,
+    pointer::{Spot, TopFields},
+    query,
+};
 use crate::few::Few;
 use http::Method;
 use serde_json::Value;
@@ -132,7 +138,7 @@ impl<'a, 'r> Needs<'a, 'r> {
         query: Option<&'r str>,
         body: Option<&'r Value>,
     ) -> Result<Self, UnknownVariant> {
-        let request = Request { route, query: pairs(query), body };
+        let request = Request::new(route, query, body);
         for variants in &route.operation.variants {
             request.check(variants)?;
         }
@@ -141,13 +147,13 @@ impl<'a, 'r> Needs<'a, 'r> {
 
     /// As [`Self::of`] for an action that the catalogue does not know: what it needs as far as that can be told.
     pub fn of_unknown_action(route: &Route<'a, 'r>, query: Option<&'r str>, body: Option<&'r Value>) -> Self {
-        let request = Request { route, query: pairs(query), body };
+        let request = Request::new(route, query, body);
         request.needs(|_| true)
     }
 
     /// What a request needs by its path and query alone, whatever its body will turn out to say.
     pub fn of_head(route: &Route<'a, 'r>, query: Option<&'r str>) -> Self {
-        let request = Request { route, query: pairs(query), body: None };
+        let request = Request::new(route, query, None);
         request.needs(|place| matches!(place, Place::Query(_)))
     }
 
@@ -222,9 +228,23 @@ struct Request<'q, 'a, 'r> {
     route: &'q Route<'a, 'r>,
     query: Pairs<'r>,
     body: Option<&'r Value>,
+    /// The body's.
+    fields: Option<TopFields>,
 }
 
-impl<'a, 'r> Request<'_, 'a, 'r> {
+impl<'q, 'a, 'r> Request<'q, 'a, 'r> {
+    fn new(route: &'q Route<'a, 'r>, query: Option<&'r str>, body: Option<&'r Value>) -> Self {
+        Self { route, query: pairs(query), body, fields: body.map(TopFields::of) }
+    }
+
+    /// Whether the body may have something at the place.
+    fn may_hold(&self, place: &Place) -> bool {
+        match place {
+            Place::Query(_) => false,
+            Place::Body(pointer) => self.fields.is_some_and(|fields| fields.may_hold(pointer)),
+        }
+    }
+
     fn needs(&self, counts: impl Fn(&Place) -> bool) -> Needs<'a, 'r> {
         let operation = self.route.operation;
         let common = |scope: &Scope| {
@@ -248,7 +268,7 @@ impl<'a, 'r> Request<'_, 'a, 'r> {
         }));
         needs.resources.extend(self.in_query());
         if let Some(body) = self.body {
-            for target in &operation.targets {
+            for target in operation.targets.iter().filter(|target| self.may_hold(&target.place)) {
                 resource::visit(target, body, &mut |value, word| {
                     needs.resources.extend(resource::named(target, value, word).ok());
                 });
@@ -261,7 +281,7 @@ impl<'a, 'r> Request<'_, 'a, 'r> {
     fn meets(&self, condition: &Condition) -> bool {
         match &condition.place {
             Place::Query(name) => self.values(name).any(|value| condition.test.of_text(value)),
-            Place::Body(pointer) => self.body.is_some_and(|body| {
+            place @ Place::Body(pointer) => self.body.filter(|_| self.may_hold(place)).is_some_and(|body| {
                 pointer.leads_to(body, &|spot| match spot {
                     Spot::Value(value) => condition.test.of(value, self.replaces()),
                     // Whatever a server makes of a body of another shape than the API's.

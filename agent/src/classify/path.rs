@@ -51,7 +51,9 @@ impl<'r> CanonicalPath<'r> {
         }
         let path = raw_path.strip_suffix('/').unwrap_or(raw_path);
         let path = Self(path);
-        cut_at_slashes(path.behind_root()).try_for_each(check_segment)?;
+        if !is_ordinary(path.behind_root()) {
+            cut_at_slashes(path.behind_root()).try_for_each(check_segment)?;
+        }
         Ok(path)
     }
 
@@ -140,6 +142,17 @@ pub(super) fn decode(segment: &str) -> Cow<'_, str> {
 
 fn has_escape(segment: &str) -> bool {
     segment.bytes().any(|byte| byte == b'%')
+}
+
+/// Whether what follows the root is of the kind that clients mostly send, so that nothing can be wrong with it: plain
+/// characters, and behind no slash another one, a dot, or nothing. Of other paths it tells nothing.
+fn is_ordinary(path: &str) -> bool {
+    let last = path.bytes().try_fold(b'/', |before, byte| {
+        let is_plain = PLAIN.get(usize::from(byte)).is_some_and(|is_plain| *is_plain);
+        let fits = if before == b'/' { is_plain && byte != b'.' } else { is_plain || byte == b'/' };
+        fits.then_some(byte)
+    });
+    last.is_some_and(|last| last != b'/')
 }
 
 fn check_segment(segment: &str) -> Result<(), Error> {

@@ -108,6 +108,32 @@ impl Pointer {
     }
 }
 
+/// The fields that a document may have at its top: of most others it tells at once that they are not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopFields(u64);
+
+impl TopFields {
+    /// Of a document.
+    pub(super) fn of(document: &Value) -> Self {
+        match document {
+            Value::Object(fields) => Self(fields.keys().fold(0, |all, name| all | Self::bit(name))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Self(u64::MAX)
+            }
+        }
+    }
+
+    /// Whether the way may lead to anything but [`Spot::Absent`].
+    pub(super) fn may_hold(self, pointer: &Pointer) -> bool {
+        pointer.first_field().is_none_or(|name| self.0 & Self::bit(name) != 0)
+    }
+
+    fn bit(name: &str) -> u64 {
+        let [first, last] = [name.bytes().next(), name.bytes().next_back()].map(Option::unwrap_or_default);
+        1 << ((usize::from(first) + 5 * usize::from(last) + 11 * name.len()) % 64)
+    }
+}
+
 /// Goes to each spot until one is the last to be looked at, and tells whether one was.
 fn walk<'v>(steps: &[Step], from: Spot<'v>, is_last: &mut impl FnMut(Spot<'v>) -> bool) -> bool {
     let Some((step, rest)) = steps.split_first() else { return is_last(from) };
@@ -163,6 +189,22 @@ mod tests {
     fn a_spot_tells_what_is_missing_from_what_is_in_the_way(pointer: &str, expected: &[Spot<'_>]) {
         let document = json!({"name": "n", "null": null, "empty": [], "rules": [{"tags": ["x"]}, {}]});
         assert_eq!(Pointer::parse(pointer).unwrap().spots(&document), expected);
+    }
+
+    #[test_case(json!({"name": "n", "tags": []}); "an object")]
+    #[test_case(json!({}); "an empty one")]
+    #[test_case(json!([{"name": "n"}]); "an array")]
+    #[test_case(json!("name"); "a string")]
+    #[test_case(json!(null); "null")]
+    fn what_no_top_field_leads_to_is_absent(document: Value) {
+        let fields = TopFields::of(&document);
+        for text in ["/name", "/names", "/tags/*", "/tags", "/rules/*/name", "/*/name", "/n"] {
+            let pointer = Pointer::parse(text).unwrap();
+            let is_absent = pointer.spots(&document) == [Spot::Absent];
+            assert!(fields.may_hold(&pointer) || is_absent, "{text}");
+        }
+        let is_object = document.is_object();
+        assert_eq!(fields.may_hold(&Pointer::parse("/size").unwrap()), !is_object);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The query, taken apart. Pure.
 
 use super::{Error, Operation, fold, form};
-use crate::few::Few;
+use smallvec::SmallVec;
 use std::{borrow::Cow, collections::BTreeSet};
 
 /// The parameter that makes some servers take a request for another method's.
@@ -72,7 +72,7 @@ const MAX_ORDINARY: usize = 16;
 /// Whether a query is of the kind that clients mostly send, so that nothing can be wrong with it: few parameters of
 /// plain words, each once, of which none is another spelling of one that counts. Of other queries it tells nothing.
 fn is_ordinary(query: &str, operation: Option<&Operation>) -> bool {
-    let mut seen = Few::new();
+    let mut seen = SmallVec::<[&str; 4]>::new();
     query.split('&').all(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let is_first = !seen.contains(&name) && seen.len() < MAX_ORDINARY;

@@ -16,11 +16,8 @@ use super::{
 };
 use crate::few::Few;
 use http::Method;
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
+use smallvec::SmallVec;
+use std::{borrow::Cow, collections::HashMap};
 
 /// A classified request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +94,7 @@ pub(super) struct Found<'r> {
     pub(super) values: Values<'r>,
 }
 
-type Values<'r> = Few<&'r str>;
+type Values<'r> = SmallVec<[&'r str; 4]>;
 
 /// How literals are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,29 +105,52 @@ enum Reading {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node, BuildHasherDefault<Fnv>>,
+    literals: Literals,
     placeholder: Option<Box<Node>>,
     methods: Vec<(Method, usize)>,
 }
 
-/// FNV-1a: short for short words. The words are the catalogue's, so that no client can make them collide.
-#[derive(Debug)]
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
+/// The nodes below one, by their literals.
+#[derive(Debug, Default)]
+struct Literals {
+    /// Of each, in the order of `nodes`: ascending, so that few of them are looked at, and those side by side.
+    keys: Vec<u64>,
+    nodes: Vec<(Box<str>, Node)>,
 }
 
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
+impl Literals {
+    /// The length and the first seven bytes, which tell most literals apart.
+    fn key(literal: &str) -> u64 {
+        let first = literal.bytes().take(7).fold(0, |key, byte| key << 8 | u64::from(byte));
+        first << 8 | literal.len() as u64 & 0xff
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        self.0 = bytes.iter().fold(self.0, step);
+    /// Where the literal is, or would be.
+    fn find(&self, literal: &str) -> Result<usize, usize> {
+        let key = Self::key(literal);
+        let mut index = self.keys.partition_point(|other| *other < key);
+        while self.keys.get(index) == Some(&key) {
+            if self.nodes.get(index).is_some_and(|(other, _)| **other == *literal) {
+                return Ok(index);
+            }
+            index += 1;
+        }
+        Err(index)
+    }
+
+    fn get(&self, literal: &str) -> Option<&Node> {
+        self.nodes.get(self.find(literal).ok()?).map(|(_, node)| node)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the place was found, or made")]
+    fn entry(&mut self, literal: &str) -> &mut Node {
+        let index = self.find(literal).unwrap_or_else(|index| {
+            self.keys.insert(index, Self::key(literal));
+            self.nodes.insert(index, (literal.into(), Node::default()));
+            index
+        });
+        let (_, node) = &mut self.nodes[index];
+        node
     }
 }
 
@@ -149,7 +169,7 @@ impl Router {
         };
         for part in &template.0 {
             node = match part {
-                Part::Literal(literal) => node.literals.entry((*literal).into()).or_default(),
+                Part::Literal(literal) => node.literals.entry(literal),
                 Part::Placeholder(_) => node.placeholder.get_or_insert_default(),
             };
         }
@@ -223,7 +243,7 @@ impl Node {
             return None;
         }
         let stem = segment.split_once('.').map_or(segment, |(stem, _)| stem);
-        let fitting = self.literals.iter().filter(|(literal, _)| literal.eq_ignore_ascii_case(stem));
+        let fitting = self.literals.nodes.iter().filter(|(literal, _)| literal.eq_ignore_ascii_case(stem));
         fitting.filter_map(|(_, node)| node.find(method, rest, reading, &mut Values::new())).min()
     }
 }

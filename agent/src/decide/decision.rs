@@ -1,8 +1,9 @@
 //! The answer of the engine.
 
 use super::{Policy, account};
-use crate::{classify::Scope, few::Few, reason::Reason};
+use crate::{classify::Scope, reason::Reason};
 use serde::Serialize;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// What a rule says, and what the engine answers.
@@ -37,7 +38,7 @@ pub struct Decision {
     /// What the deciding rule gives as its own reason, for the refusal's message.
     pub note: Option<String>,
     /// The scopes that the request needs; the set that came closest where several would do.
-    pub required: Few<Scope>,
+    pub required: SmallVec<[Scope; 2]>,
     /// Those of them that the policy does not allow, or denies.
     pub missing: Vec<Scope>,
     /// The policy's `[[limit]]` tables that count the request, by index.
@@ -91,7 +92,7 @@ impl Decision {
             reason,
             rule: Entry::Default,
             note: Some(note),
-            required: Few::new(),
+            required: SmallVec::new(),
             missing: Vec::new(),
             limits: Vec::new(),
             withheld: Vec::new(),

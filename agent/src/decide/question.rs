@@ -14,7 +14,7 @@ use crate::{
     },
     reason::Reason,
 };
-use std::ops::Range;
+use smallvec::SmallVec;
 
 /// How much of the request is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,12 @@ impl Denial {
 }
 
 /// The denial that tells most: one that is only recorded must not hide one that is carried out.
-pub(super) fn deciding(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
-    denials.min_by_key(|denial| denial.dry_run)
+pub(super) fn deciding<const N: usize>(denials: [Option<Denial>; N]) -> Option<Denial> {
+    // Against most requests nothing speaks.
+    if denials.iter().all(Option::is_none) {
+        return None;
+    }
+    denials.into_iter().flatten().min_by_key(|denial| denial.dry_run)
 }
 
 /// Of several rules' denials, the one that is named whatever the rules' order: one that is carried out, and one
@@ -88,9 +92,14 @@ impl<'a> Question<'a> {
                 }
             }
         }
-        let shown = filters(operation).map(|(filter, _)| &filter.requires);
-        let spoken_of = sets.iter().flatten().copied().chain(shown);
-        let rules = Rules::new(policy, request, view, spoken_of);
+        let mut near = policy.rules.near();
+        for set in &sets {
+            set.iter().for_each(|scope| near.add(scope));
+        }
+        for (filter, _) in operation.into_iter().flat_map(|operation| operation.filters.alike()) {
+            near.add(&filter.requires);
+        }
+        let rules = Rules::new(policy, request, view, near);
         let action_is_unknown = request.action_is_unknown;
         Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
     }
@@ -107,9 +116,9 @@ impl<'a> Question<'a> {
         let by_rules = surest(by_rules.filter_map(|(index, _)| self.denial_by(index)));
         // That nobody knows the request says more than that it is a write.
         if self.is_unknown() {
-            return deciding(by_default.into_iter().chain(by_list).chain(by_rules));
+            return deciding([by_default, by_list, by_rules]);
         }
-        deciding(by_list.into_iter().chain(by_rules).chain(by_default))
+        deciding([by_list, by_rules, by_default])
     }
 
     /// Deny rules that are narrowed to the operation and fit it, whichever set would do.
@@ -293,13 +302,20 @@ impl<'a> Question<'a> {
 
     /// The operation's filters whose part of the answer is not to be shown.
     fn withheld(&self) -> Vec<usize> {
-        filters(self.operation)
-            .filter(|(filter, _)| !self.shows(filter))
-            .flat_map(|(_, alike)| alike)
-            .collect()
+        let mut withheld = Vec::new();
+        let Some(operation) = self.operation.filter(|operation| !operation.filters.is_empty()) else {
+            return withheld;
+        };
+        let denied: SmallVec<[&Grant; 8]> = self.denied_grants().collect();
+        for (filter, alike) in operation.filters.alike() {
+            if !self.shows(filter, &denied) {
+                withheld.extend(alike);
+            }
+        }
+        withheld
     }
 
-    fn shows(&self, filter: &Filter) -> bool {
+    fn shows(&self, filter: &Filter, denied: &[&Grant]) -> bool {
         let shows = |grant: &Grant| match filter.kind {
             filter::Kind::Credential => grant.names(&filter.requires),
             filter::Kind::Field | filter::Kind::Items { .. } => {
@@ -307,7 +323,7 @@ impl<'a> Question<'a> {
             }
         };
         self.first_allowing(shows).is_some()
-            && !self.denied_grants().any(|grant| grant.takes(&filter.requires, Access::Read))
+            && !denied.iter().any(|grant| grant.takes(&filter.requires, Access::Read))
     }
 
     pub(super) fn allowed(&self, required: &[&Scope]) -> Decision {
@@ -345,8 +361,4 @@ impl<'a> Question<'a> {
             dry_run: denial.dry_run,
         }
     }
-}
-
-fn filters(operation: Option<&Operation>) -> impl Iterator<Item = (&Filter, Range<usize>)> {
-    operation.into_iter().flat_map(|operation| operation.filters.alike())
 }

@@ -1,15 +1,16 @@
 //! A policy's rules, found by the scopes that they speak of, so that a request looks at few of them.
 
 use super::{grant::Grant, policy::Rule};
-use crate::{
-    classify::{Scope, scope::Tag},
-    few::Few,
-};
+use crate::classify::{Scope, scope::Tag};
+use smallvec::SmallVec;
 use std::{
     fmt,
     ops::{Deref, DerefMut},
     sync::OnceLock,
 };
+
+/// Numbers of rules.
+pub(super) type Numbers = SmallVec<[usize; 8]>;
 
 /// The rules of a policy, in the order of the file.
 #[derive(Clone, Default)]
@@ -20,10 +21,10 @@ pub struct RuleList {
 }
 
 impl RuleList {
-    /// The numbers of the rules that could give or take any of these scopes, or something that has no scope; of
-    /// others perhaps as well. Ascending.
-    pub(super) fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Few<usize> {
-        self.index.get_or_init(|| Index::of(&self.rules)).near(scopes)
+    /// The rules that could give or take what has no scope; those of scopes are added.
+    pub(super) fn near(&self) -> Near<'_> {
+        let index = self.index.get_or_init(|| Index::of(&self.rules));
+        Near { index, numbers: index.wide.iter().map(|number| *number as usize).collect() }
     }
 }
 
@@ -69,6 +70,31 @@ impl fmt::Debug for RuleList {
     }
 }
 
+/// Rules that may speak of a request, and perhaps others.
+pub(super) struct Near<'a> {
+    index: &'a Index,
+    numbers: Numbers,
+}
+
+impl Near<'_> {
+    /// Adds those that could give or take the scope.
+    pub(super) fn add(&mut self, scope: &Scope) {
+        for tag in [scope.tag(), scope.resource_tag()] {
+            if self.index.spoken_of.may_hold(tag) {
+                let named = self.index.bucket(tag).iter().filter(|(other, _)| *other == tag);
+                self.numbers.extend(named.map(|(_, number)| *number as usize));
+            }
+        }
+    }
+
+    /// Their numbers, ascending, each once.
+    pub(super) fn numbers(mut self) -> Numbers {
+        self.numbers.sort_unstable();
+        self.numbers.dedup();
+        self.numbers
+    }
+}
+
 /// Where to look for rules. The tags of two words may be equal, so that what is found is looked at all the same.
 #[derive(Clone, Debug)]
 struct Index {
@@ -107,24 +133,6 @@ impl Index {
         let beginning = |bucket| by_word.partition_point(|(tag, _)| bucket_of(*tag, shift) < bucket) as u32;
         let beginnings = (0..=buckets).map(beginning).collect();
         Self { spoken_of, beginnings, shift, by_word: by_word.into(), wide: wide.into() }
-    }
-
-    fn near<'s>(&self, scopes: impl Iterator<Item = &'s Scope>) -> Few<usize> {
-        let mut numbers: Few<usize> = self.wide.iter().map(|number| *number as usize).collect();
-        for scope in scopes {
-            self.add_near(scope.tag(), &mut numbers);
-            self.add_near(scope.resource_tag(), &mut numbers);
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
-    }
-
-    fn add_near(&self, tag: Tag, numbers: &mut Few<usize>) {
-        if self.spoken_of.may_hold(tag) {
-            let named = self.bucket(tag).iter().filter(|(other, _)| *other == tag);
-            numbers.extend(named.map(|(_, number)| *number as usize));
-        }
     }
 
     /// The words whose tags have the same upper bits.

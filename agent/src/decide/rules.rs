@@ -6,9 +6,10 @@ use super::{
     grant::Access,
     policy::{Constraint, Rule},
     question::View,
+    rule_list::Near,
     when::EvaluationError,
 };
-use crate::{classify::Scope, few::Few};
+use smallvec::SmallVec;
 use std::cell::OnceCell;
 
 /// Whether a rule fits a request, its scopes apart.
@@ -32,18 +33,13 @@ pub(super) struct Rules<'a> {
     request: &'a Request<'a>,
     view: View,
     /// The numbers of those that may speak of the request, ascending.
-    near: Few<(usize, OnceCell<Fit>)>,
+    near: SmallVec<[(usize, OnceCell<Fit>); 4]>,
 }
 
 impl<'a> Rules<'a> {
-    /// Those rules that may speak of the scopes.
-    pub(super) fn new<'s>(
-        policy: &'a Policy,
-        request: &'a Request<'a>,
-        view: View,
-        scopes: impl Iterator<Item = &'s Scope>,
-    ) -> Self {
-        let near = policy.rules.near(scopes).iter().map(|number| (*number, OnceCell::new())).collect();
+    /// Those rules that may speak of the request.
+    pub(super) fn new(policy: &'a Policy, request: &'a Request<'a>, view: View, near: Near<'_>) -> Self {
+        let near = near.numbers().into_iter().map(|number| (number, OnceCell::new())).collect();
         Self { policy, request, view, near }
     }
 

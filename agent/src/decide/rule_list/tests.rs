@@ -28,7 +28,9 @@ fn rule(words: &[&str]) -> Rule {
 
 fn near(rules: &RuleList, words: &[&str]) -> Vec<usize> {
     let scopes: Vec<Scope> = words.iter().map(|word| scope(word)).collect();
-    rules.near(scopes.iter()).into()
+    let mut near = rules.near();
+    scopes.iter().for_each(|scope| near.add(scope));
+    near.numbers().to_vec()
 }
 
 #[test_case(&["a:read"], &[0, 2, 3, 4]; "by its word, its resource, an alias and no word")]
