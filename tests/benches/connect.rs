@@ -29,6 +29,7 @@ use tidegate::capture::{
     Capture, Options, attached,
     listener::{self, SharedFlows},
     maps,
+    own_sockets::OwnSockets,
     pins::Pins,
     sys::{AttachType, Link},
 };
@@ -160,7 +161,7 @@ impl Place {
         };
         let mut capture = Capture::start(&options).unwrap();
         let flows = SharedFlows::new(capture.flows);
-        for listener in listener::bind(&[443], [false; 2], |_, _| None).unwrap() {
+        for listener in listener::bind(&OwnSockets::default(), &[443], [false; 2], |_, _| None).unwrap() {
             capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
             let flows = flows.clone();
             tokio::spawn(async move { while listener.accept(&flows).await.is_ok() {} });

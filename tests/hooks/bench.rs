@@ -19,6 +19,7 @@ use tidegate::capture::{
     event::Refused,
     listener::{self, Listener, SharedFlows},
     maps::{Exempt, ForwardProxies, Protected, SettingsMap, Sticky, Subjects},
+    own_sockets::OwnSockets,
     pins::Pins,
 };
 use tidegate_tests::{cgroup::Cgroup, process::patience};
@@ -99,7 +100,7 @@ impl Bench {
             flows,
         };
         let mut capture = Capture::start(&options).unwrap();
-        let listeners = listener::bind(&[443], [false; 2], |_, _| None).unwrap();
+        let listeners = listener::bind(&OwnSockets::default(), &[443], [false; 2], |_, _| None).unwrap();
         assert_eq!(listeners.len(), 2, "both families have a global route here");
         if publish {
             for listener in &listeners {

@@ -16,6 +16,7 @@ use tidegate::capture::{
     Capture, Captured, Error, Options,
     event::Refused,
     listener::{self, Listener, SharedFlows},
+    own_sockets::OwnSockets,
     pins::Pins,
     program::{HOOKS, Kind},
     sys,
@@ -128,7 +129,7 @@ impl Agent {
     /// Within a runtime.
     pub(crate) fn listening(bpffs: &Path, cgroup: &Path) -> Self {
         let mut capture = start(&Pins::on(bpffs), cgroup, FLOWS).unwrap();
-        let listeners = listener::bind(&[443], [false; 2], |_, _| None).unwrap();
+        let listeners = listener::bind(&OwnSockets::default(), &[443], [false; 2], |_, _| None).unwrap();
         for listener in &listeners {
             capture.listeners.publish(listener.netns_cookie, listener.address).unwrap();
         }

@@ -59,8 +59,12 @@ pub(super) async fn start(
 
 fn capture(options: &Options<'_>, agent: &mut Agent) -> Result<(), capture::Error> {
     let mut capture = Capture::start(options)?;
-    let listeners =
-        listener::bind(&[options.ports, agent.proxies.ports()].concat(), [false; 2], |_, _| None)?;
+    let listeners = listener::bind(
+        &agent.own_sockets,
+        &[options.ports, agent.proxies.ports()].concat(),
+        [false; 2],
+        |_, _| None,
+    )?;
     if listeners.is_empty() {
         tracing::warn!(
             "this network namespace has no global route, neither of IPv4 nor of IPv6: every connection of the \

@@ -4,6 +4,7 @@ use super::{
     Captured, Error, FLOW_LIFETIME, destination,
     maps::FlowTable,
     netns::{self, Namespace},
+    own_sockets::OwnSockets,
 };
 use rustix::net::{ipproto, sockopt};
 use std::{
@@ -46,6 +47,7 @@ pub struct NoFlow {
 /// # Errors
 /// When no port below 1024 is free, or the kernel does not tell the namespace's cookie.
 pub fn bind(
+    own_sockets: &OwnSockets,
     avoid: &[u16],
     has: [bool; 2],
     port_before: impl Fn(u64, bool) -> Option<u16>,
@@ -58,7 +60,7 @@ pub fn bind(
         }
         if netns::has_global_route(v6) {
             let before = netns::own_cookie().map_err(no_cookie)?;
-            listeners.push(bind_one(loopback, avoid, port_before(before, v6))?);
+            listeners.push(bind_one(own_sockets, loopback, avoid, port_before(before, v6))?);
         } else {
             tracing::debug!(family = if v6 { 6 } else { 4 }, "no global route: connects of this family fail");
         }
@@ -66,7 +68,12 @@ pub fn bind(
     Ok(listeners)
 }
 
-fn bind_one(ip: IpAddr, avoid: &[u16], before: Option<u16>) -> Result<Listener, Error> {
+fn bind_one(
+    own_sockets: &OwnSockets,
+    ip: IpAddr,
+    avoid: &[u16],
+    before: Option<u16>,
+) -> Result<Listener, Error> {
     let failed = |source| Error::Io {
         action: format!("listen on {ip} with a port of {} to {}", PORTS.start(), PORTS.end()),
         source,
@@ -75,7 +82,7 @@ fn bind_one(ip: IpAddr, avoid: &[u16], before: Option<u16>) -> Result<Listener, 
     let before = before.filter(|port| PORTS.contains(port));
     for port in before.into_iter().chain(PORTS.rev()).filter(|port| !avoid.contains(port)) {
         let address = SocketAddr::new(ip, port);
-        match listen(address) {
+        match listen(own_sockets, address) {
             Ok(socket) => {
                 let netns_cookie = netns::cookie(&socket).map_err(no_cookie)?;
                 return Ok(Listener { socket, address, netns_cookie });
@@ -91,11 +98,11 @@ fn no_cookie(source: io::Error) -> Error {
     Error::Io { action: "learn the network namespace's cookie".to_owned(), source }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(own_sockets: &OwnSockets, address: SocketAddr) -> io::Result<TcpListener> {
     // Never SO_REUSEPORT: a second process could share the port and steal connections.
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
+    own_sockets.bind(&socket, address)?;
     socket.listen(BACKLOG)
 }
 

@@ -181,12 +181,21 @@ impl Exempt {
     /// # Errors
     /// When the kernel does not tell its cookie, or the table is full.
     pub fn add(&mut self, socket: &impl AsFd) -> Result<(), Error> {
-        let cookie = rustix::net::sockopt::socket_cookie(socket).map_err(|errno| Error::Io {
-            action: "read a socket's cookie".to_owned(),
-            source: errno.into(),
-        })?;
-        self.0.insert(cookie, 1, 0).map_err(used(maps::EXEMPT))
+        self.0.insert(cookie(socket)?, 1, 0).map_err(used(maps::EXEMPT))
     }
+
+    /// Exempts it no more.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its cookie, or the table does not change.
+    pub fn remove(&mut self, socket: &impl AsFd) -> Result<(), Error> {
+        self.0.remove(&cookie(socket)?).map_err(used(maps::EXEMPT))
+    }
+}
+
+fn cookie(socket: &impl AsFd) -> Result<u64, Error> {
+    rustix::net::sockopt::socket_cookie(socket)
+        .map_err(|errno| Error::Io { action: "read a socket's cookie".to_owned(), source: errno.into() })
 }
 
 /// What holds for all hooks.

@@ -103,6 +103,21 @@ impl OwnSockets {
         self.exempted(socket)
     }
 
+    /// Gives a socket this address, also where that is a listener's and the agent itself is in a container of which nobody
+    /// has told it anything yet: it cannot follow the runtime before it listens.
+    ///
+    /// # Errors
+    /// As bind(2), or when the socket cannot be exempted for it.
+    pub fn bind(&self, socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {
+        let Some(exempt) = self.0.exempt.get() else { return socket.bind(address) };
+        let mut exempt = exempt.lock().unwrap_or_else(PoisonError::into_inner);
+        exempt.add(socket).map_err(io::Error::other)?;
+        let bound = socket.bind(address);
+        // For good it would take the place of a connection's.
+        exempt.remove(socket).map_err(io::Error::other)?;
+        bound
+    }
+
     fn other(&self, netns_cookie: u64) -> Option<Arc<Namespace>> {
         let others = self.0.others.read().unwrap_or_else(PoisonError::into_inner);
         others.get(&netns_cookie).map(Arc::clone)

@@ -2,7 +2,7 @@
 
 use super::{Check, read, told};
 use crate::{
-    capture::{self, listener, netns},
+    capture::{self, listener, netns, own_sockets::OwnSockets},
     config,
 };
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ fn listen(avoid: &[u16]) -> Result<Vec<SocketAddr>, capture::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(io)?;
     // Listeners belong to the runtime that is entered.
     let _entered = runtime.enter();
-    let bound = listener::bind(avoid, [false; 2], |_, _| None)?;
+    let bound = listener::bind(&OwnSockets::default(), avoid, [false; 2], |_, _| None)?;
     Ok(bound.iter().map(|listener| listener.address).collect())
 }
 

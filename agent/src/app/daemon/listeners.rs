@@ -35,7 +35,7 @@ pub(super) fn of(
     }
     let avoid = [ports, agent.proxies.ports()].concat();
     let has = listener::families(listeners.iter());
-    let new = listener::bind(&avoid, has, |cookie, v6| published.port(cookie, v6))?;
+    let new = listener::bind(&agent.own_sockets, &avoid, has, |cookie, v6| published.port(cookie, v6))?;
     for listener in &new {
         tracing::info!(address = %listener.address, "listening");
         manager.keep(listener, &handover::name(listener.address));

@@ -306,13 +306,14 @@ impl Namespaces {
         };
         let has = self.families(cookie);
         let before = [false, true].map(|v6| self.parts.published.port(cookie, v6));
-        let within = Arc::clone(&namespace);
+        let (within, own_sockets) = (Arc::clone(&namespace), self.parts.own_sockets.clone());
         let bound = spawn_blocking(move || {
             within.within(|| {
                 // A listener belongs to the runtime that it is made in.
                 let _runtime = runtime.enter();
                 let [v4, v6] = before;
-                listener::bind(&avoid, has, |_, is_v6| if is_v6 { v6 } else { v4 }).map_err(io::Error::other)
+                let before = |_, is_v6| if is_v6 { v6 } else { v4 };
+                listener::bind(&own_sockets, &avoid, has, before).map_err(io::Error::other)
             })
         });
         let bound = bound.await.map_err(io::Error::other).and_then(|bound| bound);
