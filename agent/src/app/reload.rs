@@ -53,11 +53,12 @@ struct Snapshot {
 /// What has changed, or why nothing has: for people.
 pub(super) type Outcome = Result<String, String>;
 
-/// Asks for a reload.
+/// Asks for a reload, and knows what came of the last one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bell {
     rung: Arc<Notify>,
     waiting: Arc<Mutex<Vec<oneshot::Sender<Outcome>>>>,
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Bell {
@@ -72,6 +73,15 @@ impl Bell {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(asking);
         self.ring();
         answer
+    }
+
+    /// Why the files' policies are not those in force, where they are not.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, outcome: &Outcome) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = outcome.clone().err();
     }
 
     fn waiting(&self) -> Vec<oneshot::Sender<Outcome>> {
@@ -134,6 +144,7 @@ impl Reloader {
             if asked || snapshot.seen != seen {
                 seen = Arc::clone(&snapshot.seen);
                 let outcome = self.load(snapshot, asked).await;
+                self.bell.remember(&outcome);
                 for asking in waiting {
                     // Who has gone needs no answer.
                     let _is_heard = asking.send(outcome.clone());

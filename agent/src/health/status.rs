@@ -38,6 +38,8 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// The workloads of the configuration.
     pub workloads: Vec<Workload>,
+    /// Why the policies in force are not those of the files, where a mistake keeps them from it.
+    pub policies_refused: Option<String>,
     /// The addresses of protected hosts.
     pub protected: Vec<IpAddr>,
     /// What has happened since the start.
@@ -125,6 +127,9 @@ impl Status {
         writeln!(out, "tidegate {}, process {}, up {up}: {word}", self.version, self.pid)?;
         for Problem { part, why, seconds } in &self.problems {
             writeln!(out, "  {}: {} (for {})", part.as_str(), escape_control(why), duration(*seconds))?;
+        }
+        if let Some(why) = &self.policies_refused {
+            writeln!(out, "  {}", escape_control(why))?;
         }
         writeln!(out)?;
         for (name, value) in self.facts() {
@@ -279,6 +284,15 @@ mod tests {
             "",
         ];
         assert_eq!(text(&status), expected.join("\n"));
+    }
+
+    #[test]
+    fn refused_policies_are_told_of_an_agent_that_is_well() {
+        let health = Health::new(&[]);
+        let refused = Some("the policies stay as they are: p.toml:1: \x1b".to_owned());
+        let text = text(&Status { policies_refused: refused, ..Status::of(&health) });
+        let told = "healthy\n  the policies stay as they are: p.toml:1: \\u{1b}\n\n";
+        assert!(text.contains(told), "{text}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl control::Desk for Desk {
     }
 
     fn status(&self) -> Status {
-        self.told.status()
+        Status { policies_refused: self.bell.refused(), ..self.told.status() }
     }
 
     fn admit(&self, peer: &Peer, workload: &str) -> Result<Admission, String> {

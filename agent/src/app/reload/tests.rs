@@ -123,6 +123,19 @@ async fn a_broken_or_missing_file_leaves_the_last_good_set() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_known_until_something_is_loaded() {
+    let place = Place::start().await;
+    assert_eq!(place.bell.refused(), None);
+    put(&place.path(), "allow = [\"no_such:scope\"]\n");
+    place.expect_unchanged(1).await;
+    let refused = place.bell.refused().unwrap();
+    assert!(refused.contains("stay as they are") && refused.contains("`no_such:scope`"), "{refused}");
+    put(&place.path(), READ);
+    place.expect_unchanged(1).await;
+    assert_eq!(place.bell.refused(), None);
+}
+
+#[tokio::test]
 async fn a_file_is_loaded_only_once_it_stays_as_it_is() {
     let place = Place::start().await;
     // Each state is valid, and wider than the next: the denials come last.
