@@ -1,6 +1,7 @@
 //! tidegate in a real Kubernetes. Root only; needs what `cargo xtask cluster` makes, and `cargo xtask runtimes`.
 
 mod cluster {
+    mod agents;
     mod objects;
 }
 

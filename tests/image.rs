@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use tidegate_tests::programs;
+use tidegate_tests::image;
 
 /// The test's own program is no static one: it finds its libraries in the machine's.
 const START: &str = r#"
@@ -29,36 +29,10 @@ fn output<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Makes an image of the program that tests start, and answers its archive and its digest.
+/// Makes an image for these targets, and answers its archive and its digest.
 fn image(directory: &Path, targets: &[&str]) -> Result<(PathBuf, String)> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    // Without what a debugger wants it is a tenth.
-    let program = directory.join("tidegate");
-    output("strip", ["-o".as_ref(), program.as_os_str(), programs::built("tidegate")?.as_os_str()])?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut make = Command::new(cargo);
-    make.args([
-        "run",
-        "--quiet",
-        "--package",
-        "xtask",
-        "--",
-        "image",
-        "--name",
-        "registry.example/tidegate:test",
-    ]);
-    make.arg("--program").arg(program).arg("--output").arg(directory);
-    for target in targets {
-        make.args(["--target", target]);
-    }
-    make.env("SOURCE_DATE_EPOCH", "1700000000").current_dir(workspace);
-    let made = make.output()?;
-    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let told = String::from_utf8(made.stdout)?;
-    let mut lines = told.lines();
-    let archive = lines.next().and_then(|line| line.strip_prefix("made ")).context("no archive is told")?;
-    let digest = lines.next().and_then(|line| line.strip_prefix("registry.example/tidegate:test@"));
-    Ok((archive.into(), digest.with_context(|| format!("no digest is told: {told}"))?.to_owned()))
+    let targets: Vec<String> = targets.iter().map(|target| format!("--target={target}")).collect();
+    image::make(directory, &targets)
 }
 
 #[test]

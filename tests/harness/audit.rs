@@ -74,6 +74,20 @@ pub fn read_past_torn(path: &Path) -> Result<Vec<Record>> {
 }
 
 impl Record {
+    /// The records in these lines of JSON.
+    ///
+    /// # Errors
+    /// When a line is something else.
+    pub fn of_lines(text: &str) -> Result<Vec<Self>> {
+        let objects = text.lines().map(|line| {
+            let object: Map<String, Value> =
+                serde_json::from_str(line).with_context(|| format!("no record: {line}"))?;
+            Ok(object)
+        });
+        let objects: Vec<Map<String, Value>> = objects.collect::<Result<_>>()?;
+        Ok(objects.into_iter().filter(is_record).map(Self).collect())
+    }
+
     /// The value of a key.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.0.get(key)

@@ -1,5 +1,8 @@
 //! A real Kubernetes API server with its database, in a world: nobody else reaches it, and it ends with the world.
 
+pub mod agents;
+pub mod node;
+
 use crate::{
     netns::World,
     process::{Finished, Process, wait_until},
@@ -27,6 +30,7 @@ const ADMINISTRATOR: &str = "the-administrators-token";
 /// An API server, until it is dropped. Fields drop in this order.
 #[derive(Debug)]
 pub struct Cluster<'w> {
+    others: Vec<Process>,
     server: Process,
     database: Process,
     world: &'w World,
@@ -74,12 +78,35 @@ impl<'w> Cluster<'w> {
             format!("--service-account-signing-key-file={key}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             "--allow-privileged=true".to_owned(),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
         let server = Process::start(world.command(&server).stdin(Stdio::null()), world.directory())?;
-        let mut cluster = Self { server, database, world, directory };
+        let mut cluster = Self { others: Vec::new(), server, database, world, directory };
         cluster.wait_until_ready()?;
         fs::write(cluster.kubeconfig(), cluster.configuration(ADMINISTRATOR))?;
         Ok(cluster)
+    }
+
+    /// Starts what places pods on nodes, and looks after DaemonSets, accounts and namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn manage(&mut self) -> Result<()> {
+        let programs = programs::kubernetes()?;
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        let key = self.directory.join("accounts.key");
+        let key = format!("--service-account-private-key-file={}", key.display());
+        let common = ["--leader-elect=false", "--port=0", "--secure-port=0", &kubeconfig];
+        let controllers = ["--controllers=daemonset,serviceaccount,namespace", &key];
+        for (name, own) in [("kube-controller-manager", &controllers[..]), ("kube-scheduler", &[])] {
+            let program = programs.join("bin").join(name).display().to_string();
+            let line = [&[program.as_str()], &common[..], own].concat();
+            let mut command = self.world.command(&line);
+            self.others.push(Process::start(command.stdin(Stdio::null()), self.world.directory())?);
+        }
+        wait_until("the namespace's account", LIMIT, || {
+            Ok(self.ask(&["get", "serviceaccount", "default"])?.status.success())
+        })
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -152,7 +179,10 @@ impl<'w> Cluster<'w> {
         let program = programs::runtimes()?.join("kubernetes/kubectl").display().to_string();
         let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
         let line = [&[program.as_str(), &kubeconfig], arguments].concat();
-        Ok(self.world.command(&line))
+        let mut command = self.world.command(&line);
+        // This server knows only what was before them.
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+        Ok(command)
     }
 
     /// Runs kubectl to its end, however that is.

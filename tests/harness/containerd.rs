@@ -9,7 +9,7 @@ use crate::{
     process::{Process, patience, wait_until},
     programs,
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use messages::{
     Container, ContainerMetadata, CreateContainer, CreateContainerAnswer, ExecSync, ExecSyncAnswer, Id,
     Image, KeyValue, Linux, Metadata, Mount, NamespaceOption, Nothing, RunPodSandbox, RunPodSandboxAnswer,
@@ -87,13 +87,7 @@ impl<'w> Containerd<'w> {
     /// # Errors
     /// When it was not unpacked, or does not start.
     pub fn start(world: &'w World) -> Result<Self> {
-        let profile = programs::profile_directory()?;
-        let tree = profile.parent().unwrap_or(&profile).join("containerd");
-        ensure!(
-            tree.exists(),
-            "{} is missing: run `cargo xtask containerd` once, which makes it",
-            tree.display()
-        );
+        let tree = programs::containerd()?;
         let directory = world.directory().join("containerd");
         fs::create_dir(&directory)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

@@ -17,6 +17,7 @@ pub mod client;
 pub mod cluster;
 pub mod containerd;
 pub mod daemon;
+pub mod image;
 pub mod scene;
 pub mod systemd;
 pub mod terminal;

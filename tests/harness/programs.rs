@@ -59,6 +59,21 @@ pub fn runtimes() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where the container runtime is.
+///
+/// # Errors
+/// When it was not made.
+pub fn containerd() -> Result<PathBuf> {
+    let directory = profile_directory()?;
+    let path = directory.parent().unwrap_or(&directory).join("containerd");
+    ensure!(
+        path.exists(),
+        "{} is missing: run `cargo xtask containerd` once, which makes it",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// Where Kubernetes and what it runs on are.
 ///
 /// # Errors

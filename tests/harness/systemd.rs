@@ -1,11 +1,8 @@
 //! The machine's own systemd, started over a copy of the machine's tree that keeps every change to itself, in a world.
 
-use crate::{
-    process::{Process, patience},
-    scene::Scene,
-};
+use crate::{process::Process, scene::Scene};
 use anyhow::{Context as _, Result, ensure};
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{fmt::Write as _, fs, path::Path, process::Stdio, time::Duration};
 
 /// Makes the tree, and boots it as often as it asks for that. $1 the world's directory.
 const BOOT: &str = r#"
@@ -71,6 +68,13 @@ pub struct Boot<'a> {
     shown: &'a str,
 }
 
+/// One that runs, until it is dropped.
+#[derive(Debug)]
+pub struct Booted<'a> {
+    process: Process,
+    scene: &'a Scene,
+}
+
 impl<'a> Boot<'a> {
     /// One that is prepared by a shell script, which is given `$tree` and `$directory`, before its systemd starts, and
     /// whose purpose is the script `check`; its last line is `done` where all is well.
@@ -117,25 +121,57 @@ impl<'a> Boot<'a> {
     /// # Errors
     /// When the check has not come to its end, with every log of the world's directory.
     pub fn run(self, limit: Duration) -> Result<()> {
-        let directory = self.scene.directory();
+        self.begin()?.finish(limit)
+    }
+
+    /// Boots it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(self) -> Result<Booted<'a>> {
         let unshared = ["unshare", "--mount", "--propagation", "private", "--cgroup", "--pid", "--fork"];
         let rest = ["--kill-child", "--ipc", "--uts", "sh", "-c", BOOT, "boot", self.shown, ONCE];
         let line = [unshared.as_slice(), &rest].concat();
-        let booted = Process::run(&mut self.scene.world.command(&line), directory, limit * patience());
+        let mut command = self.scene.world.command(&line);
+        let process = Process::start(command.stdin(Stdio::null()), self.scene.directory())?;
+        Ok(Booted { process, scene: self.scene })
+    }
+}
+
+impl Booted<'_> {
+    /// Waits for the end of the check.
+    ///
+    /// # Errors
+    /// As [`Boot::run`].
+    pub fn finish(self, limit: Duration) -> Result<()> {
+        let booted = self.process.finish(limit);
+        let directory = self.scene.directory();
         let checked = fs::read_to_string(directory.join("check.log")).unwrap_or_default();
-        ensure!(checked.lines().last() == Some("done"), "{booted:?}\n{}", self.logs()?);
+        ensure!(checked.lines().last() == Some("done"), "{booted:?}\n{}", logs(directory)?);
         Ok(())
     }
 
-    fn logs(&self) -> Result<String> {
-        let mut text = String::new();
-        for entry in fs::read_dir(self.scene.directory())? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "log") {
-                let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-                writeln!(text, "== {}\n{log}", path.display())?;
-            }
-        }
-        Ok(text)
+    /// Whether it has ended, in whatever way.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.process.ended()?.is_some())
     }
+}
+
+/// What the logs of a directory say.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn logs(directory: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            writeln!(text, "== {}\n{log}", path.display())?;
+        }
+    }
+    Ok(text)
 }

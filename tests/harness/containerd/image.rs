@@ -22,9 +22,14 @@ const APPLETS: [&str; 8] = ["cat", "env", "grep", "ls", "readlink", "sh", "sleep
 /// Makes an image of this name, with this entry point, and gives it to containerd.
 pub(super) fn import(containerd: &Containerd<'_>, name: &str, entry: &[&str]) -> Result<()> {
     let work = containerd.directory.join("image");
-    let archive = make(&work, &busybox(&containerd.tree)?, name, entry)?;
+    let archive = of_busybox(&work, &containerd.tree, name, entry)?;
     containerd.ctr(&["images", "import", &archive.display().to_string()])?;
     Ok(fs::remove_dir_all(work)?)
+}
+
+/// Makes an archive with an image of this name and entry point, of what `cargo xtask containerd` has unpacked in `tree`.
+pub(crate) fn of_busybox(work: &Path, tree: &Path, name: &str, entry: &[&str]) -> Result<PathBuf> {
+    make(work, &busybox(tree)?, name, entry)
 }
 
 fn busybox(tree: &Path) -> Result<PathBuf> {

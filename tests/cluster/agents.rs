@@ -1,0 +1,120 @@
+//! The agents of the DaemonSet on a real node, and pods beside them.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use std::time::Duration;
+use tidegate_tests::{
+    cluster::agents::{Agents, NAMESPACE},
+    process::wait_until,
+    scene::Scene,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The label by which the manifests' own configuration takes pods.
+const GATED: [(&str, &str); 1] = [("tidegate.dev/policy", "read-only")];
+
+const SLEEP: &str = "sleep 1000000";
+const LOOK: &str = "curl --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' \
+    --header 'Authorization: Bearer token' https://api.digitalocean.com/v2/droplets 2>&1";
+/// Whoever answers, also where nobody has made the pod trust him.
+const DELETE: &str = "curl --insecure --silent --max-time 10 --output /dev/null --write-out '%{http_code}' \
+    --header 'Authorization: Bearer token' --request DELETE https://api.digitalocean.com/v2/droplets/1";
+
+/// How many deletions have reached the API.
+fn deletions(scene: &Scene) -> Result<usize> {
+    Ok(scene.requests()?.iter().filter(|request| request.method == "DELETE").count())
+}
+
+#[test]
+fn pods_are_held_by_the_agents_of_the_daemon_set_to_the_policies_of_the_config_map() -> Result<()> {
+    let scene = Scene::new()?;
+    let agents = Agents::start(&scene)?;
+    agents.run_pod("gated", &GATED, SLEEP)?;
+    agents.run_pod("other", &[], SLEEP)?;
+    assert_eq!(agents.said("gated", LOOK)?, "200");
+    assert_eq!((agents.said("gated", DELETE)?.as_str(), deletions(&scene)?), ("403", 0));
+    // Nobody has given it the local CA, or stands between.
+    assert!(agents.said("other", LOOK)?.contains("certificate"));
+    assert_eq!((agents.said("other", DELETE)?.as_str(), deletions(&scene)?), ("404", 1));
+
+    let records = agents.records()?;
+    let [look, delete] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!((look.reason(), delete.reason()), ("scopes_allowed", "missing_scope"));
+    let keys = ["k8s.namespace.name", "k8s.pod.name", "k8s.container.name", "process.executable.name"];
+    assert_eq!(keys.map(|key| delete.text(key)), ["default", "gated", "main", "curl"]);
+    let gated = agents.cluster.object(&["pod", "gated"])?;
+    assert_eq!(gated.pointer("/metadata/uid"), delete.value("k8s.pod.uid"));
+
+    let write = |policy: &str| {
+        let change = json!({ "data": { "read-only.toml": policy } }).to_string();
+        agents.tell(&["patch", "configmap", "tidegate-policies", "--type=merge", "--patch", &change])
+    };
+    write("allow = [\"api:read\", \"droplet:delete\"]\n")?;
+    wait_until("the changed policy", LIMIT, || Ok(agents.said("gated", DELETE)? == "404"))?;
+    write("allow = [\"api:read\", \"droplet:destroy\"]\n")?;
+    let mut status = agents.tidegate(&["status"])?;
+    wait_until("the mistake to be told of", LIMIT, || {
+        status = agents.tidegate(&["status"])?;
+        Ok(status.text().contains("unknown scope `droplet:destroy`"))
+    })
+    .with_context(|| format!("{status:?}\n{}", agents.told()))?;
+    assert_eq!(agents.said("gated", DELETE)?, "404", "the last good one");
+    agents.node.end()
+}
+
+/// What a pod does that never stops asking: answers, or the reason why there was none, in two columns.
+fn poll() -> String {
+    let columns = "%{http_code} %{exitcode}\\n";
+    let (delete, look) = (DELETE.replace("%{http_code}", columns), LOOK.replace("%{http_code}", columns));
+    format!("while :; do {delete}; {look} | tail -n 1; sleep 0.1; done")
+}
+
+/// This server has no `maxSurge`: it ends the one agent before it starts the next. The handover of two on one node is
+/// tested where there is no cluster.
+#[test]
+fn nothing_gets_past_while_agents_are_replaced_or_killed() -> Result<()> {
+    let scene = Scene::new()?;
+    let agents = Agents::start(&scene)?;
+    agents.run_pod("canary", &GATED, &poll())?;
+    agents.run_pod("other", &[], SLEEP)?;
+    let answers = || -> Result<Vec<String>> {
+        Ok(agents.cluster.tell(&["logs", "canary"])?.lines().map(str::to_owned).collect())
+    };
+    let is_served = || -> Result<bool> {
+        let before = answers()?.len();
+        std::thread::sleep(Duration::from_millis(500));
+        let answers = answers()?;
+        let since = answers.get(before..).unwrap_or_default();
+        Ok(since.iter().any(|line| line == "200 0") && since.iter().any(|line| line == "403 0"))
+    };
+    wait_until("the pod to be served", LIMIT, is_served)?;
+    let old = agents.tell(&["get", "pods", "--output=name"])?;
+    let change = json!({ "spec": { "template": { "metadata": { "annotations": { "changed": "yes" } } } } });
+    let change = change.to_string();
+    agents.tell(&["patch", "daemonset", "tidegate", "--patch", &change])?;
+    agents.wait_until_rolled_out().with_context(|| agents.told())?;
+    assert_ne!(agents.tell(&["get", "pods", "--output=name"])?, old, "another agent");
+    wait_until("the pod to be served by the next agent", LIMIT, is_served)?;
+
+    // The kubelet starts it again at once, and after the second time only when ten seconds have passed.
+    agents.kill()?;
+    wait_until("the agent to be back", LIMIT, is_served)?;
+    agents.kill()?;
+    assert_eq!(agents.said("canary", DELETE)?, "000");
+    assert_eq!(agents.said("other", DELETE)?, "404", "which nobody holds");
+    agents.wait_until_rolled_out()?;
+    wait_until("the agent to be back again", LIMIT, is_served).with_context(|| agents.told())?;
+
+    let answers = answers()?;
+    for answer in &answers {
+        let (status, exit) = answer.split_once(' ').context("two columns")?;
+        let is_none = status == "000" && exit != "0";
+        ensure!(is_none || ["403 0", "200 0"].contains(&answer.as_str()), "{answer} in {answers:?}");
+    }
+    ensure!(answers.iter().any(|answer| answer == "000 7"), "nothing was refused: {answers:?}");
+    assert_eq!(deletions(&scene)?, 1, "the neighbour's alone");
+    let pods = agents.cluster.object(&["pods", "--namespace", NAMESPACE])?;
+    assert_eq!(pods.pointer("/items/0/status/containerStatuses/0/restartCount"), Some(&2.into()), "{pods}");
+    agents.node.end()
+}
