@@ -2,6 +2,7 @@
 //! Root only.
 
 mod daemon {
+    mod changes;
     mod commands;
     mod configuration;
     mod dashboard;

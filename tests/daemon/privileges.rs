@@ -12,7 +12,7 @@ use tidegate_tests::{
     scene::Scene,
 };
 
-fn daemon(scene: &Scene) -> Result<Daemon<'_>> {
+pub(super) fn daemon(scene: &Scene) -> Result<Daemon<'_>> {
     Daemon::new(scene)?.policy("look", READ_ONLY)?.workload("ci", "look", r#"[{ cgroup = "CGROUP/ci" }]"#)
 }
 

@@ -7,7 +7,11 @@ use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
 };
 use prost::Message as _;
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 use tidegate_tests::{
     agent::{LIMIT, READ_ONLY},
     client::{self, Answer},
@@ -26,6 +30,8 @@ class Take(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers["x-scope"] != "ours":
+            return self.send_error(401)
         with open(sys.argv[2] + self.path.replace("/", "-"), "ab") as kept:
             kept.write(body)
         self.send_response(200)
@@ -59,7 +65,12 @@ fn collected(kept: &Path) -> Result<Vec<(String, String)>> {
 fn a_collector_gets_what_the_log_has_over_connections_that_are_nobodys() -> Result<()> {
     let scene = Scene::new()?;
     let kept = scene.directory().join("otlp.kept");
-    let otlp = format!("[audit.otlp]\nendpoint = \"http://127.0.0.1:{PORT}\"\ntraces = true");
+    // Whoever serves may not read it.
+    let headers = scene.directory().join("headers");
+    fs::write(&headers, "x-scope: ours\n")?;
+    fs::set_permissions(&headers, Permissions::from_mode(0o600))?;
+    let otlp =
+        format!("[audit.otlp]\nendpoint = \"http://127.0.0.1:{PORT}\"\ntraces = true\nheaders = {headers:?}");
     // The daemon's own cgroup is everybody's, too, so that only its sockets' exemption lets it out.
     let daemon = Daemon::new(&scene)?
         .policy("look", READ_ONLY)?
