@@ -5,6 +5,7 @@ mod containers {
     mod cri;
     mod daemon;
     mod nri;
+    mod privileges;
 }
 
 use anyhow::{Context as _, Result, ensure};

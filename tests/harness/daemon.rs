@@ -72,6 +72,7 @@ pub struct Daemon<'s> {
     audit: PathBuf,
     notify: PathBuf,
     kept: Arc<Mutex<Kept>>,
+    privileges: Vec<String>,
 }
 
 /// A daemon at work.
@@ -101,7 +102,18 @@ impl<'s> Daemon<'s> {
         let rest = format!("[upstream]\nca_file = {ca_file:?}\n[audit]\npath = {audit:?}\n");
         let workloads = String::new();
         let capture = String::new();
-        let daemon = Self { scene, capture, rest, workloads, config, policies, audit, notify, kept };
+        let daemon = Self {
+            scene,
+            capture,
+            rest,
+            workloads,
+            config,
+            policies,
+            audit,
+            notify,
+            kept,
+            privileges: Vec::new(),
+        };
         Ok(daemon.at(scene.world.cgroup()))
     }
 
@@ -193,6 +205,15 @@ impl<'s> Daemon<'s> {
         self
     }
 
+    /// With these capabilities of root's and no others, by their names as setpriv(1) has them.
+    #[must_use]
+    pub fn with_capabilities(mut self, names: &[&str]) -> Self {
+        let bounding: String = names.iter().map(|name| format!(",+{name}")).collect();
+        let bounding = format!("--bounding-set=-all{bounding}");
+        self.privileges = ["setpriv", "--no-new-privs", &bounding, "--"].map(str::to_owned).into();
+        self
+    }
+
     /// With a service manager that passes to the next daemon what the one before gave it.
     #[must_use]
     pub fn keeping(self) -> Self {
@@ -211,8 +232,8 @@ impl<'s> Daemon<'s> {
         );
         fs::write(&self.config, config)?;
         let tidegate = programs::built("tidegate")?;
-        let line =
-            [tidegate.as_os_str(), OsStr::new("daemon"), OsStr::new("--config"), self.config.as_os_str()];
+        let mut line: Vec<&OsStr> = self.privileges.iter().map(OsStr::new).collect();
+        line.extend([tidegate.as_os_str(), "daemon".as_ref(), "--config".as_ref(), self.config.as_os_str()]);
         let mut command = if self.lock().keeps {
             let pass = self.scene.directory().join("pass");
             self.pass_once(&pass)?;
