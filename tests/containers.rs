@@ -4,6 +4,7 @@
 mod containers {
     mod cri;
     mod daemon;
+    mod many;
     mod nri;
     mod privileges;
 }

@@ -120,6 +120,11 @@ impl World {
         &self.directory
     }
 
+    /// The tree of files as the world's processes see it.
+    pub fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.holder.id()).into()
+    }
+
     /// The cgroup that all of the world's processes are in or below.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
