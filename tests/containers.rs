@@ -6,6 +6,7 @@ mod containers {
     mod daemon;
     mod many;
     mod nri;
+    mod podman;
     mod privileges;
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::time::Duration;
 use tidegate_tests::{
-    cluster::agents::{Agents, NAMESPACE},
+    cluster::{agents::Agents, manifests::NAMESPACE},
     process::wait_until,
     scene::Scene,
 };

@@ -1,6 +1,7 @@
 //! A real Kubernetes API server with its database, in a world: nobody else reaches it, and it ends with the world.
 
 pub mod agents;
+pub mod manifests;
 pub mod node;
 
 use crate::{
@@ -176,7 +177,7 @@ impl<'w> Cluster<'w> {
     /// # Errors
     /// When it was not made.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<Command> {
-        let program = programs::runtimes()?.join("kubernetes/kubectl").display().to_string();
+        let program = kubectl()?.display().to_string();
         let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
         let line = [&[program.as_str(), &kubeconfig], arguments].concat();
         let mut command = self.world.command(&line);
@@ -230,6 +231,10 @@ impl<'w> Cluster<'w> {
         let text = self.tell(&[&["get", "--output=json"], arguments].concat())?;
         Ok(serde_json::from_str(&text)?)
     }
+}
+
+fn kubectl() -> Result<PathBuf> {
+    Ok(programs::runtimes()?.join("kubernetes/kubectl"))
 }
 
 /// The end of what a process has written, for a test that fails.

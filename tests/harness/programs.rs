@@ -74,6 +74,18 @@ pub fn containerd() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where Podman is.
+///
+/// # Errors
+/// When it was not made.
+pub fn podman() -> Result<PathBuf> {
+    let directory = profile_directory()?;
+    let path = directory.parent().unwrap_or(&directory).join("podman");
+    let is_whole = path.with_extension("made-of").exists();
+    ensure!(is_whole, "{} is missing: run `cargo xtask containerd` once, which makes it", path.display());
+    Ok(path)
+}
+
 /// Where Kubernetes and what it runs on are.
 ///
 /// # Errors

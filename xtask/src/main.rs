@@ -13,6 +13,7 @@ mod fuzz;
 mod hot_path;
 mod image;
 mod packages;
+mod podman;
 mod runtimes;
 mod setup;
 mod test;
@@ -42,7 +43,7 @@ enum Task {
     },
     /// Make the runtimes, SDKs and tools that the trust tests start; `test` does so, too.
     Runtimes,
-    /// Make the container runtime that the tests of containers start; `test` does so, too.
+    /// Make the container runtime and the Podman that the tests of containers start; `test` does so, too.
     Containerd,
     /// Make the Kubernetes that the tests of clusters start, some five minutes once; `test` does so, too.
     Cluster,
@@ -83,7 +84,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(&workspace()),
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Runtimes => runtimes::ensure(&workspace()),
-        Task::Containerd => containerd::ensure(&workspace()),
+        Task::Containerd => containerd::ensure(&workspace()).and_then(|()| podman::ensure(&workspace())),
         Task::Cluster => cluster::ensure(&workspace()),
         Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),

@@ -1,7 +1,10 @@
-//! The agents of `deploy/kubernetes/base` in a cluster, changed no further than an old server, a node in a machine and a
-//! program for tests make it necessary; and pods for them.
+//! The agents of the manifests in a cluster, and pods for them.
 
-use super::{Cluster, node::Node};
+use super::{
+    Cluster,
+    manifests::{self, NAMESPACE},
+    node::Node,
+};
 use crate::{
     audit::Record,
     image,
@@ -10,30 +13,9 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Their namespace.
-pub const NAMESPACE: &str = "tidegate-system";
-
-/// What the configuration has besides: the node's tree of cgroups is a part of the machine's, and its processes are not all
-/// of the machine's.
-const CONFIG: &str = "\n[capture]\ncgroup_root = \"/sys/fs/cgroup\"\nsticky_tags = false\n";
-
-/// The overlay's DaemonSet. `maxSurge` is of Kubernetes 1.22: this server drops it, and takes no `maxUnavailable: 0` without
-/// it. The directories are for the program of tests, which is no static one.
-const CHANGES: &str = r#"
-- op: replace
-  path: /spec/updateStrategy/rollingUpdate
-  value: { maxUnavailable: 1 }
-"#;
-const LIBRARIES: [(&str, &str); 3] = [("lib", "/lib"), ("lib64", "/lib64"), ("usr-lib", "/usr/lib")];
 
 /// A cluster of one node with agents on it. Fields drop in this order.
 #[derive(Debug)]
@@ -43,7 +25,6 @@ pub struct Agents<'s> {
     /// The cluster.
     pub cluster: Cluster<'s>,
     scene: &'s Scene,
-    overlay: PathBuf,
 }
 
 impl<'s> Agents<'s> {
@@ -58,49 +39,10 @@ impl<'s> Agents<'s> {
         let mut cluster = Cluster::start(&scene.world)?;
         cluster.manage()?;
         let node = Node::join(&cluster, scene, &[&archive])?;
-        let overlay = directory.join("manifests/overlay");
-        let agents = Self { node, cluster, scene, overlay };
-        agents.write()?;
-        agents.apply()?;
+        let agents = Self { node, cluster, scene };
+        agents.cluster.apply(&manifests::render(&directory.join("manifests"), "")?)?;
         agents.wait_until_rolled_out().with_context(|| agents.told())?;
         Ok(agents)
-    }
-
-    fn write(&self) -> Result<()> {
-        let base: PathBuf =
-            [env!("CARGO_MANIFEST_DIR"), "..", "deploy", "kubernetes", "base"].iter().collect();
-        let copy = self.overlay.with_file_name("base");
-        copy_tree(&base, &copy)?;
-        fs::create_dir(&self.overlay)?;
-        let config = fs::read_to_string(copy.join("tidegate.toml"))? + CONFIG;
-        fs::write(self.overlay.join("tidegate.toml"), config)?;
-        let mut changes = CHANGES.to_owned();
-        for (name, path) in LIBRARIES {
-            let volume = json!({ "name": name, "hostPath": { "path": path, "type": "Directory" } });
-            let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
-            let at = "/spec/template/spec";
-            writeln!(
-                changes,
-                "- {}",
-                json!({ "op": "add", "path": format!("{at}/volumes/-"), "value": volume })
-            )?;
-            let at = format!("{at}/containers/0/volumeMounts/-");
-            writeln!(changes, "- {}", json!({ "op": "add", "path": at, "value": mount }))?;
-        }
-        fs::write(self.overlay.join("daemonset.yaml"), changes)?;
-        let (name, tag) = image::NAME.rsplit_once(':').context("a tag")?;
-        let text = format!(
-            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {NAMESPACE}\n\
-             resources: [../base]\nimages: [{{name: tidegate, newName: {name}, newTag: {tag}}}]\n\
-             configMapGenerator: [{{name: tidegate-config, behavior: replace, files: [tidegate.toml]}}]\n\
-             patches: [{{path: daemonset.yaml, target: {{kind: DaemonSet, name: tidegate}}}}]\n"
-        );
-        Ok(fs::write(self.overlay.join("kustomization.yaml"), text)?)
-    }
-
-    fn apply(&self) -> Result<()> {
-        let text = self.cluster.tell(&["kustomize", &self.overlay.display().to_string()])?;
-        self.cluster.apply(&text).map(drop)
     }
 
     /// Waits until every agent is of the newest template, and ready.
@@ -209,18 +151,4 @@ impl<'s> Agents<'s> {
         ensure!(is_any, "no agent runs");
         Ok(())
     }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &place)?;
-        } else {
-            fs::copy(entry.path(), place)?;
-        }
-    }
-    Ok(())
 }

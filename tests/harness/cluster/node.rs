@@ -21,9 +21,10 @@ const ADDRESS: &str = "198.18.0.1";
 /// What is in its tree beside the machine's own.
 const PREPARE: &str = r#"
 mount -t tmpfs -o mode=755 none "$tree/var/lib"
-mkdir -p "$tree/opt/kubernetes" "$tree/opt/containerd"
+mkdir -p "$tree/opt/kubernetes" "$tree/opt/runtime"
 mount --bind "$directory/kubernetes" "$tree/opt/kubernetes"
-mount --bind "$directory/containerd-tree" "$tree/opt/containerd"
+# containerd keeps things of its own in /opt/containerd.
+mount --bind "$directory/containerd-tree" "$tree/opt/runtime"
 "#;
 
 /// The kubelet wants settings of the kernel that are the whole machine's: it is shown files in their place. It finds pods'
@@ -62,7 +63,7 @@ DefaultDependencies=no
 Type=notify
 Delegate=yes
 KillMode=process
-Environment=PATH=/opt/kubernetes/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin TIDEGATE_TEST_RUNC=/opt/containerd/usr/sbin/runc
+Environment=PATH=/opt/kubernetes/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin TIDEGATE_TEST_RUNC=/opt/runtime/usr/sbin/runc
 ExecStart=/opt/kubernetes/usr/bin/containerd --config DIRECTORY/containerd.toml
 StandardOutput=append:DIRECTORY/containerd.log
 StandardError=append:DIRECTORY/containerd.log
@@ -93,7 +94,7 @@ root = "DIRECTORY/containerd/root"
   disable_apparmor = true
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/containerd/usr/lib/cni"
+    bin_dir = "/opt/runtime/usr/lib/cni"
     conf_dir = "DIRECTORY/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"

@@ -28,7 +28,10 @@ pub(super) fn import(containerd: &Containerd<'_>, name: &str, entry: &[&str]) ->
 }
 
 /// Makes an archive with an image of this name and entry point, of what `cargo xtask containerd` has unpacked in `tree`.
-pub(crate) fn of_busybox(work: &Path, tree: &Path, name: &str, entry: &[&str]) -> Result<PathBuf> {
+///
+/// # Errors
+/// When something is missing there, or cannot be written.
+pub fn of_busybox(work: &Path, tree: &Path, name: &str, entry: &[&str]) -> Result<PathBuf> {
     make(work, &busybox(tree)?, name, entry)
 }
 
