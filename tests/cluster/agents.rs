@@ -9,7 +9,7 @@ use tidegate_tests::{
     scene::Scene,
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The label by which the manifests' own configuration takes pods.
 const GATED: [(&str, &str); 1] = [("tidegate.dev/policy", "read-only")];

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// How long it may take to begin, and for one command.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// Where the API server listens.
 const ADDRESS: &str = "127.0.0.1";

@@ -50,7 +50,7 @@ impl<'s> Agents<'s> {
     /// # Errors
     /// When that takes too long.
     pub fn wait_until_rolled_out(&self) -> Result<()> {
-        self.tell(&["rollout", "status", "daemonset/tidegate", "--timeout=80s"]).map(drop)
+        self.tell(&["rollout", "status", "daemonset/tidegate", "--timeout=140s"]).map(drop)
     }
 
     /// kubectl in their namespace, to its end.
@@ -119,7 +119,7 @@ impl<'s> Agents<'s> {
             },
         });
         self.cluster.apply(&pod.to_string())?;
-        let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "pod", name];
+        let wait = ["wait", "--for=condition=Ready", "--timeout=120s", "pod", name];
         self.cluster.tell(&wait).with_context(|| self.told()).map(drop)
     }
 

@@ -51,7 +51,7 @@ systemctl start kubelet.service
 touch "$DIRECTORY/node-is-up"
 while [ ! -e "$DIRECTORY/node-may-end" ]; do
     find /sys/fs/cgroup/kubepods /sys/fs/cgroup/kubepods.slice -mindepth 2 -maxdepth 2 -type d -name '*pod*' \
-        -not -newermt '-3 seconds' -exec rmdir {} + 2>/dev/null || true
+        -not -newermt '-1 second' -exec rmdir {} + 2>/dev/null || true
     sleep 0.5
 done
 echo done
