@@ -8,7 +8,6 @@ use crate::{
     config::Config,
     decide::store::Store,
     forward::{Forwarder, ratelimit::Budgets, upstream::Resolve},
-    identify::Workload,
     record::{
         fingerprint::Fingerprinter,
         redact::Redactor,
@@ -73,10 +72,9 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// For these workloads, whose policies the store has. To be called within the runtime.
+    /// For workloads whose policies the store has. To be called within the runtime.
     pub(super) fn start(
         config: &Config,
-        workloads: &[&Workload],
         (store, counts): (Arc<Store>, Arc<Counts>),
         means: Means,
     ) -> Result<Self, Error> {
@@ -101,7 +99,7 @@ impl Engine {
         });
         let names = Names::new(&config.hosts);
         let known = (addresses, proxies);
-        let gate = Gate::new((workloads, store), clients, names, config, known, terminator, services);
+        let gate = Gate::new(store, clients, names, config, known, terminator, services);
         let signing = Mutex::new(Some(tokio::spawn(keep_signing(Arc::clone(&sink)))));
         let mut metrics = Registry::with_prefix("tidegate");
         sink.register(&mut metrics);

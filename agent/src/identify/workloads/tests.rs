@@ -208,6 +208,10 @@ impl Members for Saying {
         self.0
     }
 
+    fn awaits(&self, _: &Path) -> bool {
+        false
+    }
+
     fn meant(&self, cgroup: &Path, _: &MemberPattern, _: bool) -> Option<PathBuf> {
         (self.0 == Standing::Claimed).then(|| cgroup.to_owned())
     }
