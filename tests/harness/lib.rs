@@ -14,6 +14,7 @@ pub mod programs;
 pub mod agent;
 pub mod audit;
 pub mod client;
+pub mod cluster;
 pub mod containerd;
 pub mod daemon;
 pub mod scene;

@@ -59,6 +59,19 @@ pub fn runtimes() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where Kubernetes and what it runs on are.
+///
+/// # Errors
+/// When they were not made.
+pub fn kubernetes() -> Result<PathBuf> {
+    let directory = profile_directory()?;
+    let path = directory.parent().unwrap_or(&directory).join("kubernetes");
+    // Only when it is whole does this file say of what it was made.
+    let is_whole = path.with_extension("made-of").exists();
+    ensure!(is_whole, "{} is missing: run `cargo xtask cluster` once, which makes it", path.display());
+    Ok(path)
+}
+
 /// Takes everything from the environment that could change what a program trusts or which proxy it takes.
 pub fn plain_environment(command: &mut Command, home: &Path) {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

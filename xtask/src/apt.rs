@@ -7,6 +7,7 @@ use crate::command::{output, run};
 use anyhow::{Context as _, Result};
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,6 +18,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// apt, working in a directory of ours.
 pub(crate) struct Apt<'a> {
     work: &'a Path,
+    mirror: Mirror,
 }
 
 impl<'a> Apt<'a> {
@@ -25,16 +27,23 @@ impl<'a> Apt<'a> {
         for directory in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(work.join(directory))?;
         }
-        let mirror = mirror(Path::new("/etc/apt"))?;
-        let sources: String = suites
-            .iter()
-            .map(|suite| {
-                let uri = if suite.ends_with("-security") { &mirror.security } else { &mirror.debian };
-                format!("deb [signed-by={KEYRING}] {uri} {suite} main\n")
-            })
-            .collect();
-        fs::write(work.join("sources.list"), sources)?;
-        Ok(Self { work })
+        let apt = Self { work, mirror: mirror(Path::new("/etc/apt"))? };
+        let lines: String = suites.iter().map(|suite| apt.line("deb", suite)).collect();
+        fs::write(work.join("sources.list"), lines)?;
+        Ok(apt)
+    }
+
+    /// With this suite's source packages besides.
+    pub(crate) fn with_sources(self, suite: &str) -> Result<Self> {
+        let mut list = fs::File::options().append(true).open(self.work.join("sources.list"))?;
+        list.write_all(self.line("deb-src", suite).as_bytes())?;
+        Ok(self)
+    }
+
+    fn line(&self, kind: &str, suite: &str) -> String {
+        let mirror = &self.mirror;
+        let uri = if suite.ends_with("-security") { &mirror.security } else { &mirror.debian };
+        format!("{kind} [signed-by={KEYRING}] {uri} {suite} main\n")
     }
 
     /// Runs apt-get or apt-cache in the directory.

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod cargo;
 mod catalogue;
+mod cluster;
 mod command;
 mod containerd;
 mod demo;
@@ -43,6 +44,8 @@ enum Task {
     Runtimes,
     /// Make the container runtime that the tests of containers start; `test` does so, too.
     Containerd,
+    /// Make the Kubernetes that the tests of clusters start, some five minutes once; `test` does so, too.
+    Cluster,
     /// Make what users get, in target/dist: a Debian package, a static tarball, a bill of materials, checksums.
     Dist(dist::Arguments),
     /// Make the container image, in target/dist, and print its digest.
@@ -81,6 +84,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Test { filters } => test::run(&workspace(), &filters, &mut io::stdout().lock()),
         Task::Runtimes => runtimes::ensure(&workspace()),
         Task::Containerd => containerd::ensure(&workspace()),
+        Task::Cluster => cluster::ensure(&workspace()),
         Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),

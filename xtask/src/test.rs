@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test; the runner's summary comes last.
 
-use crate::{cargo, command, containerd, dist, hot_path, packages, runtimes, setup, tidy};
+use crate::{cargo, cluster, command, containerd, dist, hot_path, packages, runtimes, setup, tidy};
 use anyhow::{Context as _, Result};
 use std::{
     env,
@@ -23,6 +23,7 @@ pub(crate) fn run(workspace: &Path, filters: &[String], out: &mut impl Write) ->
     python(workspace)?;
     runtimes::ensure(workspace)?;
     containerd::ensure(workspace)?;
+    cluster::ensure(workspace)?;
     dist::ensure_packager(workspace)?;
     for (name, check) in CHECKS {
         writeln!(out, "check: {name}")?;
