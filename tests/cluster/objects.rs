@@ -1,7 +1,5 @@
 //! The manifests, the definitions and the examples, before the API server.
 
-#![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
-
 use crate::manifests;
 use anyhow::{Result, ensure};
 use std::{fs, path::PathBuf};
