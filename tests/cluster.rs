@@ -1,8 +1,14 @@
 //! tidegate in a real Kubernetes. Root only; needs what `cargo xtask cluster` makes, and `cargo xtask runtimes`.
 
+#![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
+
 mod cluster {
-    mod objects;
+    pub(crate) mod asker;
+    pub(crate) mod objects;
+    mod statuses;
 }
+
+use cluster::{asker, objects};
 
 use std::path::PathBuf;
 
