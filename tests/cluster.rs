@@ -4,6 +4,7 @@
 
 mod cluster {
     pub(crate) mod asker;
+    mod enforcement;
     pub(crate) mod objects;
     mod statuses;
 }

@@ -198,6 +198,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         workloads: Arc::clone(&workloads),
         registry: containers.registry(),
         health: Arc::clone(&health),
+        servant: Some(agent.servant.clone()),
     });
     let governed = Governed { matching, members, workloads, kubernetes };
     let (mut upkeep, told, told_of) =

@@ -133,6 +133,12 @@ impl Proxy {
         self.tell(&Order::Forget(netns_cookie), &[]);
     }
 
+    /// Has it end connections of these pods, whose unique ids these are.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of pods"))]
+    pub(super) fn recall(&self, pods: BTreeSet<String>) {
+        self.tell(&Order::Recall(pods), &[]);
+    }
+
     /// Tells it all addresses of protected hosts.
     pub(super) fn protect(&self, addresses: &BTreeSet<IpAddr>) {
         self.tell(&Order::Protected(addresses.clone()), &[]);

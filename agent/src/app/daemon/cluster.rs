@@ -2,7 +2,7 @@
 //! and keeps what it was told for the next start.
 
 use crate::{
-    app::reload::Offer,
+    app::{door::Servant, reload::Offer},
     classify::Catalogue,
     cluster::{
         Accepted, Names, State,
@@ -11,7 +11,7 @@ use crate::{
     },
     config::{Config, STATE_DIR, Selection},
     containers::{
-        Registry,
+        Member, Registry,
         registry::{Told, ToldPod},
         rules::Rules,
     },
@@ -24,6 +24,7 @@ use crate::{
     whole_file,
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     error::Error as StdError,
     io,
     path::{Path, PathBuf},
@@ -44,6 +45,8 @@ const KEPT: &str = "cluster.json";
 const POLL: Duration = Duration::from_secs(5);
 /// What comes at once is taken at once.
 const REST: Duration = Duration::from_millis(20);
+/// How long a connection takes at most from where it is told whose it is to where it is served.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// How long the API server may tell nothing before the daemon counts as unwell: it goes by what was known last.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -72,6 +75,20 @@ pub(super) struct Concerned {
     pub(super) workloads: Arc<Workloads>,
     pub(super) registry: Arc<Registry>,
     pub(super) health: Arc<Health>,
+    /// Who serves the connections of pods.
+    pub(super) servant: Option<Servant>,
+}
+
+impl Concerned {
+    /// Ends what pods have open that others govern now; and again, what was on its way to be served meanwhile.
+    fn recall(&self, pods: BTreeSet<String>) {
+        let Some(Servant::Proxy(proxy)) = self.servant.clone() else { return };
+        proxy.recall(pods.clone());
+        tokio::spawn(async move {
+            sleep(ON_ITS_WAY).await;
+            proxy.recall(pods);
+        });
+    }
 }
 
 impl Cluster {
@@ -143,6 +160,11 @@ impl Cluster {
         bindings.map(selection).collect()
     }
 
+    /// Which policy each workload of objects has.
+    fn policies(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.selections().into_iter().map(|(workload, _)| (workload.name, workload.policy)).collect()
+    }
+
     /// What tells pods apart, and what is known of them.
     pub(super) fn governance(&self) -> (Rules, Told) {
         let selections = self.selections();
@@ -208,9 +230,9 @@ impl Cluster {
         if self.seen.as_ref() == Some(&state) {
             return None;
         }
-        let before = self.sources();
+        let before = (self.sources(), self.policies());
         let earlier = self.known.replace(self.after(&state));
-        if self.sources() != before {
+        if self.sources() != before.0 {
             let (taken, answer) = oneshot::channel();
             // Nobody answers where the agent ends.
             let _is_heard = concerned.offers.send(Offer { objects: self.sources(), taken });
@@ -221,9 +243,19 @@ impl Cluster {
         }
         concerned.workloads.set_further(self.bound());
         let (rules, told) = self.governance();
-        let changed = concerned.registry.govern(rules, Some(told)).await;
+        let registry = &concerned.registry;
+        let mut changed: BTreeSet<String> =
+            registry.govern(rules, Some(told)).await.iter().map(|pod| pod.uid.clone()).collect();
+        let mut renamed = self.policies();
+        renamed.retain(|workload, policy| before.1.get(workload).is_some_and(|before| before != policy));
+        changed.extend(registry.pods().iter().filter_map(|pod| {
+            let member = Member { pod: Some(Arc::clone(pod)), container: None };
+            let mut claims = registry.claims_of(&member).into_iter();
+            claims.any(|claim| renamed.contains_key(&claim.workload)).then(|| pod.uid.clone())
+        }));
         if !changed.is_empty() {
             tracing::info!(pods = changed.len(), "other pods are governed, or by other policies");
+            concerned.recall(changed);
         }
         self.seen = Some(state);
         if self.known != earlier {

@@ -232,6 +232,7 @@ impl Served {
             Order::Refused(refusal, count) => gate.refused(refusal, count),
             Order::NoFlow(peer, count) => gate.no_flow(peer, count),
             Order::Unnamed(count) => gate.unnamed(None, count),
+            Order::Recall(pods) => self.engine.recall(pods),
             Order::Forget(netns_cookie) => gate.forget(netns_cookie),
             Order::Protected(addresses) => self.addresses.follow(&addresses),
             Order::ForwardProxy(address) => self.proxies.follow(address),

@@ -33,6 +33,8 @@ pub(super) enum Order {
     NoFlow(SocketAddr, u64),
     /// So many refusals without records of their own.
     Unnamed(u64),
+    /// These pods, by their unique ids, are governed by others than before.
+    Recall(BTreeSet<String>),
     /// The network namespace of that cookie ends.
     Forget(u64),
     /// All addresses of protected hosts.

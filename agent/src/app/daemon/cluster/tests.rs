@@ -40,6 +40,7 @@ impl Place {
             workloads: Arc::new(Workloads::matched(Vec::new(), cgroups, None)),
             registry: Arc::new(Registry::new(Rules::default())),
             health: Arc::clone(&self.health),
+            servant: None,
         }
     }
 
