@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
 
 mod cluster {
+    mod agents;
     pub(crate) mod asker;
     mod enforcement;
     pub(crate) mod objects;

@@ -105,6 +105,14 @@ impl<'w> Cluster<'w> {
         server.finish(LIMIT).map(drop)
     }
 
+    /// The API server's process.
+    ///
+    /// # Errors
+    /// When it is ended.
+    pub fn server_id(&self) -> Result<u32> {
+        held(&self.server).as_ref().map(Process::id).context("the API server is ended")
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         let ask = ["curl", "--silent", "--max-time", "2", "--cacert"].map(str::to_owned);
         let header = ["--header".to_owned(), format!("Authorization: Bearer {ADMINISTRATOR}")];

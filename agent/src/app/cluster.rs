@@ -79,7 +79,11 @@ pub fn run(inquiry: &Inquiry) -> Result<(), Error> {
     runtime.map_err(system("start the runtime"))?.block_on(ask(inquiry))
 }
 
-async fn ask(inquiry: &Inquiry) -> Result<(), Error> {
+/// As [`run`], in a runtime that is there already, and without giving anything up before.
+///
+/// # Errors
+/// As [`run`].
+pub async fn ask(inquiry: &Inquiry) -> Result<(), Error> {
     // There is one; where another part has set it already, that is this one.
     let _is_set = CryptoProvider::install_default(aws_lc_rs::default_provider());
     let client = client(inquiry).await?;

@@ -14,6 +14,8 @@ use std::{
 
 /// The file's name, in the directory of the configuration.
 pub const FILE_NAME: &str = "state.json";
+/// The name of what the daemon keeps for its next start, in its own directory.
+pub const KEPT: &str = "cluster.json";
 /// What a file is read by that says another number.
 const VERSION: u32 = 1;
 /// A node's pods are some hundreds, and a policy some kilobytes.
@@ -27,7 +29,7 @@ const MAX_LABELS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    pub(super) version: u32,
+    pub(crate) version: u32,
     /// Why the API server tells nothing at present, if so.
     pub unreached: Option<String>,
     /// The ScopePolicies that there are.

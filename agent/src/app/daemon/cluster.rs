@@ -7,7 +7,7 @@ use crate::{
     cluster::{
         Accepted, Names, State,
         accepted::Held,
-        state::{self, FILE_NAME},
+        state::{self, FILE_NAME, KEPT},
     },
     config::{Config, STATE_DIR, Selection},
     containers::{
@@ -39,8 +39,6 @@ use tokio::{
 
 use crate::app::watch::Watch;
 
-/// What is kept for the next start, in [`STATE_DIR`].
-const KEPT: &str = "cluster.json";
 /// How often the file is looked at when nothing has told of a change.
 const POLL: Duration = Duration::from_secs(5);
 /// What comes at once is taken at once.
