@@ -2,6 +2,7 @@
 
 use crate::{
     asker::{Asker, LIMIT, NODE, binding, config, pod, policy, wait_for_condition},
+    manifests,
     objects::with_manifests,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -39,6 +40,17 @@ fn each_object_is_told_what_became_of_it_and_its_last_content_stays() -> Result<
     asker.wait_for("the last content to stay", |state| {
         *spec(state, "policies", "reads") == json!({ "allow": ["api:read"] })
     })?;
+
+    // A binding that no longer says for whom it is keeps those for whom it was. Newer servers refuse it before.
+    let bound = json!({ "policy": "reads", "namespaces": ["ci"] });
+    let unsaid = "{policy: reads, podSelector: {matchExpressions: [{key: app, operator: In}]}}";
+    cluster.apply(&binding("ci", unsaid))?;
+    let refused = wait_for_condition(&cluster, ("scopebinding", "ci"), ("False", "Invalid"))?;
+    let message = refused["message"].as_str().context("no message")?;
+    ensure!(message.starts_with("spec.podSelector.matchExpressions[0]: "), "{message}");
+    ensure!(*spec(&asker.state()?, "bindings", "ci") == bound, "{}", asker.state()?);
+    cluster.apply(&binding("ci", "{policy: reads, namespaces: [ci], podSelector: null}"))?;
+    wait_for_condition(&cluster, ("scopebinding", "ci"), ("False", "PolicyRefused"))?;
 
     // Names that files have.
     cluster.apply(&policy("of-a-file", READS))?;
@@ -118,6 +130,23 @@ fn what_was_known_stays_while_the_api_server_is_gone_and_several_agents_write_on
     cluster.apply(&policy("later", READS))?;
     asker.wait_for("what is new since", |state| !spec(state, "policies", "later").is_null())?;
     wait_until("that it is told as up to date", LIMIT * 2, || Ok(asker.state()?["unreached"].is_null()))?;
+    drop(asker);
+    world.close()
+}
+
+#[test]
+fn an_api_server_without_the_definitions_is_not_one_without_bindings() -> Result<()> {
+    let world = World::new()?;
+    let cluster = with_manifests(&world)?;
+    cluster.tell(&["delete", "crd", "--all"])?;
+    let asker = Asker::start(&cluster, &config(&cluster)?)?;
+    wait_until("the lists to fail", LIMIT, || {
+        let told = asker.process.stderr()?;
+        Ok(["ScopePolicies", "ScopeBindings"].iter().all(|list| told.contains(&format!("list=\"{list}\""))))
+    })?;
+    ensure!(asker.state().is_err(), "{:?}", asker.state());
+    cluster.tell(&["apply", "--validate=false", "-k", &manifests().join("crds").display().to_string()])?;
+    asker.wait_for("all lists", |state| state["bindings"] == json!([]))?;
     drop(asker);
     world.close()
 }

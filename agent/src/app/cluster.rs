@@ -173,6 +173,14 @@ impl Told {
     fn hear(&mut self, News { of, event }: News) {
         let catalogue = Catalogue::embedded();
         let failed = event.as_ref().err().cloned();
+        let before = self.unreached.iter().find(|(other, ..)| *other == of).map(|(_, why, _)| why);
+        match (&failed, before) {
+            (Some(why), before) if before != Some(why) => {
+                tracing::warn!(list = of.word(), why, "the API server does not tell; tried again for good");
+            }
+            (None, Some(_)) => tracing::info!(list = of.word(), "the API server tells again"),
+            (Some(_), _) | (None, None) => {}
+        }
         self.unreached.retain(|(other, ..)| *other != of);
         self.unreached.extend(failed.map(|why| (of, why, Instant::now())));
         match event {
