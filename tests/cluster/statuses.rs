@@ -81,7 +81,7 @@ fn of_pods_it_knows_its_own_nodes_labels_and_accounts() -> Result<()> {
     cluster.apply(&pod("ci", "elsewhere", "bot", "runner", "node-2"))?;
     let uid = cluster.object(&["--namespace=ci", "pod", "job"])?["metadata"]["uid"].clone();
     let asker = Asker::start(&cluster, &config(&cluster)?)?;
-    let pod = |app: &str| json!([{ "uid": uid, "labels": { "app": app }, "service_account": "runner" }]);
+    let pod = |app: &str| json!([{ "namespace": "ci", "name": "job", "uids": [uid], "labels": { "app": app }, "service_account": "runner" }]);
     asker.wait_for("the pod", |state| state["pods"] == pod("bot"))?;
     cluster.tell(&["--namespace=ci", "label", "--overwrite", "pod", "job", "app=web"])?;
     asker.wait_for("its new label", |state| state["pods"] == pod("web"))?;

@@ -207,7 +207,7 @@ impl Told {
             },
             Ok(news::Event::Gone(object)) => match of {
                 Of::Policies | Of::Bindings => self.view.remove(of.kind(), &news::seen(object).0),
-                Of::Pods => self.view.remove_pod(&news::pod(&object).uid),
+                Of::Pods => self.view.remove_pod(&news::pod(&object)),
             },
         }
         self.due.get_or_insert_with(|| Instant::now() + REST);

@@ -40,7 +40,7 @@ pub struct Accepted {
     pub policies: BTreeMap<String, Held>,
     /// The ScopeBindings that there are.
     pub bindings: BTreeMap<String, Held>,
-    /// The node's pods, by their unique ids.
+    /// The node's pods, by namespace and name.
     pub pods: BTreeMap<String, Pod>,
 }
 
@@ -70,7 +70,7 @@ impl Accepted {
         Self {
             policies: held(Kind::Policy, &state.policies, &self.policies),
             bindings: held(Kind::Binding, &state.bindings, &self.bindings),
-            pods: state.pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect(),
+            pods: state.pods.iter().map(|pod| (pod.key(), pod.clone())).collect(),
         }
     }
 

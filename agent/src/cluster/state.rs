@@ -60,8 +60,12 @@ pub struct Object {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pod {
-    /// Its unique id, as the runtime knows it.
-    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The unique ids that the runtime may know it by. Whoever makes pods can choose one, but not another pod's name with it.
+    pub uids: Vec<String>,
     /// Its labels.
     pub labels: Labels,
     /// Its service account.
@@ -148,9 +152,9 @@ impl State {
             return Err(Error::TooMuch("pods"));
         }
         for objects in [policies, bindings] {
-            distinct(objects.iter().map(|object| &object.name))?;
+            distinct(objects.iter().map(|object| object.name.clone()))?;
         }
-        distinct(pods.iter().map(|pod| &pod.uid))?;
+        distinct(pods.iter().map(Pod::key))?;
         Ok(state)
     }
 
@@ -163,12 +167,20 @@ impl State {
     }
 }
 
-fn distinct<'n>(names: impl Iterator<Item = &'n String>) -> Result<(), Error> {
+impl Pod {
+    /// What no other pod has at the same time.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+fn distinct(names: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     for name in names {
-        if !seen.insert(name) {
-            return Err(Error::Twice(name.clone()));
+        if seen.contains(&name) {
+            return Err(Error::Twice(name));
         }
+        seen.insert(name);
     }
     Ok(())
 }
@@ -192,7 +204,13 @@ mod tests {
             problem: Some("spec.alow: unknown key `alow`".into()),
         };
         let labels = [("app".to_owned(), "bot".to_owned())].into();
-        let pod = Pod { uid: "p".into(), labels, service_account: "runner".into() };
+        let pod = Pod {
+            namespace: "n".into(),
+            name: "p".into(),
+            uids: vec!["u".into()],
+            labels,
+            service_account: "runner".into(),
+        };
         State { policies: vec![object], pods: vec![pod], ..State::default() }
     }
 
@@ -250,8 +268,7 @@ mod tests {
         });
         assert!(matches!(twice, Err(Error::Twice(name)) if name == "a"));
         let many = altered(|value| {
-            let pod =
-                |number: usize| json!({ "uid": number.to_string(), "labels": {}, "service_account": "x" });
+            let pod = |number: usize| json!({ "namespace": "n", "name": number.to_string(), "uids": [], "labels": {}, "service_account": "x" });
             value["pods"] = (0..=MAX_PODS).map(pod).collect();
         });
         assert!(matches!(many, Err(Error::TooMuch("pods"))));

@@ -56,7 +56,7 @@ impl View {
         Self {
             policies: state.policies.iter().map(entry).collect(),
             bindings: state.bindings.iter().map(entry).collect(),
-            pods: state.pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect(),
+            pods: state.pods.iter().map(|pod| (pod.key(), pod.clone())).collect(),
         }
     }
 
@@ -82,17 +82,17 @@ impl View {
 
     /// A pod is there, or has changed.
     pub fn apply_pod(&mut self, pod: Pod) {
-        self.pods.insert(pod.uid.clone(), pod);
+        self.pods.insert(pod.key(), pod);
     }
 
     /// A pod is gone.
-    pub fn remove_pod(&mut self, uid: &str) {
-        self.pods.remove(uid);
+    pub fn remove_pod(&mut self, pod: &Pod) {
+        self.pods.remove(&pod.key());
     }
 
     /// These are all that there are.
     pub fn replace_pods(&mut self, all: Vec<Pod>) {
-        self.pods = all.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
+        self.pods = all.into_iter().map(|pod| (pod.key(), pod)).collect();
     }
 
     /// What the daemon is told.

@@ -130,7 +130,9 @@ pub(super) fn pod(object: &DynamicObject) -> state::Pod {
     let of_file = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OF_FILE));
     let account = object.data.pointer("/spec/serviceAccountName").and_then(serde_json::Value::as_str);
     state::Pod {
-        uid: of_file.or(metadata.uid.as_ref()).cloned().unwrap_or_default(),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uids: metadata.uid.iter().chain(of_file).cloned().collect(),
         labels: metadata.labels.clone().unwrap_or_default(),
         service_account: account.unwrap_or_default().to_owned(),
     }
@@ -180,14 +182,16 @@ mod tests {
             "metadata": { "name": "a", "namespace": "n", "uid": "u", "labels": { "app": "bot" } },
             "spec": { "serviceAccountName": "runner", "containers": [] } });
         let expected = state::Pod {
-            uid: "u".into(),
+            namespace: "n".into(),
+            name: "a".into(),
+            uids: vec!["u".into()],
             labels: [("app".to_owned(), "bot".to_owned())].into(),
             service_account: "runner".into(),
         };
         assert_eq!(pod(&object(value.clone())), expected);
-        // The runtime knows it by what its file sums to, and not by the mirror's id.
+        // The runtime may know it by what its file sums to, and not by the mirror's id.
         value["metadata"]["annotations"] = json!({ "kubernetes.io/config.hash": "h" });
-        assert_eq!(pod(&object(value)).uid, "h");
+        assert_eq!(pod(&object(value)).uids, ["u", "h"]);
     }
 
     #[test]

@@ -167,11 +167,11 @@ impl Cluster {
     pub(super) fn governance(&self) -> (Rules, Told) {
         let selections = self.selections();
         let rules = selections.into_iter().map(|(workload, selection)| (workload.name, selection));
-        let pod = |(uid, pod): (&String, &state::Pod)| {
-            let state::Pod { labels, service_account, .. } = pod.clone();
-            (uid.clone(), ToldPod { labels, service_account })
+        let pod = |pod: &state::Pod| {
+            let state::Pod { namespace, name, uids, labels, service_account } = pod.clone();
+            ((namespace, name), ToldPod { uids, labels, service_account })
         };
-        let pods = self.known.iter().flat_map(|known| &known.pods).map(pod).collect();
+        let pods = self.known.iter().flat_map(|known| known.pods.values()).map(pod).collect();
         let (spared, own) = (self.spared.clone(), self.own.clone());
         (self.rules.clone().with(rules), Told { is_known: self.known.is_some(), pods, spared, own })
     }

@@ -15,8 +15,8 @@ const OF_RUNTIME: &str = "io.kubernetes.";
 pub struct Told {
     /// Whether it has told anything yet, to this agent or to one before.
     pub is_known: bool,
-    /// The pods of this node, by the unique ids that the runtime has for them.
-    pub pods: BTreeMap<String, ToldPod>,
+    /// The pods of this node, by namespace and name.
+    pub pods: BTreeMap<(String, String), ToldPod>,
     /// The namespaces whose pods go free as long as nothing is known.
     pub spared: Vec<String>,
     /// The agent's own cgroup, from the mount's root: pods of its namespace go free then, too, one of which asks.
@@ -26,6 +26,8 @@ pub struct Told {
 /// What it has told of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToldPod {
+    /// The unique ids that the runtime may know it by: what is told of the next pod of a name is not the last one's.
+    pub uids: Vec<String>,
     /// Its labels as they are now.
     pub labels: Labels,
     /// Its service account.
@@ -35,7 +37,8 @@ pub struct ToldPod {
 impl Told {
     /// Puts what is told of the pod in the place of what the runtime knows from its start.
     pub(super) fn apply(&self, pod: &mut Pod) {
-        let Some(told) = self.pods.get(&pod.uid) else { return };
+        let told = self.pods.get(&(pod.namespace.clone(), pod.name.clone()));
+        let Some(told) = told.filter(|told| told.uids.contains(&pod.uid)) else { return };
         pod.labels.retain(|key, _| key.starts_with(OF_RUNTIME));
         pod.labels.extend(told.labels.clone());
         pod.service_account = Some(told.service_account.clone());

@@ -56,7 +56,7 @@ fn object(name: &str, spec: Value) -> Value {
 fn good(state: &mut Value) {
     state["policies"] = json!([object("reads", json!({ "allow": ["droplet:read"] }))]);
     state["bindings"] = json!([object("ci", json!({ "policy": "reads", "namespaces": ["ci"] }))]);
-    state["pods"] = json!([{ "uid": "u", "labels": { "a": "b" }, "service_account": "runner" }]);
+    state["pods"] = json!([{ "namespace": "n", "name": "p", "uids": ["u"], "labels": { "a": "b" }, "service_account": "runner" }]);
 }
 
 /// Takes what is in the file, as long as `takes` the policies.
@@ -98,7 +98,7 @@ async fn what_was_told_counts_and_is_kept_for_the_next_start() {
     let mode = fs::metadata(place.kept()).map(|facts| std::os::unix::fs::MetadataExt::mode(&facts)).unwrap();
     assert_eq!(mode & 0o7777, 0o600);
     let (_, told) = later.governance();
-    assert!(told.is_known && told.pods["u"].service_account == "runner");
+    assert!(told.is_known && told.pods[&("n".to_owned(), "p".to_owned())].service_account == "runner");
     assert_eq!(later.bound().len(), 1);
     assert_eq!(later.sources(), cluster.sources());
     // One who has never seen the object in order leaves in force what this node knows.

@@ -19,6 +19,7 @@ fn pod(id: &str, namespace: &str) -> Pod {
     Pod {
         id: id.into(),
         namespace: namespace.into(),
+        name: id.into(),
         uid: format!("uid-{id}"),
         labels: [("app", "bot"), ("io.kubernetes.pod.name", "x")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -31,7 +32,11 @@ fn pod(id: &str, namespace: &str) -> Pod {
 fn told(pods: &[(&str, &str, &str)]) -> Option<Told> {
     let pod = |(id, app, account): &(&str, &str, &str)| {
         let labels = [("app".to_owned(), (*app).to_owned())].into();
-        (format!("uid-{id}"), ToldPod { labels, service_account: (*account).to_owned() })
+        let uids = vec![format!("uid-{id}")];
+        (
+            ("ci".to_owned(), (*id).to_owned()),
+            ToldPod { uids, labels, service_account: (*account).to_owned() },
+        )
     };
     Some(Told { is_known: true, pods: pods.iter().map(pod).collect(), ..Told::default() })
 }
@@ -130,4 +135,25 @@ async fn a_selected_pod_is_claimed_with_all_of_its_containers() {
     assert!(matches!(&news[..], [News::Pod(_), News::Container(_)]), "{news:?}");
     let claims = registry.claims(Path::new("/kubepods/besteffort/c"));
     assert_eq!(claims.iter().map(|claim| &*claim.workload).collect::<Vec<_>>(), ["bound"]);
+}
+
+#[tokio::test]
+async fn what_is_told_of_one_pod_is_not_anothers_whatever_ids_it_claims() {
+    let registry = Registry::default();
+    registry.enter_pod(pod("a", "ci")).await;
+    let claiming = |namespace: &str, name: &str, uid: &str| {
+        let labels = [("app".to_owned(), "web".to_owned())].into();
+        let pod = ToldPod { uids: vec![uid.to_owned()], labels, service_account: "x".to_owned() };
+        let pods = [((namespace.to_owned(), name.to_owned()), pod)].into();
+        Some(Told { is_known: true, pods, ..Told::default() })
+    };
+    let bots = || rules("labels = { app = \"bot\" }");
+    for (namespace, name, uid) in
+        [("ci", "b", "uid-a"), ("web", "a", "uid-a"), ("ci", "a", "uid-of-the-next")]
+    {
+        registry.govern(bots(), claiming(namespace, name, uid)).await;
+        assert_eq!(standing(&registry, "a"), Standing::Claimed, "{namespace}/{name} {uid}");
+    }
+    registry.govern(bots(), claiming("ci", "a", "uid-a")).await;
+    assert_eq!(standing(&registry, "a"), Standing::Free);
 }
