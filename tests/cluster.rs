@@ -1,9 +1,17 @@
 //! tidegate in a real Kubernetes. Root only; needs what `cargo xtask cluster` makes, and `cargo xtask runtimes`.
 
+#![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
+
 mod cluster {
     mod agents;
-    mod objects;
+    pub(crate) mod asker;
+    mod cost;
+    mod enforcement;
+    pub(crate) mod objects;
+    mod statuses;
 }
+
+use cluster::{asker, objects};
 
 use std::path::PathBuf;
 

@@ -204,10 +204,47 @@ fn the_agent_has_no_more_than_it_needs() -> Result<()> {
     of_unit.sort_unstable();
     added.sort_unstable();
     ensure!(added == of_unit, "the unit has {of_unit:?}, and the container {added:?}");
-    // What it does not ask the API server, it has no right to.
-    ensure!(!objects.keys().any(|name| name.contains("Role")), "{:?}", objects.keys());
     let account = &objects["ServiceAccount tidegate"];
     ensure!(account["automountServiceAccountToken"] == serde_json::json!(false), "{account}");
+    Ok(())
+}
+
+/// Whoever has the token has nothing else, and what it may do at the API server is what it does.
+#[test]
+fn the_one_with_the_token_has_no_privilege_and_the_agent_no_token() -> Result<()> {
+    let objects = by_name(documents(&kustomize("base")?)?);
+    let pod = &objects["DaemonSet tidegate"]["spec"]["template"]["spec"];
+    let (agent, cluster) = (&pod["containers"][0], &pod["containers"][1]);
+    let mounts = |container: &Value, name: &str| -> Vec<Value> {
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        mounts.filter(|mount| mount["name"] == name).cloned().collect()
+    };
+    ensure!(mounts(agent, "token").is_empty() && mounts(cluster, "token").len() == 1, "{pod}");
+    ensure!(mounts(agent, "cluster")[0]["readOnly"] == true, "{agent}");
+    ensure!(mounts(cluster, "cluster")[0]["readOnly"].is_null(), "{cluster}");
+    let context = &cluster["securityContext"];
+    ensure!(context["runAsNonRoot"] == true && context["allowPrivilegeEscalation"] == false, "{context}");
+    ensure!(context["capabilities"] == serde_json::json!({ "drop": ["ALL"] }), "{context}");
+    let host_paths = pod["volumes"].as_array().context("no volumes")?.iter();
+    let host_paths = host_paths.filter(|volume| volume.get("hostPath").is_some());
+    for volume in host_paths {
+        let name = volume["name"].as_str().unwrap_or_default();
+        ensure!(mounts(cluster, name).is_empty(), "{name} is the node's");
+    }
+    let rules = serde_json::json!([
+        { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
+        { "apiGroups": ["tidegate.dev"], "resources": ["scopepolicies", "scopebindings"], "verbs": ["get", "list", "watch"] },
+        { "apiGroups": ["tidegate.dev"], "resources": ["scopepolicies/status", "scopebindings/status"], "verbs": ["update", "patch"] },
+    ]);
+    ensure!(objects["ClusterRole tidegate"]["rules"] == rules, "{}", objects["ClusterRole tidegate"]);
+    let roles = objects.keys().filter(|name| name.contains("Role")).count();
+    ensure!(roles == 2, "{:?}", objects.keys());
+    let without = helm(&["--set", "cluster.enabled=false"])?;
+    validate(&without)?;
+    let without = by_name(documents(&without)?);
+    ensure!(!without.keys().any(|name| name.contains("Role")), "{:?}", without.keys());
+    let containers = without["DaemonSet tidegate"]["spec"]["template"]["spec"]["containers"].as_array();
+    ensure!(containers.map(Vec::len) == Some(1), "{containers:?}");
     Ok(())
 }
 

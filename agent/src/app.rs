@@ -2,6 +2,8 @@
 
 mod agent;
 pub mod ca;
+#[cfg(feature = "kubernetes")]
+pub mod cluster;
 mod command;
 mod counts;
 pub mod daemon;
@@ -28,7 +30,7 @@ use crate::{
         sink::{self, rotated},
     },
     run::{self, Enclosure, Order, limits::OpenFiles, signals::Forwarder, user::User},
-    terminate,
+    terminate, toml_file,
 };
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{consts::SIGXFSZ, flag};
@@ -75,6 +77,9 @@ pub enum Error {
     /// The policy's file cannot be watched.
     #[error(transparent)]
     Policy(#[from] FileError),
+    /// What the API server knows does not go with the policies' files.
+    #[error("the ScopePolicies that were known last cannot be loaded")]
+    Objects(#[source] toml_file::Error),
     /// There are no certificates to verify the upstream with.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -90,6 +95,20 @@ pub enum Error {
     /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
+    /// Whoever asks the API server is not to have privileges.
+    #[error("`tidegate cluster` needs no privilege and is not to have any; run it as another user than root")]
+    Root,
+    /// Whose pods are meant is not said.
+    #[error("this node's name is not known; give --node NAME, or set NODE_NAME")]
+    NoNode,
+    /// How the API server is reached is not known.
+    #[error(
+        "it is not known how the Kubernetes API server is reached; run this in a pod with a service account's token, or give --kubeconfig"
+    )]
+    NoServer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing is told any more.
+    #[error("the Kubernetes API server is not asked any more, though it should be")]
+    ServerLost,
     /// Namespaces, cgroups and BPF need root.
     #[error("`tidegate daemon` needs root")]
     NotRoot,

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod ca;
 pub mod check;
+pub mod cluster;
 pub mod completions;
 pub mod daemon;
 pub mod doctor;
@@ -44,6 +45,8 @@ pub enum Command {
     /// Serve connections for the daemon, which starts this
     #[command(hide = true)]
     Proxy,
+    /// Ask the Kubernetes API server for the daemon, without any privilege
+    Cluster(cluster::ClusterArgs),
     /// Run a command whose requests to the API are decided by a policy
     Run(run::RunArgs),
     /// Validate configuration and policies, and run the policies' case tables
@@ -199,6 +202,11 @@ pub enum Error {
     /// `top` is not in this program.
     #[error("this tidegate was built without `top`; build it with `cargo build --release --features tui`")]
     NoTop,
+    /// This build cannot ask an API server.
+    #[error(
+        "this tidegate was built without `cluster`; build it with `cargo build --release --features kubernetes`"
+    )]
+    NoCluster,
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
@@ -211,10 +219,11 @@ impl Error {
         match self {
             Self::File(_) | Self::Request(_) | Self::Body { .. } | Self::UnknownWorkload { .. } => 2,
             Self::OpenQuote(_) | Self::NoTerminal => 2,
-            Self::Terminal(_) | Self::NoTop => 1,
+            Self::Terminal(_) | Self::NoTop | Self::NoCluster => 1,
             Self::Checked { .. } | Self::NoCalls { .. } | Self::SeveralWorkloads { .. } => 2,
             Self::Audit { .. } | Self::AuditKey(_) | Self::Control(_) | Self::Ca(_) | Self::HostTrust(_) => 1,
             Self::Daemon(app::Error::NoWorkloads | app::Error::OutOfReach { .. } | app::Error::User(_)) => 2,
+            Self::Daemon(app::Error::Root | app::Error::NoNode | app::Error::NoServer(_)) => 2,
             Self::Daemon(_) => 1,
             Self::Protect(error) if error.is_of_configuration() => 2,
             Self::Protect(_) => 1,
@@ -238,6 +247,7 @@ pub fn dispatch(cli: Cli, out: &mut impl Write) -> Result<u8, Error> {
     match cli.command {
         Command::Daemon(args) => return daemon::run(&args),
         Command::Proxy => return app::proxy::child::main().map_err(Error::Daemon),
+        Command::Cluster(args) => return cluster::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Check(args) => check::check(&args, out)?,
         Command::Explain(args) => explain::explain(&args, out)?,
@@ -284,6 +294,7 @@ mod tests {
     #[test_case("run --policy p --workload w -- true", false; "policy and workload")]
     #[test_case("daemon --config c", true; "daemon")]
     #[test_case("daemon --attach-only", true; "daemon that only attaches")]
+    #[test_case("cluster --config c --node n --kubeconfig k", true; "cluster")]
     #[test_case("daemon c", false; "daemon with a file")]
     #[test_case("run", false; "run nothing")]
     #[test_case("check", true; "check the installed")]

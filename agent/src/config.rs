@@ -8,12 +8,14 @@ mod matching;
 pub mod otlp;
 pub mod pods;
 mod run_by;
+pub mod selection;
 
 pub use cgroup_pattern::CgroupPattern;
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
 pub use otlp::Otlp;
 pub use pods::{ContainerPattern, PodPattern};
 pub use run_by::RunBy;
+pub use selection::Selection;
 
 use crate::host::HostName;
 use ipnet::IpNet;
@@ -47,6 +49,8 @@ pub struct Config {
     pub health: Health,
     /// `[containers]`.
     pub containers: Containers,
+    /// `[kubernetes]`.
+    pub kubernetes: Kubernetes,
 }
 
 /// A workload's name and policy, and how the daemon tells it from others.
@@ -105,6 +109,27 @@ pub struct Containers {
 impl Default for Containers {
     fn default() -> Self {
         Self { nri: "/var/run/nri/nri.sock".into(), cri: None, engine: None }
+    }
+}
+
+/// `[kubernetes]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Whether what the API server knows counts.
+    pub watch: bool,
+    /// The directory in which `tidegate cluster` writes that, and the daemon reads it.
+    pub directory: PathBuf,
+    /// The namespaces whose pods go free as long as nothing is known.
+    pub spared_namespaces: Vec<String>,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            watch: false,
+            directory: "/run/tidegate-cluster".into(),
+            spared_namespaces: vec!["kube-system".to_owned()],
+        }
     }
 }
 
@@ -293,6 +318,7 @@ impl Default for Config {
             },
             health: Health::default(),
             containers: Containers::default(),
+            kubernetes: Kubernetes::default(),
         }
     }
 }

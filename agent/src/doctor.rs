@@ -4,6 +4,8 @@
 //! Each module reads or tries something, and judges what it saw by a pure function. Nothing is concluded from
 //! a version number that can be tried instead, since distributions port features back.
 
+#[cfg(feature = "kubernetes")]
+mod api_server;
 mod cgroups;
 pub mod command;
 mod configuration;
@@ -75,6 +77,8 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
     checks.extend(network::examine(&config.capture));
     checks.extend(trust::examine(&config.upstream));
     checks.extend(deputies::examine(&config.workloads));
+    #[cfg(feature = "kubernetes")]
+    checks.extend(api_server::examine(&config.kubernetes));
     checks.push(configuration);
     checks.push(configuration::audit(&config.audit));
     checks

@@ -42,6 +42,8 @@ pub enum Part {
     Proxy,
     /// The audit log can be written.
     AuditLog,
+    /// What the Kubernetes API server knows is known, and up to date.
+    ApiServer,
     /// The event loop turns.
     EventLoop,
 }
@@ -55,6 +57,7 @@ impl Part {
             Self::Subjects => "subjects",
             Self::Proxy => "proxy",
             Self::AuditLog => "audit_log",
+            Self::ApiServer => "api_server",
             Self::EventLoop => "event_loop",
         }
     }
@@ -67,6 +70,7 @@ impl Part {
             Self::Subjects => "subjects",
             Self::Proxy => "proxy",
             Self::AuditLog => "audit log",
+            Self::ApiServer => "API server",
             Self::EventLoop => "event loop",
         }
     }

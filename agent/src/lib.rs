@@ -34,6 +34,8 @@ pub mod session;
 pub mod app;
 pub mod cli;
 #[cfg(feature = "kubernetes")]
+pub mod cluster;
+#[cfg(feature = "kubernetes")]
 pub mod containers;
 pub mod control;
 pub mod doctor;

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 /// What the log shows: `TIDEGATE_LOG` is a level, or a list of `module=level`.
 fn filter(cli: &Cli) -> Targets {
     let wanted = std::env::var("TIDEGATE_LOG").ok().and_then(|text| text.parse().ok());
-    let usual = if matches!(cli.command, Command::Daemon(_) | Command::Proxy) {
+    let usual = if matches!(cli.command, Command::Daemon(_) | Command::Proxy | Command::Cluster(_)) {
         LevelFilter::INFO
     } else {
         LevelFilter::WARN

@@ -19,5 +19,5 @@ mod reply;
 mod request;
 mod waiting;
 
-pub use connection::{Connection, Services, Treatment};
+pub use connection::{Connection, Recalls, Services, Treatment};
 pub use recorder::Recorder;

@@ -15,7 +15,7 @@ use std::{
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The text of a file, and the path that its problems are told under.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Source {
     /// Where it came from.
     pub path: PathBuf,

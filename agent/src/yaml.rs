@@ -84,6 +84,35 @@ impl Node {
         pairs.iter().find(|(name, _)| name.name() == key).map(|(name, _)| name.span.clone())
     }
 
+    /// The keys and numbers that lead to the value at this place of the text.
+    pub fn path_at(&self, offset: usize) -> String {
+        let (mut path, mut node) = (String::new(), self);
+        while let Some((step, below)) = node.step_to(offset) {
+            let separator = if path.is_empty() || step.starts_with('[') { "" } else { "." };
+            path.push_str(separator);
+            path.push_str(&step);
+            node = below;
+        }
+        path
+    }
+
+    fn step_to(&self, offset: usize) -> Option<(String, &Self)> {
+        let is_in = |node: &Self| node.span.contains(&offset) || node.span.start == offset;
+        match &self.value {
+            Value::Scalar { .. } => None,
+            Value::Sequence(items) => {
+                let (number, item) = items.iter().enumerate().find(|(_, item)| is_in(item))?;
+                Some((format!("[{number}]"), item))
+            }
+            Value::Mapping(pairs) => {
+                let (key, value) = pairs.iter().find(|(key, value)| is_in(key) || is_in(value))?;
+                let is_word = key.name().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                let step = if is_word { key.name().to_owned() } else { format!("[{:?}]", key.name()) };
+                Some((step, value))
+            }
+        }
+    }
+
     /// Reads it as a value of the given shape; `source` is the text that it stands in.
     ///
     /// # Errors

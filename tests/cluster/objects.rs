@@ -36,7 +36,7 @@ fn files(directory: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// An API server with everything in it that may be applied.
-fn with_manifests(world: &World) -> Result<Cluster<'_>> {
+pub(crate) fn with_manifests(world: &World) -> Result<Cluster<'_>> {
     let cluster = Cluster::start(world)?;
     let base = cluster.tell(&["kustomize", &manifests().join("base").display().to_string()])?;
     let refused = cluster.apply(&base).err().map(|error| error.to_string()).unwrap_or_default();
@@ -71,17 +71,37 @@ fn the_api_server_takes_the_manifests_and_the_examples_and_refuses_the_bad_ones(
 }
 
 #[test]
-fn the_agents_account_is_nobody_to_the_api_server() -> Result<()> {
+fn the_agents_account_may_do_what_its_role_says_and_nothing_else() -> Result<()> {
     let world = World::new()?;
     let cluster = with_manifests(&world)?;
     let token = cluster.token("tidegate-system", "tidegate")?;
     let as_agent = world.write("agent.kubeconfig", cluster.configuration(&token))?;
     let as_agent = format!("--kubeconfig={}", as_agent.display());
-    for what in ["pods", "nodes", "secrets", "configmaps", "scopepolicies"] {
-        // The last one counts.
-        let told = cluster.ask(&[&as_agent, "--namespace=tidegate-system", "get", what])?;
-        let who = "system:serviceaccount:tidegate-system:tidegate";
-        ensure!(told.stderr.contains("Forbidden") && told.stderr.contains(who), "{what}: {told:?}");
+    let may = |verb: &str, what: &str| -> Result<bool> {
+        let (resource, below) = what.split_once('/').unwrap_or((what, ""));
+        let subresource = format!("--subresource={below}");
+        // The last file counts.
+        let asked = [&as_agent, "--namespace=tidegate-system", "auth", "can-i", &subresource, verb, resource];
+        Ok(cluster.ask(&asked)?.text().trim() == "yes")
+    };
+    let objects = ["scopepolicies.tidegate.dev", "scopebindings.tidegate.dev"];
+    for what in ["pods", objects[0], objects[1]] {
+        for verb in ["get", "list", "watch"] {
+            ensure!(may(verb, what)?, "{verb} {what}");
+        }
+        for verb in ["create", "update", "patch", "delete"] {
+            ensure!(!may(verb, what)?, "{verb} {what}");
+        }
+    }
+    for what in objects.map(|what| format!("{what}/status")) {
+        ensure!(may("update", &what)? && may("patch", &what)? && !may("get", &what)?, "{what}");
+    }
+    for what in
+        ["nodes", "secrets", "configmaps", "pods/exec", "pods/log", "pods/status", "serviceaccounts/token"]
+    {
+        for verb in ["get", "list", "create", "update"] {
+            ensure!(!may(verb, what)?, "{verb} {what}");
+        }
     }
     world.close()
 }

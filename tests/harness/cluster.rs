@@ -15,6 +15,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,8 +33,10 @@ const ADMINISTRATOR: &str = "the-administrators-token";
 #[derive(Debug)]
 pub struct Cluster<'w> {
     others: Vec<Process>,
-    server: Process,
-    database: Process,
+    /// None while it is ended.
+    server: Mutex<Option<Process>>,
+    line: Vec<String>,
+    database: Mutex<Process>,
     world: &'w World,
     directory: PathBuf,
 }
@@ -64,7 +67,7 @@ impl<'w> Cluster<'w> {
         ensure!(made.status.success(), "{made:?}");
         let tokens = format!("{ADMINISTRATOR},administrator,administrator,system:masters\n");
         fs::write(directory.join("tokens.csv"), tokens)?;
-        let server = [
+        let line = vec![
             programs.join("bin/kube-apiserver").display().to_string(),
             format!("--etcd-servers={DATABASE}"),
             format!("--cert-dir={}", place("certificates")),
@@ -81,9 +84,15 @@ impl<'w> Cluster<'w> {
             "--allow-privileged=true".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
-        let server = Process::start(world.command(&server).stdin(Stdio::null()), world.directory())?;
-        let mut cluster = Self { others: Vec::new(), server, database, world, directory };
-        cluster.wait_until_ready()?;
+        let cluster = Self {
+            others: Vec::new(),
+            server: Mutex::default(),
+            line,
+            database: Mutex::new(database),
+            world,
+            directory,
+        };
+        cluster.begin_server()?;
         fs::write(cluster.kubeconfig(), cluster.configuration(ADMINISTRATOR))?;
         Ok(cluster)
     }
@@ -110,13 +119,43 @@ impl<'w> Cluster<'w> {
         })
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Starts the API server, again after [`Self::end_server`], and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not come to answer.
+    pub fn begin_server(&self) -> Result<()> {
+        let mut command = self.world.command(&self.line);
+        *held(&self.server) = Some(Process::start(command.stdin(Stdio::null()), self.world.directory())?);
+        self.wait_until_ready()
+    }
+
+    /// Kills the API server; the database goes on.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn end_server(&self) -> Result<()> {
+        let Some(server) = held(&self.server).take() else { return Ok(()) };
+        server.signal(nix::sys::signal::Signal::SIGKILL)?;
+        server.finish(LIMIT).map(drop)
+    }
+
+    /// The API server's process.
+    ///
+    /// # Errors
+    /// When it is ended.
+    pub fn server_id(&self) -> Result<u32> {
+        held(&self.server).as_ref().map(Process::id).context("the API server is ended")
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
         let ask = ["curl", "--silent", "--max-time", "2", "--cacert"].map(str::to_owned);
         let header = ["--header".to_owned(), format!("Authorization: Bearer {ADMINISTRATOR}")];
         let rest = [self.ca_file().display().to_string(), format!("{}/readyz", self.url())];
         let ask = [&ask[..], &rest, &header].concat();
         let ready = wait_until("the API server to be ready", LIMIT, || {
-            for (name, process) in [("etcd", &mut self.database), ("kube-apiserver", &mut self.server)] {
+            let (mut database, mut server) = (held(&self.database), held(&self.server));
+            let server = server.iter_mut().map(|server| ("kube-apiserver", server));
+            for (name, process) in std::iter::once(("etcd", &mut *database)).chain(server) {
                 let ended = process.ended()?;
                 ensure!(ended.is_none(), "{name} ended: {ended:?}");
             }
@@ -124,7 +163,13 @@ impl<'w> Cluster<'w> {
             std::thread::sleep(Duration::from_millis(50));
             Ok(told.text() == "ok")
         });
-        ready.with_context(|| format!("{}\n{}", last_lines(&self.database), last_lines(&self.server)))
+        ready.with_context(|| {
+            format!(
+                "{}\n{}",
+                last_lines(&held(&self.database)),
+                held(&self.server).as_ref().map(last_lines).unwrap_or_default()
+            )
+        })
     }
 
     /// The world that it is in.
@@ -235,6 +280,10 @@ impl<'w> Cluster<'w> {
 
 fn kubectl() -> Result<PathBuf> {
     Ok(programs::runtimes()?.join("kubernetes/kubectl"))
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The end of what a process has written, for a test that fails.

@@ -207,7 +207,15 @@ state = "/run/containerd"
     /// # Errors
     /// When containerd refuses.
     pub fn run_pod(&self, pod: &Pod<'_>) -> Result<Running> {
-        let uid = format!("uid-{}-{}", pod.namespace, pod.name);
+        self.run_pod_as(pod, &format!("uid-{}-{}", pod.namespace, pod.name))
+    }
+
+    /// As [`Self::run_pod`], with the unique id that Kubernetes has given.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn run_pod_as(&self, pod: &Pod<'_>, uid: &str) -> Result<Running> {
+        let uid = uid.to_owned();
         let cgroup = format!("{}/pod{uid}", self.pods);
         let mut labels: BTreeMap<String, String> =
             pod.labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

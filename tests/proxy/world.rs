@@ -30,7 +30,7 @@ use tidegate::{
     identify::{Principal, Subject, Workload},
     record::{fingerprint::Fingerprinter, redact::Redactor, sink::Sink},
     session::{
-        Connection, Recorder, Services, Treatment,
+        Connection, Recalls, Recorder, Services, Treatment,
         http::{Served, serve},
         limiter::Limiter,
     },
@@ -159,6 +159,7 @@ impl World {
             budgets: Budgets::default(),
             limits: config.limits,
             drain: draining,
+            recalls: watch::channel(Recalls::default()).1,
         };
         let store = Arc::new(Store::new(policies(setting.policy)));
         let workloads: Arc<[Workload]> = Arc::new([Workload { name: "run".into(), policy: "test".into() }]);

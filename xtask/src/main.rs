@@ -1,5 +1,6 @@
 //! tidegate's build, test and maintenance tasks: `cargo xtask --help`.
 
+mod agents;
 mod apt;
 mod bench;
 mod cargo;
@@ -47,6 +48,8 @@ enum Task {
     Containerd,
     /// Make the Kubernetes that the tests of clusters start, some five minutes once; `test` does so, too.
     Cluster,
+    /// Measure what a thousand agents cost a Kubernetes API server.
+    Agents,
     /// Make what users get, in target/dist: a Debian package, a static tarball, a bill of materials, checksums.
     Dist(dist::Arguments),
     /// Make the container image, in target/dist, and print its digest.
@@ -86,6 +89,7 @@ fn perform(task: Task) -> anyhow::Result<()> {
         Task::Runtimes => runtimes::ensure(&workspace()),
         Task::Containerd => containerd::ensure(&workspace()).and_then(|()| podman::ensure(&workspace())),
         Task::Cluster => cluster::ensure(&workspace()),
+        Task::Agents => agents::run(&workspace()),
         Task::Dist(arguments) => dist::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Image(arguments) => image::run(&arguments, &workspace(), &mut io::stdout().lock()),
         Task::Man => dist::man(&workspace(), &mut io::stdout().lock()),

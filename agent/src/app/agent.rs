@@ -10,7 +10,7 @@ use super::{
     ground::Ground,
     proxy::{Following, Proxy},
     refusals::Refusals,
-    reload::{Bell, Reloader, Running},
+    reload::{Bell, Offer, Origin, Reloader, Running},
     server::{Accepting, Server},
 };
 use crate::{
@@ -45,7 +45,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    task::JoinSet,
+};
 
 /// What an agent is made of.
 pub(super) struct Plan {
@@ -101,6 +104,9 @@ pub(super) struct Agent {
     pub(super) servant: Servant,
     door: Arc<Door>,
     reloader: Option<Reloader>,
+    /// Brings policies of objects.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "all policies are files"))]
+    pub(super) offers: UnboundedSender<Offer>,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
     accepting: Accepting,
@@ -132,17 +138,18 @@ impl Agent {
         let own_sockets = OwnSockets::default();
         let ground = Ground { own_sockets: own_sockets.clone(), resolve, roots, log, ca: &ca };
         let known = (&addresses, &proxies);
+        let (origin, offers) = Origin::of(proxy.as_ref().map_or(&[], |sources| sources.policies.as_slice()));
         let mut tasks = JoinSet::new();
         let (servant, follower): (Servant, Arc<dyn Follower>) = match proxy {
             None => {
                 let (means, follower) = ground.means(known)?;
                 let served = (Arc::clone(&store), Arc::clone(&counts));
-                let engine = Engine::start(&config, &workloads.all(), served, means)?;
+                let engine = Engine::start(&config, served, means)?;
                 (Servant::Here(Arc::new(engine)), Arc::new(follower))
             }
             Some(sources) => {
                 let every = addresses.every();
-                let start = ground.start(sources, &workloads, &addresses, &captured);
+                let start = ground.start(sources, &addresses, &captured);
                 let rights = Arc::new(ground.rights());
                 if config.audit.path != Path::new("-") {
                     // What is wrong with it is told best by whoever may look at it.
@@ -176,7 +183,8 @@ impl Agent {
             counts,
             servant,
             reports: JoinSet::new(),
-            reloader: Some(Reloader { store, files, bell, running, proxy }),
+            reloader: Some(Reloader { store, files, bell, running, proxy, origin }),
+            offers,
             door,
         })
     }

@@ -1,6 +1,8 @@
 //! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
 //! then, until the next one takes over.
 
+#[cfg(feature = "kubernetes")]
+mod cluster;
 pub mod commands;
 #[cfg(feature = "kubernetes")]
 mod containers;
@@ -11,6 +13,7 @@ mod metrics;
 mod namespaces;
 mod places;
 mod subjects;
+mod tell;
 mod upkeep;
 
 use super::{
@@ -20,6 +23,8 @@ use super::{
     handover::{self, Manager},
     reload::{self, Bell, Running},
 };
+#[cfg(feature = "kubernetes")]
+use crate::classify::Catalogue;
 use crate::{
     capture::{
         self, Capture, Options,
@@ -30,9 +35,8 @@ use crate::{
         standing::Mismatch,
     },
     config::{Config, Mode, RUN_DIR, STATE_DIR},
-    control::{self, Callers, Control},
     decide::store::PolicySet,
-    health::{Health, Part, http, status},
+    health::{Health, Part, status},
     identify::{
         Workloads,
         cgroups::Cgroups,
@@ -43,11 +47,12 @@ use crate::{
     run::{
         cgroup::{self, Cgroup},
         limits::OpenFiles,
-        user,
     },
     session::protected::mirror,
     toml_file::Source,
 };
+#[cfg(feature = "kubernetes")]
+use cluster::{Cluster, Concerned};
 use commands::Commands;
 #[cfg(feature = "kubernetes")]
 use containers::Containers;
@@ -63,13 +68,12 @@ use signal_hook::{
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
 };
 use subjects::Matching;
 use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
 use tokio::{
-    net::TcpListener,
     runtime::Runtime,
     sync::{Notify, mpsc},
 };
@@ -134,7 +138,9 @@ impl Asked {
 }
 
 async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
-    let Charge { config, config_file, config_source, policies, policy_sources, policy_files } = charge;
+    #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "all policies are files"))]
+    let Charge { config, config_file, config_source, mut policies, mut policy_sources, policy_files } =
+        charge;
     let manager = Arc::new(Manager::of_environment());
     // Before there is another process, which would inherit them.
     let kept = handover::kept();
@@ -150,11 +156,26 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     let containers = Containers::of(&config, cgroups.mount())?;
     #[cfg(feature = "kubernetes")]
     let members = containers.as_ref().map(Containers::members);
+    #[cfg(feature = "kubernetes")]
+    let cluster = Cluster::of(&config, &policy_sources, cgroups.own().map(|own| cgroups.name(&own)));
+    #[cfg(feature = "kubernetes")]
+    if let Some(cluster) = &cluster {
+        policy_sources.extend(cluster.sources());
+        policies = PolicySet::load(&policy_sources, Catalogue::embedded()).map_err(Error::Objects)?;
+    }
     #[cfg(not(feature = "kubernetes"))]
     let members: Option<Arc<dyn Members>> = None;
+    let workloads = Workloads::matched(matching.list.clone(), Arc::clone(&cgroups), members.clone());
+    let workloads = Arc::new(workloads);
+    #[cfg(feature = "kubernetes")]
+    if let (Some(cluster), Some(containers)) = (&cluster, &containers) {
+        workloads.set_further(cluster.bound());
+        let (rules, told) = cluster.governance();
+        containers.registry().govern(rules, Some(told)).await;
+    }
     let plan = Plan {
         config: config.clone(),
-        workloads: Arc::new(Workloads::matched(matching.list.clone(), Arc::clone(&cgroups), members.clone())),
+        workloads: Arc::clone(&workloads),
         policies,
         files,
         bell: asked.reload.clone(),
@@ -164,19 +185,36 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         proxy: Some(Sources { config: config_source, policies: policy_sources }),
     };
     let mut agent = Agent::build(plan).await?;
-    let parts = [Part::Canary, Part::Programs, Part::Subjects, Part::Proxy, Part::AuditLog];
+    let mut parts = vec![Part::Canary, Part::Programs, Part::Subjects, Part::Proxy, Part::AuditLog];
+    parts.extend(config.kubernetes.watch.then_some(Part::ApiServer));
     let health = Arc::new(Health::new(&parts));
-    let governed = Governed { matching, members };
+    #[cfg(feature = "kubernetes")]
+    let kubernetes = cluster.as_ref().map(|cluster| Arc::clone(&cluster.shown));
+    #[cfg(not(feature = "kubernetes"))]
+    let kubernetes = None;
+    #[cfg(feature = "kubernetes")]
+    let concerned = containers.as_ref().map(|containers| Concerned {
+        offers: agent.offers.clone(),
+        workloads: Arc::clone(&workloads),
+        registry: containers.registry(),
+        health: Arc::clone(&health),
+        servant: Some(agent.servant.clone()),
+    });
+    let governed = Governed { matching, members, workloads, kubernetes };
     let (mut upkeep, told, told_of) =
         capture(&config, governed, kept, &health, &cgroups, &mut agent, &manager).await?;
     #[cfg(feature = "kubernetes")]
     if let Some(containers) = containers {
         agent.spawn(containers.keep(told_of.tagger, told_of.networks));
     }
+    #[cfg(feature = "kubernetes")]
+    if let (Some(cluster), Some(concerned)) = (cluster, concerned) {
+        agent.spawn(cluster.keep(concerned));
+    }
     #[cfg(not(feature = "kubernetes"))]
     drop(told_of);
-    let desk = Desk { told, commands, bell: asked.reload.clone(), group: trusted_group() };
-    tell(&config, desk, &health, &mut agent, &manager).await?;
+    let desk = Desk { told, commands, bell: asked.reload.clone(), group: tell::trusted_group() };
+    tell::start(&config, desk, &health, &mut agent, &manager).await?;
     tokio::select! {
         () = upkeep.keep_proving(&manager) => {}
         () = asked.stop.notified() => {}
@@ -192,6 +230,8 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
 struct Governed {
     matching: Matching,
     members: Option<Arc<dyn Members>>,
+    workloads: Arc<Workloads>,
+    kubernetes: Option<Arc<Mutex<status::Kubernetes>>>,
 }
 
 /// Where single cgroups and networks are seen to at once.
@@ -205,7 +245,7 @@ struct ToldOf {
 /// programs, settings, listeners, and only then what is a subject no more.
 async fn capture(
     config: &Config,
-    Governed { matching, members }: Governed,
+    Governed { matching, members, workloads, kubernetes }: Governed,
     kept: Vec<Listener>,
     health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
@@ -329,7 +369,8 @@ async fn capture(
         servant: agent.servant.clone(),
         addresses: Arc::clone(&agent.addresses),
         cgroups: Arc::clone(cgroups),
-        workloads: matching.list,
+        workloads,
+        kubernetes,
         members,
         programs: capture
             .attached
@@ -352,53 +393,10 @@ fn shown(listener: &Listener) -> status::Listener {
     status::Listener { netns_cookie: listener.netns_cookie, address: listener.address }
 }
 
-/// Tells how the daemon is: on the control socket, over HTTP where that is wanted, in the log and to the service
-/// manager.
-async fn tell(
-    config: &Config,
-    desk: Desk,
-    health: &Arc<Health>,
-    agent: &mut Agent,
-    manager: &Arc<Manager>,
-) -> Result<(), Error> {
-    let path = Path::new(RUN_DIR).join(control::FILE_NAME);
-    let callers = match desk.commands.is_empty() {
-        true => Callers::Group(desk.group),
-        false => Callers::Everybody,
-    };
-    let bound = Control::bind(&path, callers);
-    let control = bound.map_err(|source| Error::File { action: "listen at", path, source })?;
-    let desk = Arc::new(desk);
-    agent.spawn(control.serve(Arc::clone(&desk)));
-    if let Some(address) = config.health.listen {
-        let bound = TcpListener::bind(address).await;
-        let listener =
-            bound.map_err(|source| Error::System { action: "listen at `health.listen`", source })?;
-        agent.spawn(http::serve(listener, Arc::clone(health), metrics::of(desk, agent.servant.clone())));
-    }
-    agent.spawn(upkeep::keep_watching_log(agent.servant.clone(), Arc::clone(health)));
-    agent.spawn(Arc::clone(health).keep_telling());
-    agent.spawn(Arc::clone(health).keep_beating());
-    let alive = Arc::clone(manager);
-    let is_watching = manager.is_watching();
-    let watch = health.watch_over(move || {
-        if is_watching {
-            alive.tell("WATCHDOG=1");
-        }
-    });
-    watch.map_err(|source| Error::System { action: "start the watchdog's thread", source })
-}
-
 /// The daemon's own cgroup, if it is one of a service.
 fn service_of(cgroups: &Cgroups) -> Option<PathBuf> {
     let own = cgroups.name(&cgroups.own()?);
     own.extension().is_some_and(|kind| kind == "service").then_some(own)
-}
-
-/// The group whose members may ask everything, where it exists.
-fn trusted_group() -> Option<u32> {
-    let group = user::group_id(control::GROUP);
-    group.inspect_err(|error| tracing::debug!(%error, "only root may ask for the status")).ok()
 }
 
 /// Whether the kernel calls BPF LSM programs: without `bpf` in this list, Linux 5.10 attaches them and calls none.

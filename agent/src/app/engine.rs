@@ -8,14 +8,13 @@ use crate::{
     config::Config,
     decide::store::Store,
     forward::{Forwarder, ratelimit::Budgets, upstream::Resolve},
-    identify::Workload,
     record::{
         fingerprint::Fingerprinter,
         redact::Redactor,
         sink::{self, Sink, place::Place},
     },
     session::{
-        Recorder, Services,
+        Recalls, Recorder, Services,
         gate::{Arrived, Clients, Gate},
         limiter::Limiter,
         protected::ProtectedAddresses,
@@ -28,10 +27,11 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use rustls::RootCertStore;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
@@ -68,15 +68,15 @@ pub(super) struct Engine {
     counts: Arc<Counts>,
     sessions: Sessions,
     drain: watch::Sender<bool>,
+    recalls: watch::Sender<Recalls>,
     metrics: Registry,
     signing: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Engine {
-    /// For these workloads, whose policies the store has. To be called within the runtime.
+    /// For workloads whose policies the store has. To be called within the runtime.
     pub(super) fn start(
         config: &Config,
-        workloads: &[&Workload],
         (store, counts): (Arc<Store>, Arc<Counts>),
         means: Means,
     ) -> Result<Self, Error> {
@@ -86,6 +86,7 @@ impl Engine {
         let sink = Arc::new(Sink::open_at(&config.audit, redactor, log)?);
         sink.export(&config.audit, &own_sockets);
         let (drain, draining) = watch::channel(false);
+        let (recalls, recalled) = watch::channel(Recalls::default());
         let body_idle_timeout = config.limits.body_idle_timeout;
         let forwarder =
             Forwarder::start(&config.upstream, body_idle_timeout, roots, resolve, own_sockets.clone());
@@ -98,14 +99,15 @@ impl Engine {
             budgets: Budgets::default(),
             limits: config.limits.clone(),
             drain: draining,
+            recalls: recalled,
         });
         let names = Names::new(&config.hosts);
         let known = (addresses, proxies);
-        let gate = Gate::new((workloads, store), clients, names, config, known, terminator, services);
+        let gate = Gate::new(store, clients, names, config, known, terminator, services);
         let signing = Mutex::new(Some(tokio::spawn(keep_signing(Arc::clone(&sink)))));
         let mut metrics = Registry::with_prefix("tidegate");
         sink.register(&mut metrics);
-        Ok(Self { gate, sink, counts, sessions: Sessions::default(), drain, metrics, signing })
+        Ok(Self { gate, sink, counts, sessions: Sessions::default(), drain, recalls, metrics, signing })
     }
 
     /// Serves a connection.
@@ -125,6 +127,11 @@ impl Engine {
             self.gate.lost(left);
         }
         Ok(())
+    }
+
+    /// Lets connections of these pods end, by their unique ids; those that come from here on stay.
+    pub(super) fn recall(&self, pods: BTreeSet<String>) {
+        self.recalls.send_modify(|recalls| recalls.add(pods, Instant::now()));
     }
 
     /// What became of records and connections so far.

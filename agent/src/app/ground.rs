@@ -10,7 +10,6 @@ use super::{
 use crate::{
     capture::own_sockets::OwnSockets,
     forward::upstream::Resolve,
-    identify::{Workload, Workloads},
     record::sink::place,
     session::{gate::OwnEyes, protected::ProtectedAddresses, proxies::ProxyAddresses},
     terminate::Signer,
@@ -58,15 +57,12 @@ impl Ground<'_> {
     pub(super) fn start(
         &self,
         Sources { config, policies }: Sources,
-        workloads: &Workloads,
         addresses: &ProtectedAddresses,
         forward_proxies: &[SocketAddr],
     ) -> Start {
-        let named = |workload: &Workload| (workload.name.to_string(), workload.policy.to_string());
         Start {
             config,
             policies,
-            workloads: workloads.all().into_iter().map(named).collect(),
             roots: self.roots.iter().map(|root| root.to_vec()).collect(),
             tickets: self.ca.tickets().handed_over(),
             protected: addresses.all(),

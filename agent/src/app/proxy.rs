@@ -28,7 +28,7 @@ use super::{
 use crate::{
     config::Config,
     forward::upstream,
-    identify::Whose,
+    identify::{Whose, Workload},
     link::{Link, Message},
     session::gate::{Arrived, Refusal},
     terminate::{
@@ -61,7 +61,6 @@ pub(super) struct Proxy {
     link: Link,
     spawned: Mutex<Option<Spawned>>,
     pid: u32,
-    workloads: Vec<String>,
 }
 
 impl Proxy {
@@ -77,8 +76,7 @@ impl Proxy {
         let link = Link::start(socket, answer).map_err(failed)?;
         let hello = link.ask(&Order::Hello, &[]).await.and_then(|answer| answer.read());
         let Introduction { user, pid } = hello.map_err(failed)?;
-        let names = start.workloads.iter().map(|(name, _)| name.clone()).collect();
-        let proxy = Self { link, spawned: Mutex::new(spawned), pid, workloads: names };
+        let proxy = Self { link, spawned: Mutex::new(spawned), pid };
         let files = files_of(config, user)?;
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(|(_, file)| file.as_fd()).collect();
         let start = Start { files: files.iter().map(|(which, _)| *which).collect(), ..start };
@@ -103,9 +101,8 @@ impl Proxy {
         let Arrived { stream, destination, netns_cookie, whose, witness } = arrived;
         let (whose, subject) = match whose {
             Whose::Workloads(principal) => {
-                let number = |name: &str| self.workloads.iter().position(|known| known == name);
-                let numbers = principal.workloads.iter().filter_map(|workload| number(&workload.name));
-                (WhoseSent::Workloads(numbers.collect()), principal.subject)
+                let named = |workload: &Workload| (workload.name.to_string(), workload.policy.to_string());
+                (WhoseSent::Workloads(principal.workloads.iter().map(named).collect()), principal.subject)
             }
             Whose::Nobody(subject) => (WhoseSent::Nobody, subject),
             Whose::Unknown(subject) => (WhoseSent::Unknown, subject),
@@ -134,6 +131,12 @@ impl Proxy {
     /// Has it close what is idle of a network namespace.
     pub(super) fn forget(&self, netns_cookie: u64) {
         self.tell(&Order::Forget(netns_cookie), &[]);
+    }
+
+    /// Has it end connections of these pods, whose unique ids these are.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of pods"))]
+    pub(super) fn recall(&self, pods: BTreeSet<String>) {
+        self.tell(&Order::Recall(pods), &[]);
     }
 
     /// Tells it all addresses of protected hosts.

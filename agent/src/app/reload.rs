@@ -7,7 +7,7 @@ pub(super) use running::Running;
 use super::{Error, proxy::Proxy, watch::Watch};
 use crate::{
     classify::Catalogue,
-    decide::store::{self, FileError, Missing, PolicyFile, PolicySet, Reading, Store},
+    decide::store::{self, FileError, Missing, OBJECT, PolicyFile, PolicySet, Reading, Store},
     toml_file::{Error as LoadError, Source},
 };
 use std::{
@@ -17,7 +17,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{
+        Notify,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
     task::{JoinError, spawn_blocking},
     time::{interval, sleep},
 };
@@ -89,7 +93,34 @@ impl Bell {
     }
 }
 
-/// Keeps the store at what its files say.
+/// Policies that come from objects: all that there are from now on.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) objects: Vec<Source>,
+    /// Told when they are in force.
+    pub(super) taken: oneshot::Sender<Outcome>,
+}
+
+/// What policies are read from.
+pub(super) struct Origin {
+    /// What the files said when they were last right.
+    files: Vec<Source>,
+    objects: Vec<Source>,
+    offers: UnboundedReceiver<Offer>,
+}
+
+impl Origin {
+    /// What is in force at the start; the sender brings other objects.
+    pub(super) fn of(sources: &[Source]) -> (Self, UnboundedSender<Offer>) {
+        let is_object =
+            |source: &Source| source.path.extension().is_some_and(|extension| extension == OBJECT);
+        let (objects, files) = sources.iter().cloned().partition(is_object);
+        let (sender, offers) = unbounded_channel();
+        (Self { files, objects, offers }, sender)
+    }
+}
+
+/// Keeps the store at what its files say, and the objects.
 pub(super) struct Reloader {
     pub(super) store: Arc<Store>,
     pub(super) files: Arc<[PolicyFile]>,
@@ -98,6 +129,7 @@ pub(super) struct Reloader {
     pub(super) running: Option<Arc<Running>>,
     /// The process that serves by them, where that is another one.
     pub(super) proxy: Option<Arc<Proxy>>,
+    pub(super) origin: Origin,
 }
 
 /// Opens the files that are to be watched. `places`: where the command is to write.
@@ -108,20 +140,25 @@ pub(super) fn open(paths: &[PathBuf], places: &[PathBuf]) -> Result<Arc<[PolicyF
 
 impl Reloader {
     /// Goes on for good.
-    pub(super) async fn keep_loading(self) {
+    pub(super) async fn keep_loading(mut self) {
         let watch =
             Watch::start(self.files.iter().map(PolicyFile::watched_directory)).unwrap_or_else(|error| {
                 tracing::warn!(%error, "changes of the policy files are seen only every {POLL:?}");
                 Watch::SILENT
             });
         // What was read before the watch began may have changed since, so that the first look is at once.
-        let mut seen: Arc<str> = self.store.current().digest().into();
+        let mut seen: Arc<str> = store::digest(&self.origin.files);
         let mut polls = interval(POLL);
         loop {
             let mut asked = tokio::select! {
                 biased;
                 () = self.bell.rung.notified() => true,
                 () = watch.changed() => false,
+                Some(Offer { objects, taken }) = self.origin.offers.recv() => {
+                    // Who has gone needs no answer.
+                    let _is_heard = taken.send(self.take(objects).await);
+                    continue;
+                }
                 _ = polls.tick() => false,
             };
             let mut waiting = self.bell.waiting();
@@ -161,7 +198,7 @@ impl Reloader {
     }
 
     /// Loads what was read. Where somebody asks, the configuration is looked at as well.
-    async fn load(&self, snapshot: Snapshot, asked: bool) -> Outcome {
+    async fn load(&mut self, snapshot: Snapshot, asked: bool) -> Outcome {
         let before = self.store.current();
         let digest = before.digest();
         let refused = |error: Refused| {
@@ -187,7 +224,11 @@ impl Reloader {
             tracing::info!(digest, "the policy is built in, so there is nothing to reload");
             return Ok(format!("the policy is built in, so there is nothing to reload{restart}"));
         }
-        match self.replace(snapshot).await {
+        let readings = match snapshot.found {
+            Ok(readings) => readings,
+            Err(error) => return refused(error),
+        };
+        match self.replace_files(readings).await {
             Ok(change) if change.before == change.after => {
                 tracing::info!(digest, "the policies are as they were");
                 Ok(format!("the policies are as they were{restart}"))
@@ -203,30 +244,55 @@ impl Reloader {
 }
 
 impl Reloader {
-    async fn replace(&self, snapshot: Snapshot) -> Result<store::Change, Refused> {
+    /// Puts other objects in force, beside what the files said when they were last right.
+    async fn take(&mut self, objects: Vec<Source>) -> Outcome {
+        match self.replace(self.origin.files.clone(), objects).await {
+            Ok(change) => {
+                let policies = change.policies.join(", ");
+                tracing::info!(
+                    before = &*change.before,
+                    after = &*change.after,
+                    policies,
+                    "other ScopePolicies"
+                );
+                Ok(policies)
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the ScopePolicies stay as they are");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    async fn replace_files(&mut self, readings: Vec<Reading>) -> Result<store::Change, Refused> {
+        let mut files = Vec::with_capacity(readings.len());
+        for Reading { source, doubt } in readings {
+            if let Some(doubt) = doubt {
+                return Err(doubt.into());
+            }
+            files.push(source);
+        }
+        self.replace(files, self.origin.objects.clone()).await
+    }
+
+    async fn replace(&mut self, files: Vec<Source>, objects: Vec<Source>) -> Result<store::Change, Refused> {
         let store = Arc::clone(&self.store);
-        let (set, sources) = spawn_blocking(move || loaded(&store, snapshot)).await??;
+        let sources = [files.as_slice(), objects.as_slice()].concat();
+        let loading = spawn_blocking(move || -> Result<_, Refused> {
+            let set = PolicySet::load(&sources, Catalogue::embedded())?;
+            store.check(&set)?;
+            Ok((set, sources))
+        });
+        let (set, sources) = loading.await??;
         // Whoever decides by them first: what this process has of them only says what is in force.
         if let Some(proxy) = &self.proxy {
             proxy.replace(sources).await.map_err(Refused::Proxy)?;
         }
-        Ok(self.store.replace(set)?)
+        let change = self.store.replace(set)?;
+        (self.origin.files, self.origin.objects) = (files, objects);
+        Ok(change)
     }
-}
-
-/// What can be put in force.
-fn loaded(store: &Store, snapshot: Snapshot) -> Result<(PolicySet, Vec<Source>), Refused> {
-    let readings = snapshot.found?;
-    let mut sources = Vec::with_capacity(readings.len());
-    for Reading { source, doubt } in readings {
-        if let Some(doubt) = doubt {
-            return Err(doubt.into());
-        }
-        sources.push(source);
-    }
-    let set = PolicySet::load(&sources, Catalogue::embedded())?;
-    store.check(&set)?;
-    Ok((set, sources))
 }
 
 impl Snapshot {

@@ -1,6 +1,7 @@
 //! The configuration as it is written: the TOML shape, and its checks.
 
 mod ca;
+mod kubernetes;
 mod limits;
 mod otlp;
 mod upstream;
@@ -13,6 +14,7 @@ use crate::{
 };
 use ca::CaTable;
 use ipnet::IpNet;
+use kubernetes::KubernetesTable;
 use limits::LimitsTable;
 use otlp::OtlpTable;
 use serde::Deserialize;
@@ -38,7 +40,7 @@ type Words = Vec<Spanned<String>>;
 pub const DEFAULT_PATH: &str = "/etc/tidegate/tidegate.toml";
 
 /// The keys of a configuration file at its top, by which it is told from a policy.
-pub const TOP_KEYS: [&str; 10] = [
+pub const TOP_KEYS: [&str; 11] = [
     "policy_dir",
     "hosts",
     "workload",
@@ -49,6 +51,7 @@ pub const TOP_KEYS: [&str; 10] = [
     "limits",
     "health",
     "containers",
+    "kubernetes",
 ];
 
 #[derive(Deserialize)]
@@ -72,6 +75,8 @@ struct Document {
     health: HealthTable,
     #[serde(default)]
     containers: ContainersTable,
+    #[serde(default)]
+    kubernetes: KubernetesTable,
 }
 
 #[derive(Default, Deserialize)]
@@ -192,6 +197,7 @@ impl Reader<'_> {
         self.absolute(nri, &mut config.containers.nri);
         config.containers.cri = self.file(cri);
         config.containers.engine = self.file(engine);
+        self.kubernetes(document.kubernetes, &mut config.kubernetes);
         config.health.listen = document.health.listen.and_then(|word| self.socket_address(&word));
         config
     }

@@ -3,6 +3,10 @@
 //! Sources (NRI, CRI) write, one at a time. Whoever tags cgroups and opens listeners subscribes, and a source that can
 //! hold the runtime back waits until the subscriber has done what a notice asks for.
 
+mod told;
+
+pub use told::{Told, ToldPod};
+
 use super::{
     member::{Container, Member, Pod},
     rules::{Claim, Rules},
@@ -61,6 +65,8 @@ struct Known {
     pods: BTreeMap<String, Arc<Pod>>,
     containers: BTreeMap<String, Arc<Container>>,
     cgroups: HashMap<PathBuf, Owner>,
+    /// What the API server has told, where it is asked.
+    told: Option<Told>,
     /// The pods of which nothing was left in the kernel.
     suspects: BTreeSet<String>,
     subscriber: Option<mpsc::UnboundedSender<Notice>>,
@@ -77,13 +83,8 @@ impl Registry {
     /// An empty one.
     pub fn new(rules: Rules) -> Self {
         let registry = Self::default();
-        registry.set_rules(rules);
+        registry.write().rules = Arc::new(rules);
         registry
-    }
-
-    /// Takes other rules from here on. What is claimed now is to be asked for again.
-    pub fn set_rules(&self, rules: Rules) {
-        self.write().rules = Arc::new(rules);
     }
 
     /// Tells of everything that is there, and of all that happens from here on. There is one subscriber, the last.
@@ -313,6 +314,7 @@ impl Known {
 
     /// Answers the pod where that is news.
     fn enter_pod(&mut self, mut pod: Pod) -> Option<Arc<Pod>> {
+        self.told.iter().for_each(|told| told.apply(&mut pod));
         if let Some(known) = self.pods.get(&pod.id) {
             pod.complete(known);
             if **known == pod {

@@ -2,7 +2,7 @@
 
 use super::member::{Container, Member, Pod};
 use crate::{
-    config::{self, ContainerPattern, PodPattern, pods::Meant},
+    config::{self, ContainerPattern, PodPattern, Selection, pods::Meant},
     identify::members::MemberPattern,
 };
 use std::{
@@ -25,6 +25,7 @@ struct Rule {
 struct Table {
     pod: Option<PodPattern>,
     container: Option<ContainerPattern>,
+    selection: Option<Arc<Selection>>,
 }
 
 /// A workload that may govern a member, and the cgroup by which it does. Other keys of the same table, such as `user`,
@@ -49,6 +50,17 @@ impl Rules {
         Self(rules.filter(|rule| !rule.matches.is_empty()).collect())
     }
 
+    /// These, and those of workloads whose pods are selected.
+    #[must_use]
+    pub fn with(mut self, selected: impl IntoIterator<Item = (Arc<str>, Arc<Selection>)>) -> Self {
+        self.0.extend(selected.into_iter().map(|(workload, selection)| Rule {
+            workload,
+            matches: vec![Table { pod: None, container: None, selection: Some(selection) }],
+            except: Vec::new(),
+        }));
+        self
+    }
+
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -61,11 +73,20 @@ impl Rules {
 
     /// The cgroup by which a pattern means the member. What is not known counts as meant unless it must be `certain`.
     pub(super) fn governed(pattern: &MemberPattern, member: &Member, certain: bool) -> Option<PathBuf> {
-        let MemberPattern { pod, container } = pattern;
-        let table = Table { pod: pod.clone(), container: container.clone() };
+        let MemberPattern { pod, container, selection } = pattern;
+        let table = Table { pod: pod.clone(), container: container.clone(), selection: selection.clone() };
         let (pod, container) = (member.pod.as_deref(), member.container.as_deref());
         let least = if certain { Meant::Yes } else { Meant::Perhaps };
         (table.means(pod, container) >= least).then(|| table.cgroup(pod, container)).flatten()
+    }
+
+    /// Whether more than is known of the pod would tell which workloads claim the member.
+    pub(super) fn are_unsure_of(&self, member: &Member) -> bool {
+        let (pod, container) = (member.pod.as_deref(), member.container.as_deref());
+        let mut tables = self.0.iter().flat_map(|rule| rule.matches.iter().chain(&rule.except));
+        tables.any(|table| {
+            table.means_pod(pod) == Meant::Perhaps && table.means_container(container) != Meant::No
+        })
     }
 
     /// The workloads that claim the member, in the order of the configuration. Below an outer cgroup that is claimed, no
@@ -92,18 +113,29 @@ impl Table {
     fn of(table: &config::Match) -> Option<Self> {
         let config::Match { pod, container, .. } = table;
         let is_one = pod.is_some() || container.is_some();
-        is_one.then(|| Self { pod: pod.clone(), container: container.clone() })
+        is_one.then(|| Self { pod: pod.clone(), container: container.clone(), selection: None })
     }
 
     fn means(&self, pod: Option<&Pod>, container: Option<&Container>) -> Meant {
-        let by_pod = self
+        self.means_pod(pod).min(self.means_container(container))
+    }
+
+    fn means_pod(&self, pod: Option<&Pod>) -> Meant {
+        let by_pattern = self
             .pod
             .as_ref()
             .map_or(Meant::Yes, |pattern| pod.map_or(Meant::No, |pod| pattern.means(&pod.facts())));
-        let by_container = self.container.as_ref().map_or(Meant::Yes, |pattern| {
+        let by_selection = self
+            .selection
+            .as_ref()
+            .map_or(Meant::Yes, |selection| pod.map_or(Meant::No, |pod| selection.means(&pod.facts())));
+        by_pattern.min(by_selection)
+    }
+
+    fn means_container(&self, container: Option<&Container>) -> Meant {
+        self.container.as_ref().map_or(Meant::Yes, |pattern| {
             container.map_or(Meant::No, |container| pattern.means(&container.facts()))
-        });
-        by_pod.min(by_container)
+        })
     }
 
     /// The cgroup of what it means: a table with `container` means one container's, and a pod's own may be none.

@@ -26,7 +26,9 @@ impl Members for Registry {
                 None => Standing::Above,
             };
         };
-        if !rules.claims(&member).is_empty() {
+        if self.awaits_of(&member) {
+            Standing::Unknown
+        } else if !rules.claims(&member).is_empty() {
             Standing::Claimed
         } else if member.container.is_some() || !rules.mean_containers() {
             Standing::Free
@@ -35,6 +37,10 @@ impl Members for Registry {
         } else {
             Standing::Above
         }
+    }
+
+    fn awaits(&self, cgroup: &Path) -> bool {
+        self.find(cgroup).is_some_and(|member| self.awaits_of(&member))
     }
 
     fn meant(&self, cgroup: &Path, pattern: &MemberPattern, certain: bool) -> Option<PathBuf> {
@@ -62,6 +68,10 @@ impl Members for Registries {
             Standing::Elsewhere => 4,
         });
         told.first().copied().unwrap_or(Standing::Elsewhere)
+    }
+
+    fn awaits(&self, cgroup: &Path) -> bool {
+        self.0.iter().any(|registry| registry.awaits(cgroup))
     }
 
     fn meant(&self, cgroup: &Path, pattern: &MemberPattern, certain: bool) -> Option<PathBuf> {

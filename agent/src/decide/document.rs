@@ -12,7 +12,7 @@ use crate::{
     classify::catalogue::Catalogue,
     spanned::Spanned,
     toml_file::{Findings, Source},
-    yaml::Node,
+    yaml::{self, Node},
 };
 use constraint::{Narrowing, ResourcesTable};
 use limits::LimitTable;
@@ -155,6 +155,21 @@ pub fn read_spec(
     let mut reader = Reader { findings: Findings::new(source), catalogue };
     let policy = reader.policy(name, spec.parse(source)?);
     reader.findings.finish(policy)
+}
+
+/// Reads a policy from an object's text, which has a `spec`; the policy is named by the path.
+///
+/// # Errors
+/// With all that is wrong in its name or its `spec`.
+pub fn read_object(source: &Source, catalogue: &Catalogue) -> Result<Policy, LoadError> {
+    let name = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let documents = yaml::documents(source)?;
+    match documents.first().and_then(|document| document.get("spec")) {
+        Some(spec) if documents.len() == 1 && is_policy_name(name) => {
+            read_spec(name, spec, source, catalogue)
+        }
+        Some(_) | None => Err(source.invalid(0..0, "this is no policy's object")),
+    }
 }
 
 /// The lines of a policy's entries, by the names that decisions give them (`allow[0]`, `rule[3]`).

@@ -12,29 +12,45 @@ use crate::{
 };
 use aws_lc_rs::digest::{Context, SHA256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{Arc, PoisonError, RwLock},
 };
+
+/// What the paths of policies end with that come from objects rather than from files.
+pub const OBJECT: &str = "yaml";
 
 /// Policies that were loaded together.
 #[derive(Clone, Debug)]
 pub struct PolicySet {
     policies: BTreeMap<String, Arc<Policy>>,
+    /// Those of them that come from objects, which may go.
+    passing: BTreeSet<String>,
     digest: Arc<str>,
 }
 
 impl PolicySet {
-    /// The policies of these files, each named by its file.
+    /// The policies of these files and objects, each named by its path.
     ///
     /// # Errors
     /// With all that is wrong in the first file that is not in order.
     pub fn load(sources: &[Source], catalogue: &Catalogue) -> Result<Self, LoadError> {
-        let policies = sources.iter().map(|source| {
-            let policy = document::read(source, catalogue)?;
-            Ok((policy.name.clone(), Arc::new(policy)))
-        });
-        Ok(Self { policies: policies.collect::<Result<_, LoadError>>()?, digest: digest(sources) })
+        let (mut policies, mut passing) = (BTreeMap::new(), BTreeSet::new());
+        for source in sources {
+            let is_object = source.path.extension().is_some_and(|extension| extension == OBJECT);
+            let policy = match is_object {
+                true => document::read_object(source, catalogue)?,
+                false => document::read(source, catalogue)?,
+            };
+            if is_object {
+                passing.insert(policy.name.clone());
+            }
+            if policies.contains_key(&policy.name) {
+                return Err(source.invalid(0..0, &format!("policy `{}` is there twice", policy.name)));
+            }
+            policies.insert(policy.name.clone(), Arc::new(policy));
+        }
+        Ok(Self { policies, passing, digest: digest(sources) })
     }
 
     /// The one policy that is built in.
@@ -48,6 +64,13 @@ impl PolicySet {
     /// SHA-256, in hexadecimal, of the names and contents; their order changes nothing.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The first policy that the other set would have to have, and has not.
+    fn missing_in(&self, other: &Self) -> Option<Missing> {
+        let needed = self.policies.keys().filter(|name| !self.passing.contains(*name));
+        let mut missing = needed.filter(|name| other.policy(name).is_none());
+        missing.next().map(|name| Missing { name: name.clone() })
     }
 
     /// The names of the policies, sorted.
@@ -100,7 +123,7 @@ pub struct Change {
     pub before: Arc<str>,
     /// The digest of the one that is.
     pub after: Arc<str>,
-    /// The policies that are new or say something else.
+    /// The policies that are new, say something else, or are gone.
     pub policies: Vec<String>,
 }
 
@@ -126,10 +149,7 @@ impl Store {
     /// # Errors
     /// When a policy would be gone.
     pub fn check(&self, set: &PolicySet) -> Result<(), Missing> {
-        match self.current().names().find(|name| set.policy(name).is_none()) {
-            Some(name) => Err(Missing { name: name.to_owned() }),
-            None => Ok(()),
-        }
+        self.current().missing_in(set).map_or(Ok(()), Err)
     }
 
     /// Puts another set in force.
@@ -138,10 +158,11 @@ impl Store {
     /// When a policy would be gone; the set in force stays.
     pub fn replace(&self, mut set: PolicySet) -> Result<Change, Missing> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = current.names().find(|name| set.policy(name).is_none()) {
-            return Err(Missing { name: name.to_owned() });
+        if let Some(missing) = current.missing_in(&set) {
+            return Err(missing);
         }
-        let mut changed = Vec::new();
+        let gone = current.names().filter(|name| set.policy(name).is_none());
+        let mut changed: Vec<String> = gone.map(str::to_owned).collect();
         for (name, policy) in &mut set.policies {
             match current.policy(name) {
                 Some(old) if old == policy => *policy = Arc::clone(old),

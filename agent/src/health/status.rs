@@ -1,5 +1,9 @@
 //! What `tidegate status` tells: the document, and its text.
 
+mod kubernetes;
+
+pub use kubernetes::{Kubernetes, Object};
+
 use super::{Health, Part, Problem};
 use crate::record::redact::escape_control;
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,9 @@ pub struct Status {
     pub workloads: Vec<Workload>,
     /// Why the policies in force are not those of the files, where a mistake keeps them from it.
     pub policies_refused: Option<String>,
+    /// What is known of the Kubernetes cluster; absent where nobody asks its API server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Kubernetes>,
     /// The addresses of protected hosts.
     pub protected: Vec<IpAddr>,
     /// What has happened since the start.
@@ -136,10 +143,12 @@ impl Status {
             writeln!(out, "{name:<12} {value}")?;
         }
         if self.workloads.is_empty() {
-            return writeln!(out, "\nNo workloads are configured.");
+            writeln!(out, "\nNo workloads are configured.")?;
+        } else {
+            writeln!(out, "\nWorkloads:")?;
+            self.workloads.iter().try_for_each(|workload| workload.write_text(out))?;
         }
-        writeln!(out, "\nWorkloads:")?;
-        self.workloads.iter().try_for_each(|workload| workload.write_text(out))
+        self.kubernetes.as_ref().map_or(Ok(()), |kubernetes| kubernetes.write_text(out))
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {

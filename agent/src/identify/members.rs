@@ -1,10 +1,11 @@
 //! Pods and containers, as far as a connection's identity depends on them: whoever knows them tells it by the cgroup.
 
-use crate::config::{ContainerPattern, PodPattern};
+use crate::config::{ContainerPattern, PodPattern, Selection};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// What a `match` or `except` table says of pods and containers: all of it must fit.
@@ -14,6 +15,8 @@ pub struct MemberPattern {
     pub pod: Option<PodPattern>,
     /// The containers.
     pub container: Option<ContainerPattern>,
+    /// The pods, as a ScopeBinding selects them.
+    pub selection: Option<Arc<Selection>>,
 }
 
 /// What a cgroup is to the workloads that mean pods and containers.
@@ -46,6 +49,9 @@ pub trait Members: fmt::Debug + Send + Sync {
     /// The cgroup by which the pattern means whoever owns a cgroup. Where something is not known that would narrow the
     /// pattern, that counts as meant unless it must be `certain`.
     fn meant(&self, cgroup: &Path, pattern: &MemberPattern, certain: bool) -> Option<PathBuf>;
+
+    /// Whether something is still to be told of whoever owns a cgroup that workloads are told apart by.
+    fn awaits(&self, cgroup: &Path) -> bool;
 
     /// What records tell of the owner of a cgroup.
     fn facts(&self, cgroup: &Path) -> Option<RecordFacts>;

@@ -216,15 +216,22 @@ impl Tagger {
             }
         }
         let Some(Entry { standing, .. }) = self.tree.get(&path).copied() else { return };
-        if standing != self.standing(&path) {
-            for (path, Entry { id, standing }) in self.tree.remove(&path) {
-                let told = match standing {
-                    Standing::Subject => self.kernel.subjects.forget(id),
-                    Standing::Parent | Standing::Nobody | Standing::Unknown => Ok(()),
-                };
-                self.told(&path, told);
+        let now = self.standing(&path);
+        if standing != now {
+            let before = self.tree.remove(&path);
+            if now == Standing::Subject {
+                self.enter(path.clone());
             }
-            self.enter(path);
+            // Whoever is forgotten counts as a subject until it is entered again.
+            for (below, Entry { id, .. }) in before {
+                if now != Standing::Subject || below != path {
+                    let told = self.kernel.subjects.forget(id);
+                    self.told(&below, told);
+                }
+            }
+            if now != Standing::Subject {
+                self.enter(path);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 use tidegate_ebpf_common::Flow;
 
@@ -41,7 +41,8 @@ pub struct Workloads {
 enum List {
     /// Everything that is captured is this one's.
     Only(Arc<[Workload]>),
-    Matched(Vec<Matched>),
+    /// The configuration's, and those that come and go.
+    Matched(Vec<Matched>, RwLock<Arc<[Matched]>>),
 }
 
 impl Workloads {
@@ -52,7 +53,7 @@ impl Workloads {
 
     /// Several, to be told from each other and from nobody's; `members` are asked where tables mean pods or containers.
     pub fn matched(list: Vec<Matched>, cgroups: Arc<Cgroups>, members: Option<Arc<dyn Members>>) -> Self {
-        Self { cgroups, members, list: List::Matched(list) }
+        Self { cgroups, members, list: List::Matched(list, RwLock::new(Arc::new([]))) }
     }
 
     /// The cgroups that they are looked for in.
@@ -60,11 +61,18 @@ impl Workloads {
         &self.cgroups
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<&Workload> {
+    /// From now on there are these beside those of the configuration.
+    pub fn set_further(&self, further: Vec<Matched>) {
+        if let List::Matched(_, known) = &self.list {
+            *known.write().unwrap_or_else(PoisonError::into_inner) = further.into();
+        }
+    }
+
+    /// Those that are told apart, as they are now.
+    pub fn matched_now(&self) -> Vec<Matched> {
         match &self.list {
-            List::Only(list) => list.iter().collect(),
-            List::Matched(list) => list.iter().map(|matched| &matched.workload).collect(),
+            List::Only(_) => Vec::new(),
+            List::Matched(list, further) => list.iter().chain(&*read(further)).cloned().collect(),
         }
     }
 
@@ -72,7 +80,7 @@ impl Workloads {
     pub fn sole(&self) -> Option<&Workload> {
         match &self.list {
             List::Only(list) => list.first(),
-            List::Matched(_) => None,
+            List::Matched(..) => None,
         }
     }
 
@@ -83,9 +91,9 @@ impl Workloads {
         let members = self.members.as_deref();
         let container = members.zip(named.as_deref()).and_then(|(members, named)| members.facts(named));
         let subject = Subject { container, ..process::facts(flow, named.as_deref()) };
-        let list = match &self.list {
+        let (list, further) = match &self.list {
             List::Only(list) => return Whose::Workloads(Principal::new(Arc::clone(list), subject)),
-            List::Matched(list) => list,
+            List::Matched(list, further) => (list, read(further)),
         };
         let origin_id = flow.origin.cgroup_id;
         let origin = if origin_id == flow.cgroup_id {
@@ -98,9 +106,13 @@ impl Workloads {
         if origin_id != 0 && origin.is_none() {
             return Whose::Unknown(subject);
         }
+        let awaits = |cgroup: &PathBuf| members.is_some_and(|members| members.awaits(cgroup));
+        if origin.as_ref().is_some_and(awaits) || named.as_ref().is_some_and(awaits) {
+            return Whose::Unknown(subject);
+        }
         let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
         let facts = Facts { flow, origin, cgroup: named, in_container, members };
-        let fitting = fitting(list, &facts);
+        let fitting = fitting(list.iter().chain(&*further), &facts);
         if fitting.is_empty() {
             // Nobody has told yet what it is.
             let owner = members.zip(facts.cgroup.as_deref());
@@ -113,8 +125,12 @@ impl Workloads {
     }
 }
 
+fn read(further: &RwLock<Arc<[Matched]>>) -> Arc<[Matched]> {
+    Arc::clone(&further.read().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// The workloads that fit, in the order of the configuration.
-fn fitting(list: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
+fn fitting<'l>(list: impl Iterator<Item = &'l Matched>, facts: &Facts<'_>) -> Vec<Workload> {
     let mut found: Vec<(&Workload, Vec<Fit>)> = Vec::new();
     for matched in list {
         let fits: Vec<Fit> = matched.matches.iter().filter_map(|table| table.fits(facts)).collect();

@@ -1,6 +1,7 @@
 //! For which pods a policy is.
 
 use crate::{
+    config::selection::{Operator, Requirement, Selection, Selector},
     decide::document::is_policy_name,
     spanned::Spanned,
     toml_file::{Error, Findings, Source},
@@ -16,46 +17,8 @@ pub struct Binding {
     pub name: String,
     /// The ScopePolicy.
     pub policy: String,
-    /// The namespaces, by name; empty: any.
-    pub namespaces: Vec<String>,
-    /// The pods, by their labels; None: any.
-    pub pods: Option<Selector>,
-    /// The service accounts, one of which the pod runs as; empty: any.
-    pub service_accounts: Vec<String>,
-}
-
-/// Labels, all of which must be as it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    /// Labels with these values.
-    pub labels: BTreeMap<String, String>,
-    /// What is said of other labels.
-    pub requirements: Vec<Requirement>,
-}
-
-/// What is said of one label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requirement {
-    /// The label.
-    pub key: String,
-    /// What is said of it.
-    pub operator: Operator,
-    /// Of which values.
-    pub values: Vec<String>,
-}
-
-/// What can be said of a label, in Kubernetes' words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub enum Operator {
-    /// It has one of the values.
-    In,
-    /// It has none of them, or is not there.
-    NotIn,
-    /// It is there.
-    Exists,
-    /// It is not there.
-    DoesNotExist,
+    /// The pods.
+    pub selection: Selection,
 }
 
 /// For which pods a ScopePolicy is: those that fit all that is given. Where several fit a pod, every policy must allow
@@ -115,9 +78,11 @@ pub(super) fn read(name: &str, spec: &Node, source: &Source) -> Result<Binding, 
     let binding = Binding {
         name: name.to_owned(),
         policy: policy.clone(),
-        namespaces: names("namespaces", table.namespaces, &mut findings),
-        pods: table.pod_selector.as_ref().map(|table| selector(table, &mut findings)),
-        service_accounts: names("serviceAccounts", table.service_accounts, &mut findings),
+        selection: Selection {
+            namespaces: names("namespaces", table.namespaces, &mut findings),
+            pods: table.pod_selector.as_ref().map(|table| selector(table, &mut findings)),
+            service_accounts: names("serviceAccounts", table.service_accounts, &mut findings),
+        },
     };
     findings.finish(binding)
 }

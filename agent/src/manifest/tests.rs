@@ -1,5 +1,5 @@
 use super::*;
-use crate::decide::Effect;
+use crate::{config::selection::Operator, decide::Effect};
 use std::path::Path;
 use test_case::test_case;
 
@@ -110,12 +110,11 @@ fn a_binding_says_for_which_pods_it_is() {
         panic!()
     };
     assert_eq!((binding.name.as_str(), binding.policy.as_str()), ("b", "ci"));
-    assert_eq!(binding.namespaces, ["builds"]);
-    let requirements = &binding.pods.as_ref().unwrap().requirements;
-    let operators: Vec<binding::Operator> =
-        requirements.iter().map(|requirement| requirement.operator).collect();
-    assert_eq!(operators, [binding::Operator::In, binding::Operator::DoesNotExist]);
-    assert_eq!(binding.service_accounts, ["ci"]);
+    assert_eq!(binding.selection.namespaces, ["builds"]);
+    let requirements = &binding.selection.pods.as_ref().unwrap().requirements;
+    let operators: Vec<Operator> = requirements.iter().map(|requirement| requirement.operator).collect();
+    assert_eq!(operators, [Operator::In, Operator::DoesNotExist]);
+    assert_eq!(binding.selection.service_accounts, ["ci"]);
 }
 
 #[test_case("policy: ci", "f.yaml:6: this fits every pod of the cluster"; "everything")]

@@ -10,7 +10,13 @@ use crate::{
     host::HostName,
     identify::Principal,
 };
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 
 /// What its host's name makes of a connection.
@@ -85,4 +91,43 @@ pub struct Services {
     pub limits: config::Limits,
     /// Turns true when connections are to end after the requests under way.
     pub drain: watch::Receiver<bool>,
+    /// Whose connections are to end then, before others.
+    pub recalls: watch::Receiver<Recalls>,
+}
+
+/// The pods that came to be governed by others, by their unique ids, and when: connections from before end after the
+/// requests under way, so that the next request is of a connection that is whose it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Recalls(BTreeMap<String, Instant>);
+
+/// By then every connection from before has heard.
+const RECALLED_WITHIN: Duration = Duration::from_secs(120);
+
+impl Recalls {
+    /// Recalls these, too.
+    pub fn add(&mut self, pods: BTreeSet<String>, now: Instant) {
+        self.0.retain(|_, at| now.saturating_duration_since(*at) < RECALLED_WITHIN);
+        self.0.extend(pods.into_iter().map(|pod| (pod, now)));
+    }
+
+    fn include(&self, connection: &Connection) -> bool {
+        let container = connection.principal.subject.container.as_ref();
+        let at = container.and_then(|container| self.0.get(container.pod_uid.as_ref()?));
+        at.is_some_and(|at| *at >= connection.accepted_at)
+    }
+}
+
+impl Connection {
+    /// Returns when it is to end after the requests under way.
+    pub(super) async fn is_to_end(&self) {
+        let (mut drain, mut recalls) = (self.services.drain.clone(), self.services.recalls.clone());
+        let drains = async { drain.wait_for(|drain| *drain).await.is_ok() };
+        let recalled = async { recalls.wait_for(|recalls| recalls.include(self)).await.is_ok() };
+        tokio::select! {
+            true = drains => {}
+            true = recalled => {}
+            // Whoever could ask for it is gone.
+            else => pending().await,
+        }
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     forward::{Offer, Via},
     host::HostName,
-    identify::{Principal, Whose, Workload, runtime::witness::Witness},
+    identify::{Principal, Whose, runtime::witness::Witness},
     peek::{self, Peeked, client_hello::ClientHello, rewind::Rewind},
     reason::Reason,
     record::{self, Verdict},
@@ -105,9 +105,9 @@ struct Tunnel {
 }
 
 impl Gate {
-    /// A gate for these workloads, whose policies the store has. `clients` finds out about those that refuse the CA.
+    /// A gate for workloads whose policies the store has. `clients` finds out about those that refuse the CA.
     pub fn new(
-        (workloads, store): (&[&Workload], Arc<Store>),
+        store: Arc<Store>,
         clients: Arc<dyn Clients>,
         names: Names,
         config: &config::Config,
@@ -116,7 +116,7 @@ impl Gate {
         services: Arc<Services>,
     ) -> Self {
         Self {
-            quotas: Quotas::new(workloads, &config.limits),
+            quotas: Quotas::new(&config.limits),
             store,
             names,
             rules: config.capture.clone(),

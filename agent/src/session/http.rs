@@ -26,7 +26,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
-    future::{pending, poll_fn},
+    future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::{
@@ -62,7 +62,7 @@ pub struct Served {
     pub requests: u64,
 }
 
-/// Serves the requests of a connection until either side ends it, or until the agent drains.
+/// Serves the requests of a connection until either side ends it, or until it is to end.
 pub async fn serve<S>(stream: S, is_http2: bool, connection: Arc<Connection>) -> Served
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -101,7 +101,7 @@ where
         .serve_connection(TokioIo::new(guard), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| server.poll_without_shutdown(cx)) => Some(ended),
-        () = draining(&context.connection) => None,
+        () = context.connection.is_to_end() => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -184,7 +184,7 @@ where
     let patience = context.connection.services.limits.body_idle_timeout;
     let served = tokio::select! {
         served = behind(server.as_mut()) => Some(served),
-        () = draining(&context.connection) => None,
+        () = context.connection.is_to_end() => None,
         () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
         // The answers that are cut off with it have records of their own.
         () = stalled(&waiting, patience) => return context.requests.load(Relaxed),
@@ -205,15 +205,6 @@ where
         tracing::debug!(%error, "HTTP/2 connection ended");
     }
     context.requests.load(Relaxed)
-}
-
-/// Returns when the agent drains.
-async fn draining(connection: &Connection) {
-    let mut drain = connection.services.drain.clone();
-    if drain.wait_for(|drain| *drain).await.is_err() {
-        // Whoever could ask for it is gone.
-        pending().await
-    }
 }
 
 /// Returns when the client has left an answer waiting for its patience.

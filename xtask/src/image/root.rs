@@ -16,7 +16,7 @@ const GROUP: &str = "root:x:0:\nnobody:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// Runtimes mount onto these, and the last is everybody's.
-const DIRECTORIES: [(&str, u32); 24] = [
+const DIRECTORIES: [(&str, u32); 28] = [
     ("dev", 0o755),
     ("etc", 0o755),
     ("etc/ssl", 0o755),
@@ -27,6 +27,7 @@ const DIRECTORIES: [(&str, u32); 24] = [
     ("proc", 0o755),
     ("run", 0o755),
     ("run/tidegate", 0o755),
+    ("run/tidegate-cluster", 0o755),
     ("sys", 0o755),
     ("usr", 0o755),
     ("usr/bin", 0o755),
@@ -40,6 +41,9 @@ const DIRECTORIES: [(&str, u32); 24] = [
     ("var/log/tidegate", 0o750),
     ("var/run", 0o755),
     ("var/run/nri", 0o755),
+    ("var/run/secrets", 0o755),
+    ("var/run/secrets/kubernetes.io", 0o755),
+    ("var/run/secrets/kubernetes.io/serviceaccount", 0o755),
     ("tmp", 0o1777),
 ];
 

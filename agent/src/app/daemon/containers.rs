@@ -48,13 +48,13 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    /// None where no workload means a pod or container. `cgroups` is the cgroup2 mount.
+    /// None where no workload means a pod or container, or could come to. `cgroups` is the cgroup2 mount.
     ///
     /// # Errors
     /// When the directory for copies cannot be made.
     pub(super) fn of(config: &Config, cgroups: &Path) -> Result<Option<Self>, Error> {
         let rules = Rules::of(&config.workloads);
-        if rules.is_empty() {
+        if rules.is_empty() && !config.kubernetes.watch {
             return Ok(None);
         }
         let registry = Arc::new(Registry::new(rules.clone()));
@@ -70,6 +70,11 @@ impl Containers {
         let with_registry = |socket| (Engine::new(socket), Arc::new(Registry::new(rules.clone())));
         let engines = engines.into_iter().map(with_registry).collect();
         Ok(Some(Self { registry, plugin, runtime, engines, copies }))
+    }
+
+    /// What the container runtime of Kubernetes tells.
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
     }
 
     /// Who is asked whose a cgroup is.

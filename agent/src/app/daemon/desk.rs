@@ -10,15 +10,15 @@ use crate::{
     control::{self, Admission, peer::Peer},
     health::{
         Health,
-        status::{Counters, Listener, Program, Status, Workload},
+        status::{Counters, Kubernetes, Listener, Program, Status, Workload},
     },
-    identify::{cgroups::Cgroups, members::Members, table::Table, workloads::Matched},
+    identify::{Workloads, cgroups::Cgroups, members::Members, table::Table, workloads::Matched},
     session::protected::ProtectedAddresses,
 };
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -39,7 +39,9 @@ pub(super) struct Told {
     pub(super) servant: Servant,
     pub(super) addresses: Arc<ProtectedAddresses>,
     pub(super) cgroups: Arc<Cgroups>,
-    pub(super) workloads: Vec<Matched>,
+    pub(super) workloads: Arc<Workloads>,
+    /// What is known of the cluster, where anybody asks.
+    pub(super) kubernetes: Option<Arc<Mutex<Kubernetes>>>,
     /// Whoever knows pods and containers.
     pub(super) members: Option<Arc<dyn Members>>,
     pub(super) programs: Vec<Program>,
@@ -82,7 +84,8 @@ impl Told {
     fn is_subject(&self, peer: &Peer) -> bool {
         let cgroup = Path::new(&peer.cgroup);
         let is_service = self.service.as_deref() == Some(cgroup);
-        let tables = || self.workloads.iter().flat_map(|matched| &matched.matches);
+        let workloads = self.workloads.matched_now();
+        let tables = || workloads.iter().flat_map(|matched| &matched.matches);
         let by_cgroup = tables()
             .filter_map(|table| table.cgroup.as_ref())
             .any(|pattern| pattern.outermost(cgroup).is_some());
@@ -95,7 +98,7 @@ impl Told {
         by_cgroup
             || by_container
             || by_user
-            || (self.is_anybody(peer) && !is_service)
+            || (self.is_anybody(peer, &workloads) && !is_service)
             || cgroup.starts_with(self.cgroups.name(&self.own))
     }
 
@@ -117,7 +120,11 @@ impl Told {
             pins: Some(self.pins.clone()),
             programs: self.programs.clone(),
             listeners: self.listeners(),
-            workloads: self.workloads.iter().map(|matched| self.workload(matched)).collect(),
+            workloads: self.workloads.matched_now().iter().map(|matched| self.workload(matched)).collect(),
+            kubernetes: self
+                .kubernetes
+                .as_ref()
+                .map(|shown| Kubernetes::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner))),
             protected: self.addresses.all().into_iter().collect(),
             counters,
             ..Status::of(&self.health)
@@ -131,7 +138,7 @@ impl Told {
     }
 
     /// Whether a workload of everybody's leaves this one out by no exception.
-    fn is_anybody(&self, peer: &Peer) -> bool {
+    fn is_anybody(&self, peer: &Peer, workloads: &[Matched]) -> bool {
         let excepted = |table: &Table| {
             let cgroup = Path::new(&peer.cgroup);
             let is_there = table.cgroup.as_ref().is_none_or(|pattern| pattern.outermost(cgroup).is_some());
@@ -139,7 +146,7 @@ impl Told {
                 table.users.as_ref().is_none_or(|users| users.iter().any(|range| range.contains(&peer.uid)));
             is_there && is_user && (table.member.is_none() || self.is_member(table, cgroup))
         };
-        let mut everybodys = self.workloads.iter().filter(|one| one.matches.iter().any(|table| table.any));
+        let mut everybodys = workloads.iter().filter(|one| one.matches.iter().any(|table| table.any));
         everybodys.any(|matched| !matched.except.iter().any(excepted))
     }
 

@@ -62,7 +62,7 @@ pub fn attach(config: &Config) -> Result<(), Error> {
 fn members_of(config: &Config) -> Option<Arc<dyn Members>> {
     use crate::containers::{Registry, rules::Rules};
     let rules = Rules::of(&config.workloads);
-    (!rules.is_empty()).then(|| Arc::new(Registry::new(rules)) as Arc<dyn Members>)
+    (!rules.is_empty() || config.kubernetes.watch).then(|| Arc::new(Registry::new(rules)) as Arc<dyn Members>)
 }
 
 #[cfg(not(feature = "kubernetes"))]

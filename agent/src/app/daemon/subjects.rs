@@ -53,7 +53,11 @@ impl Matching {
                 Workload { name: workload.name.as_str().into(), policy: workload.policy.as_str().into() };
             matching.list.push(Matched { workload, matches, except });
         }
-        if matching.list.is_empty() { Err(Error::NoWorkloads) } else { Ok(matching) }
+        if matching.list.is_empty() && !config.kubernetes.watch {
+            Err(Error::NoWorkloads)
+        } else {
+            Ok(matching)
+        }
     }
 
     fn tables(&mut self, matches: &[Match]) -> Result<Vec<Table>, Error> {
@@ -73,7 +77,7 @@ impl Matching {
         let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
         let (pod, container) = (one.pod.clone(), one.container.clone());
         let is_member = pod.is_some() || container.is_some();
-        let member = is_member.then_some(MemberPattern { pod, container });
+        let member = is_member.then_some(MemberPattern { pod, container, selection: None });
         Ok(Table { cgroup: one.cgroup.clone(), member, users, program, any: one.any })
     }
 

@@ -179,7 +179,6 @@ fn answer<T: serde::Serialize>(reply: Option<Reply>, answer: &T) -> io::Result<(
 struct Served {
     engine: Arc<Engine>,
     store: Arc<Store>,
-    workloads: Vec<Workload>,
     addresses: Arc<ProtectedAddresses>,
     proxies: Arc<ProxyAddresses>,
     tickets: Arc<Tickets>,
@@ -221,16 +220,10 @@ impl Served {
             addresses: Arc::clone(&addresses),
             proxies: Arc::clone(&proxies),
         };
-        let workloads: Vec<Workload> = start
-            .workloads
-            .into_iter()
-            .map(|(name, policy)| Workload { name: name.into(), policy: policy.into() })
-            .collect();
         let store = Arc::new(Store::new(policies));
-        let all: Vec<&Workload> = workloads.iter().collect();
-        let engine = Engine::start(&config, &all, (Arc::clone(&store), Arc::<Counts>::default()), means)?;
+        let engine = Engine::start(&config, (Arc::clone(&store), Arc::<Counts>::default()), means)?;
         let engine = Arc::new(engine);
-        Ok(Self { engine, store, workloads, addresses, proxies, tickets, signer, elsewhere })
+        Ok(Self { engine, store, addresses, proxies, tickets, signer, elsewhere })
     }
 
     fn follow(&self, order: Order, descriptors: Vec<OwnedFd>, reply: Option<Reply>) -> io::Result<()> {
@@ -239,6 +232,7 @@ impl Served {
             Order::Refused(refusal, count) => gate.refused(refusal, count),
             Order::NoFlow(peer, count) => gate.no_flow(peer, count),
             Order::Unnamed(count) => gate.unnamed(None, count),
+            Order::Recall(pods) => self.engine.recall(pods),
             Order::Forget(netns_cookie) => gate.forget(netns_cookie),
             Order::Protected(addresses) => self.addresses.follow(&addresses),
             Order::ForwardProxy(address) => self.proxies.follow(address),
@@ -273,9 +267,10 @@ impl Served {
         let path = PathBuf::from(subject.executable.clone().unwrap_or_default());
         let witness = Some(Witness::of_parts(subject.pid, path, place));
         let whose = match whose {
-            WhoseSent::Workloads(numbers) => {
-                let workloads: Vec<Workload> =
-                    numbers.iter().filter_map(|number| self.workloads.get(*number).cloned()).collect();
+            WhoseSent::Workloads(names) => {
+                let named =
+                    |(name, policy): (String, String)| Workload { name: name.into(), policy: policy.into() };
+                let workloads: Vec<Workload> = names.into_iter().map(named).collect();
                 Whose::Workloads(Principal::new(workloads.into(), subject))
             }
             WhoseSent::Nobody => Whose::Nobody(subject),

@@ -33,6 +33,8 @@ pub(super) enum Order {
     NoFlow(SocketAddr, u64),
     /// So many refusals without records of their own.
     Unnamed(u64),
+    /// These pods, by their unique ids, are governed by others than before.
+    Recall(BTreeSet<String>),
     /// The network namespace of that cookie ends.
     Forget(u64),
     /// All addresses of protected hosts.
@@ -71,8 +73,6 @@ pub(in crate::app) struct Start {
     pub(in crate::app) config: Source,
     /// The policies.
     pub(in crate::app) policies: Vec<Source>,
-    /// The workloads, each with its policy, in the order by which an [`Arrival`] names them.
-    pub(in crate::app) workloads: Vec<(String, String)>,
     /// What upstreams are verified with, DER.
     pub(in crate::app) roots: Vec<Vec<u8>>,
     /// The keys of session tickets.
@@ -108,8 +108,8 @@ pub(super) struct Arrival {
 /// Whose it is.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) enum WhoseSent {
-    /// These workloads', by their numbers.
-    Workloads(Vec<usize>),
+    /// These workloads', each with its policy.
+    Workloads(Vec<(String, String)>),
     /// Nobody's.
     Nobody,
     /// Nobody can tell any more.

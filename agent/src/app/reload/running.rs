@@ -24,8 +24,19 @@ impl Running {
     /// # Errors
     /// When the file is wrong, or gone.
     pub(super) fn differing(&self) -> Result<Vec<&'static str>, toml_file::Error> {
-        let Config { policy_dir, hosts, workloads, capture, upstream, audit, ca, limits, health, containers } =
-            file::load(&self.path)?;
+        let Config {
+            policy_dir,
+            hosts,
+            workloads,
+            capture,
+            upstream,
+            audit,
+            ca,
+            limits,
+            health,
+            containers,
+            kubernetes,
+        } = file::load(&self.path)?;
         let own = &self.config;
         let differs = [
             ("`policy_dir`", policy_dir != own.policy_dir),
@@ -38,6 +49,7 @@ impl Running {
             ("`[limits]`", limits != own.limits),
             ("`[health]`", health != own.health),
             ("`[containers]`", containers != own.containers),
+            ("`[kubernetes]`", kubernetes != own.kubernetes),
         ];
         Ok(differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect())
     }

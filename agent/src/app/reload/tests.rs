@@ -15,6 +15,7 @@ struct Place {
     directory: tempfile::TempDir,
     store: Arc<Store>,
     bell: Bell,
+    offers: UnboundedSender<Offer>,
     task: JoinHandle<()>,
 }
 
@@ -23,15 +24,17 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("p.toml");
         put(&path, READ);
-        let set = PolicySet::load(&[Source::open(&path).unwrap()], Catalogue::embedded()).unwrap();
+        let sources = [Source::open(&path).unwrap()];
+        let set = PolicySet::load(&sources, Catalogue::embedded()).unwrap();
+        let (origin, offers) = Origin::of(&sources);
         let (store, bell) = (Arc::new(Store::new(set)), Bell::default());
         let files = open(&[path], &[]).unwrap();
-        let reloader =
-            Reloader { store: Arc::clone(&store), files, bell: bell.clone(), running: None, proxy: None };
+        let own = (Arc::clone(&store), bell.clone());
+        let reloader = Reloader { store: own.0, files, bell: own.1, running: None, proxy: None, origin };
         let task = tokio::spawn(reloader.keep_loading());
         // Its first look is over, and only news bring another.
         sleep(QUIET * 3).await;
-        Self { directory, store, bell, task }
+        Self { directory, store, bell, offers, task }
     }
 
     fn path(&self) -> PathBuf {
@@ -201,6 +204,7 @@ async fn a_built_in_policy_stays() {
         bell: bell.clone(),
         running: None,
         proxy: None,
+        origin: Origin::of(&[]).0,
     };
     let task = tokio::spawn(reloader.keep_loading());
     bell.ring();
@@ -208,4 +212,44 @@ async fn a_built_in_policy_stays() {
     assert!(!task.is_finished());
     assert_eq!(store.current().digest(), before);
     task.abort();
+}
+
+impl Place {
+    async fn offer(&self, objects: &[(&str, &str)]) -> Outcome {
+        let source = |(name, spec): &(&str, &str)| {
+            let text = format!("{{\"spec\": {spec}}}").into_bytes();
+            Source::from_bytes(Path::new(&format!("{name}.{OBJECT}")), text).unwrap()
+        };
+        let (taken, answer) = oneshot::channel();
+        let objects = objects.iter().map(source).collect();
+        self.offers.send(Offer { objects, taken }).unwrap();
+        answer.await.unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.store.current().names().map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn objects_come_and_go_beside_files_whatever_is_wrong_with_those() {
+    let place = Place::start().await;
+    let digest = place.store.current().digest().to_owned();
+    place.offer(&[("a", r#"{"allow": ["droplet:read"]}"#), ("b", r#"{"allow": []}"#)]).await.unwrap();
+    assert_eq!(place.names(), ["a", "b", "p"]);
+    assert_ne!(place.store.current().digest(), digest);
+    put(&place.path(), "allow = [\"nothing\"]\n");
+    place.offer(&[("a", r#"{"allow": ["droplet:read", "droplet:create"]}"#)]).await.unwrap();
+    assert_eq!(place.names(), ["a", "p"]);
+    assert_eq!(place.store.current().policy("a").unwrap().allow.len(), 2);
+    assert_eq!(place.grants(), 1);
+    put(&place.path(), WRITE);
+    place.bell.ask().await.unwrap().unwrap();
+    assert_eq!((place.names(), place.grants()), (vec!["a".to_owned(), "p".to_owned()], 2));
+    for (name, spec) in [("c", r#"{"allow": ["nothing:at_all"]}"#), ("p", r#"{"allow": []}"#)] {
+        assert!(place.offer(&[(name, spec)]).await.is_err(), "{name}");
+        assert_eq!(place.names(), ["a", "p"]);
+    }
+    place.offer(&[]).await.unwrap();
+    assert_eq!(place.names(), ["p"]);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{BroughtCa, Ca, CgroupPattern, LeafKey, Limits, Match, RunBy, Workload};
+use crate::config::{BroughtCa, Ca, CgroupPattern, Kubernetes, LeafKey, Limits, Match, RunBy, Workload};
 use test_case::test_case;
 
 fn parse_text(text: &str) -> Result<Config, String> {
@@ -57,6 +57,9 @@ fn every_key_reaches_the_configuration() {
         key = "/key.pem"
         overlap = "2d"
         leaf_key = "rsa"
+        [kubernetes]
+        directory = "/k"
+        spared_namespaces = ["a", "b"]
         [limits]
         connections = 1
         handshakes = 2
@@ -139,10 +142,14 @@ fn every_key_reaches_the_configuration() {
         body_inspect: 1 << 21,
     };
     assert_eq!(config.limits, expected);
+    let spared_namespaces = vec!["a".to_owned(), "b".to_owned()];
+    let expected = Kubernetes { watch: false, directory: "/k".into(), spared_namespaces };
+    assert_eq!(config.kubernetes, expected);
 }
 
 #[test_case("hots = []", "1: unknown key `hots`"; "unknown key")]
 #[test_case("[capture]\nsni = \"deny\"", "2: unknown key `sni`"; "unknown key in a table")]
+#[test_case("[kubernetes]\nspared_namespaces = [\"\"]", "2: an empty name in `spared_namespaces`"; "an empty namespace")]
 #[test_case("hosts = []", "1: `hosts = []` would protect nothing"; "no hosts")]
 #[test_case("hosts = [\"127.0.0.1\"]", "1: `127.0.0.1` is not a DNS host name"; "address as a host")]
 #[test_case("hosts = [\"a.example\",\n\"A.example\"]", "2: `a.example` is named twice"; "host twice")]

@@ -207,7 +207,9 @@ impl<'a> Session<'a> {
     async fn prepare(&self, request: nri::CreateContainerRequest) -> Result<Adjustment, String> {
         let spec = super::events::spec(request.container.as_ref());
         let member = self.plugin.container_is_made(request).await;
-        if self.plugin.registry.claims_of(&member).is_empty() {
+        let registry = &self.plugin.registry;
+        // One that turns out to be claimed could not be given anything any more.
+        if registry.claims_of(&member).is_empty() && !registry.awaits_of(&member) {
             return Ok(Adjustment::default());
         }
         let adjust = Arc::clone(&self.plugin.adjust);

@@ -199,13 +199,17 @@ fn of_one_workload_is_everything() {
     assert_eq!(workloads.sole(), Some(&workload));
 }
 
-/// Whoever says the same of every cgroup.
+/// Whoever says the same of every cgroup, and whether more is to come.
 #[derive(Debug)]
-struct Saying(Standing);
+struct Saying(Standing, bool);
 
 impl Members for Saying {
     fn standing(&self, _: &Path) -> Standing {
         self.0
+    }
+
+    fn awaits(&self, _: &Path) -> bool {
+        self.1
     }
 
     fn meant(&self, cgroup: &Path, _: &MemberPattern, _: bool) -> Option<PathBuf> {
@@ -217,12 +221,14 @@ impl Members for Saying {
     }
 }
 
-#[test_case(Standing::Claimed, "pods"; "a claimed pod")]
-#[test_case(Standing::Unknown, "unknown"; "a container of which nobody has told yet")]
-#[test_case(Standing::Free, "nobody"; "a pod that nobody claims")]
-#[test_case(Standing::Above, "nobody"; "above pods")]
-#[test_case(Standing::Elsewhere, "nobody"; "no pod")]
-fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, expected: &str) {
+#[test_case(Standing::Claimed, false, "pods"; "a claimed pod")]
+#[test_case(Standing::Claimed, true, "unknown"; "a claimed pod that others may claim as well")]
+#[test_case(Standing::Free, true, "unknown"; "a pod that somebody may claim")]
+#[test_case(Standing::Unknown, false, "unknown"; "a container of which nobody has told yet")]
+#[test_case(Standing::Free, false, "nobody"; "a pod that nobody claims")]
+#[test_case(Standing::Above, false, "nobody"; "above pods")]
+#[test_case(Standing::Elsewhere, false, "nobody"; "no pod")]
+fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, awaits: bool, expected: &str) {
     let tree = Tree::new(&["kubepods/pod1"]);
     let pods = Table { member: Some(MemberPattern::default()), ..Table::default() };
     let mount = tree.0.path().to_owned();
@@ -230,8 +236,26 @@ fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, expected: &str) {
     let workloads = Workloads::matched(
         vec![matched("pods", vec![pods], vec![])],
         cgroups,
-        Some(Arc::new(Saying(standing))),
+        Some(Arc::new(Saying(standing, awaits))),
     );
     let id = tree.id("kubepods/pod1");
     assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
+}
+
+#[test]
+fn workloads_come_and_go_beside_those_of_the_configuration() {
+    let tree = Tree::new(&["kubepods/pod1", "a"]);
+    let pods = || Table { member: Some(MemberPattern::default()), ..Table::default() };
+    let mount = tree.0.path().to_owned();
+    let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
+    let members = Some(Arc::new(Saying(Standing::Claimed, false)) as Arc<dyn Members>);
+    let workloads = Workloads::matched(vec![matched("own", vec![pods()], vec![])], cgroups, members);
+    let id = tree.id("kubepods/pod1");
+    let identified = || told(workloads.identify(&flow(id, id, 0, NO_UID)));
+    assert_eq!(identified(), "own");
+    workloads.set_further(vec![matched("further", vec![pods()], vec![])]);
+    assert_eq!(identified(), "own+further");
+    assert_eq!(workloads.matched_now().len(), 2);
+    workloads.set_further(Vec::new());
+    assert_eq!(identified(), "own");
 }
