@@ -1,7 +1,7 @@
 //! The agents of the DaemonSet on a real node, and pods beside them.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tidegate_tests::{
     cluster::{agents::Agents, manifests::NAMESPACE},
@@ -10,6 +10,11 @@ use tidegate_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// A binding that takes the neighbour.
+const BINDING: &str = "apiVersion: tidegate.dev/v1alpha1\nkind: ScopeBinding\nmetadata: {name: free}\n\
+    spec: {policy: read-only, podSelector: {matchLabels: {team: free}}}\n";
+const FREE: [(&str, &str); 1] = [("team", "free")];
 
 /// The label by which the manifests' own configuration takes pods.
 const GATED: [(&str, &str); 1] = [("tidegate.dev/policy", "read-only")];
@@ -31,7 +36,7 @@ fn pods_are_held_by_the_agents_of_the_daemon_set_to_the_policies_of_the_config_m
     let scene = Scene::new()?;
     let agents = Agents::start(&scene)?;
     agents.run_pod("gated", &GATED, SLEEP)?;
-    agents.run_pod("other", &[], SLEEP)?;
+    agents.run_pod("other", &FREE, SLEEP)?;
     assert_eq!(agents.said("gated", LOOK)?, "200");
     assert_eq!((agents.said("gated", DELETE)?.as_str(), deletions(&scene)?), ("403", 0));
     // Nobody has given it the local CA, or stands between.
@@ -45,6 +50,13 @@ fn pods_are_held_by_the_agents_of_the_daemon_set_to_the_policies_of_the_config_m
     assert_eq!(keys.map(|key| delete.text(key)), ["default", "gated", "main", "curl"]);
     let gated = agents.cluster.object(&["pod", "gated"])?;
     assert_eq!(gated.pointer("/metadata/uid"), delete.value("k8s.pod.uid"));
+
+    // The other container of the agent's pod has been told, as the manifests' account.
+    agents.cluster.apply(BINDING)?;
+    wait_until("the binding", LIMIT, || Ok(agents.said("other", DELETE)? == "403"))?;
+    assert_eq!(deletions(&scene)?, 1);
+    agents.tell(&["delete", "scopebinding", "free"])?;
+    wait_until("the binding to be gone", LIMIT, || Ok(agents.said("other", DELETE)? == "404"))?;
 
     let write = |policy: &str| {
         let change = json!({ "data": { "read-only.toml": policy } }).to_string();
@@ -115,6 +127,9 @@ fn nothing_gets_past_while_agents_are_replaced_or_killed() -> Result<()> {
     ensure!(answers.iter().any(|answer| answer == "000 7"), "nothing was refused: {answers:?}");
     assert_eq!(deletions(&scene)?, 1, "the neighbour's alone");
     let pods = agents.cluster.object(&["pods", "--namespace", NAMESPACE])?;
-    assert_eq!(pods.pointer("/items/0/status/containerStatuses/0/restartCount"), Some(&2.into()), "{pods}");
+    let containers = pods.pointer("/items/0/status/containerStatuses").and_then(Value::as_array);
+    let of_agent = |container: &&Value| container.get("name") == Some(&"tidegate".into());
+    let agent = containers.and_then(|containers| containers.iter().find(of_agent)).context("the agent")?;
+    assert_eq!(agent.get("restartCount"), Some(&2.into()), "{pods}");
     agents.node.end()
 }

@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 use tidegate_tests::{
-    agent::READ_ONLY, audit, cluster::manifests, containerd::image, programs, scene::Scene, systemd::Boot,
+    agent::READ_ONLY,
+    audit,
+    cluster::manifests::{self, Place},
+    containerd::image,
+    programs,
+    scene::Scene,
+    systemd::Boot,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -174,7 +180,7 @@ fn the_agent_of_the_daemon_set_is_played_by_podman_and_holds_its_containers() ->
     let (archive, _) = tidegate_tests::image::make(scene.directory(), &[ca_file])?;
     fs::rename(archive, scene.directory().join("tidegate.tar"))?;
     let config = format!("[containers]\nengine = {SOCKET:?}\n{GATED}policy = \"read-only\"\n");
-    let text = manifests::render(&scene.directory().join("manifests"), &config)?;
+    let text = manifests::render(&scene.directory().join("manifests"), Place::Alone, &config)?;
     scene.world.write("agents.yaml", text)?;
     boot.run(LIMIT)?;
     is_recorded(&scene)

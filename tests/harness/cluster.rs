@@ -107,7 +107,9 @@ impl<'w> Cluster<'w> {
         let key = self.directory.join("accounts.key");
         let key = format!("--service-account-private-key-file={}", key.display());
         let common = ["--leader-elect=false", "--port=0", "--secure-port=0", &kubeconfig];
-        let controllers = ["--controllers=daemonset,serviceaccount,namespace", &key];
+        let roots = format!("--root-ca-file={}", self.ca_file().display());
+        let controllers =
+            ["--controllers=daemonset,serviceaccount,namespace,root-ca-cert-publisher", &key, &roots];
         for (name, own) in [("kube-controller-manager", &controllers[..]), ("kube-scheduler", &[])] {
             let program = programs.join("bin").join(name).display().to_string();
             let line = [&[program.as_str()], &common[..], own].concat();

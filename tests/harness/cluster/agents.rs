@@ -2,7 +2,7 @@
 
 use super::{
     Cluster,
-    manifests::{self, NAMESPACE},
+    manifests::{self, NAMESPACE, Place},
     node::Node,
 };
 use crate::{
@@ -40,7 +40,7 @@ impl<'s> Agents<'s> {
         cluster.manage()?;
         let node = Node::join(&cluster, scene, &[&archive])?;
         let agents = Self { node, cluster, scene };
-        agents.cluster.apply(&manifests::render(&directory.join("manifests"), "")?)?;
+        agents.cluster.apply(&manifests::render(&directory.join("manifests"), Place::Cluster, "")?)?;
         agents.wait_until_rolled_out().with_context(|| agents.told())?;
         Ok(agents)
     }

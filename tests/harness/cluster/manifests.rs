@@ -28,26 +28,73 @@ const CHANGES: &str = r#"
 "#;
 const LIBRARIES: [(&str, &str); 3] = [("lib", "/lib"), ("lib64", "/lib64"), ("usr-lib", "/usr/lib")];
 
+/// Nothing routes the address that the kubelet names.
+const SERVER: &str = r#"
+- op: add
+  path: /spec/template/spec/containers/1/env/-
+  value: { name: KUBERNETES_SERVICE_HOST, value: "127.0.0.1" }
+- op: add
+  path: /spec/template/spec/containers/1/env/-
+  value: { name: KUBERNETES_SERVICE_PORT, value: "6443" }
+"#;
+
+/// Nobody is there to be asked.
+const ALONE: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: tidegate
+spec:
+  template:
+    spec:
+      containers:
+      - name: cluster
+        $patch: delete
+      volumes:
+      - name: token
+        $patch: delete
+"#;
+
+/// Where the agents are to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On a node of a cluster.
+    Cluster,
+    /// On a machine without an API server.
+    Alone,
+}
+
 /// All objects as one text, with this behind their configuration; `directory` is a new one for what they are made of.
 ///
 /// # Errors
 /// When something cannot be read or written, or was not made.
-pub fn render(directory: &Path, config: &str) -> Result<String> {
-    let base: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "deploy", "kubernetes", "base"].iter().collect();
+pub fn render(directory: &Path, place: Place, config: &str) -> Result<String> {
+    let all: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "deploy", "kubernetes"].iter().collect();
     let (copy, overlay) = (directory.join("base"), directory.join("overlay"));
-    copy_tree(&base, &copy)?;
+    copy_tree(&all.join("base"), &copy)?;
+    copy_tree(&all.join("crds"), &directory.join("crds"))?;
     fs::create_dir(&overlay)?;
-    let text = fs::read_to_string(copy.join("tidegate.toml"))? + CONFIG + config;
+    let mut text = fs::read_to_string(copy.join("tidegate.toml"))? + CONFIG + config;
+    let (mut changes, mut others, containers) = (CHANGES.to_owned(), "", 0..2);
+    match place {
+        Place::Cluster => changes.push_str(SERVER),
+        Place::Alone => {
+            text = text.replace("watch = true", "watch = false");
+            others = ", {path: alone.yaml}";
+        }
+    }
     fs::write(overlay.join("tidegate.toml"), text)?;
-    let mut changes = CHANGES.to_owned();
+    fs::write(overlay.join("alone.yaml"), ALONE)?;
     for (name, path) in LIBRARIES {
         let volume = json!({ "name": name, "hostPath": { "path": path, "type": "Directory" } });
         let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
-        let at = "/spec/template/spec";
-        for (at, value) in
-            [(format!("{at}/volumes/-"), volume), (format!("{at}/containers/0/volumeMounts/-"), mount)]
-        {
-            writeln!(changes, "- {}", json!({ "op": "add", "path": at, "value": value }))?;
+        let mut add = |at: String, value: &serde_json::Value| {
+            let at = format!("/spec/template/spec/{at}/-");
+            writeln!(changes, "- {}", json!({ "op": "add", "path": at, "value": value }))
+        };
+        add("volumes".to_owned(), &volume)?;
+        for number in containers.clone() {
+            add(format!("containers/{number}/volumeMounts"), &mount)?;
         }
     }
     fs::write(overlay.join("daemonset.yaml"), changes)?;
@@ -56,7 +103,7 @@ pub fn render(directory: &Path, config: &str) -> Result<String> {
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {NAMESPACE}\n\
          resources: [../base]\nimages: [{{name: tidegate, newName: {name}, newTag: {tag}}}]\n\
          configMapGenerator: [{{name: tidegate-config, behavior: replace, files: [tidegate.toml]}}]\n\
-         patches: [{{path: daemonset.yaml, target: {{kind: DaemonSet, name: tidegate}}}}]\n"
+         patches: [{{path: daemonset.yaml, target: {{kind: DaemonSet, name: tidegate}}}}{others}]\n"
     );
     fs::write(overlay.join("kustomization.yaml"), text)?;
     let made = Command::new(kubectl()?).arg("kustomize").arg(&overlay).output()?;
