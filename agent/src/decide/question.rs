@@ -34,9 +34,11 @@ pub(super) struct Question<'a> {
     access: Access,
     /// Whether each of the operation's own sets has a scope that writes.
     is_write_by_scope: bool,
+    /// Whether nothing but the request's query and body asks for a scope, if anything does.
+    is_unscoped: bool,
     pub(super) rules: Rules<'a>,
-    /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one
-    /// empty set, which never counts as allowed by itself.
+    /// Sets of scopes of which one must be allowed in full. Where the operation has no scope or is unknown, one set
+    /// with what the query and the body ask for, which never counts as allowed by itself.
     pub(super) sets: Sets<'a>,
 }
 
@@ -81,8 +83,9 @@ impl<'a> Question<'a> {
         let mut sets = operation.map(Operation::sets).unwrap_or_default();
         let is_write = |set: &Set<'_>| set.iter().any(|scope| !scope.is_read());
         let is_write_by_scope = !sets.is_empty() && sets.iter().all(is_write);
+        let is_unscoped = sets.is_empty();
         let extras = || request.needs.extras.iter().map(|extra| extra.scope);
-        if sets.is_empty() {
+        if is_unscoped {
             sets.push(Set::new());
         }
         for set in sets.iter_mut() {
@@ -101,7 +104,7 @@ impl<'a> Question<'a> {
         }
         let rules = Rules::new(policy, request, view, near);
         let action_is_unknown = request.action_is_unknown;
-        Self { policy, operation, action_is_unknown, access, is_write_by_scope, rules, sets }
+        Self { policy, operation, action_is_unknown, access, is_write_by_scope, is_unscoped, rules, sets }
     }
 
     /// What speaks against the request as far as it needs this set.
@@ -160,7 +163,9 @@ impl<'a> Question<'a> {
         let default = match self.operation {
             _ if self.is_unknown() => Denial::by_default(Reason::Unclassified),
             None => Denial::by_default(Reason::Unclassified),
-            Some(_) if set.is_empty() => Denial::by_default(Reason::NoScopeDefined),
+            Some(operation) if self.is_unscoped && self.naming_entry(operation).is_none() => {
+                Denial::by_default(Reason::NoScopeDefined)
+            }
             Some(_) => self.nearly_allowed(set).unwrap_or(Denial::by_default(Reason::MissingScope)),
         };
         Some(Denial { dry_run: self.policy.mode == Mode::DryRun, ..default })
@@ -206,10 +211,17 @@ impl<'a> Question<'a> {
         if self.is_unknown() {
             return Some(Entry::Unknown);
         }
-        if let Some((first, others)) = set.split_first() {
-            let giver = self.giver_of(first)?;
-            return others.iter().all(|scope| self.giver_of(scope).is_some()).then_some(giver);
+        if self.is_unscoped {
+            let naming = self.naming_entry(operation)?;
+            return set.iter().all(|scope| self.giver_of(scope).is_some()).then_some(naming);
         }
+        let (first, others) = set.split_first()?;
+        let giver = self.giver_of(first)?;
+        others.iter().all(|scope| self.giver_of(scope).is_some()).then_some(giver)
+    }
+
+    /// The entry that allows an operation that no scope of its own stands for.
+    fn naming_entry(&self, operation: &Operation) -> Option<Entry> {
         let named = self.policy.operations.iter().position(|name| *name == operation.name);
         named.map(Entry::Operation).or_else(|| self.first_allowing(|grant| grant.gives_unscoped(self.access)))
     }
@@ -242,10 +254,8 @@ impl<'a> Question<'a> {
 
     /// Whether a denied grant takes anything of the set.
     fn is_hit(&self, set: &[&Scope], grant: &Grant) -> bool {
-        if set.is_empty() {
-            return grant.takes_unscoped(self.access);
-        }
-        set.iter().any(|scope| grant.takes(scope, self.access))
+        (self.is_unscoped && grant.takes_unscoped(self.access))
+            || set.iter().any(|scope| grant.takes(scope, self.access))
     }
 
     /// Which of the scopes the grants give, or take.

@@ -134,6 +134,10 @@ proptest! {
             (Just(case), more)
         })
     ) {
+        // A condition may ask that something is named at all, and is then the sooner true the more there is.
+        for rule in case.policy.rules.iter_mut() {
+            rule.constraint.when.take_if(|when| when.text().contains("resource."));
+        }
         // Of every kind that a rule asks for, there is one already.
         for kind in case.policy.rules.iter().filter_map(|rule| rule.constraint.resources.as_ref()).flat_map(Resources::kinds) {
             let place = more.place.clone();
