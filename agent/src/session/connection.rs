@@ -9,6 +9,7 @@ use crate::{
     forward::{Forwarder, Key, Offer, Via, ratelimit::Budgets},
     host::HostName,
     identify::Principal,
+    identify::Subject,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -110,10 +111,11 @@ impl Recalls {
         self.0.extend(pods.into_iter().map(|pod| (pod, now)));
     }
 
-    fn include(&self, connection: &Connection) -> bool {
-        let container = connection.principal.subject.container.as_ref();
+    /// Whether a connection of that time is one of those.
+    pub(super) fn include(&self, subject: &Subject, accepted_at: Instant) -> bool {
+        let container = subject.container.as_ref();
         let at = container.and_then(|container| self.0.get(container.pod_uid.as_ref()?));
-        at.is_some_and(|at| *at >= connection.accepted_at)
+        at.is_some_and(|at| *at >= accepted_at)
     }
 }
 
@@ -121,8 +123,10 @@ impl Connection {
     /// Returns when it is to end after the requests under way.
     pub(super) async fn is_to_end(&self) {
         let (mut drain, mut recalls) = (self.services.drain.clone(), self.services.recalls.clone());
+        let subject = &self.principal.subject;
         let drains = async { drain.wait_for(|drain| *drain).await.is_ok() };
-        let recalled = async { recalls.wait_for(|recalls| recalls.include(self)).await.is_ok() };
+        let recalled =
+            async { recalls.wait_for(|recalls| recalls.include(subject, self.accepted_at)).await.is_ok() };
         tokio::select! {
             true = drains => {}
             true = recalled => {}

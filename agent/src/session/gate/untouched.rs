@@ -6,6 +6,7 @@ use crate::{
     reason::Reason,
 };
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Instant, SystemTime},
@@ -22,6 +23,7 @@ impl Gate {
         destination: SocketAddr,
     ) {
         tracing::debug!(?subject, %destination, "nobody's connection, passed on untouched");
+        let accepted_at = Instant::now();
         let connecting = self.services.own_sockets.connect_from(netns_cookie, destination);
         let mut upstream = match timeout(self.upstream.connect_timeout, connecting).await {
             Ok(Ok(upstream)) => upstream,
@@ -29,8 +31,18 @@ impl Gate {
             Err(_) => return tracing::debug!(%destination, "nobody's connection got no answer"),
         };
         let _best_effort = upstream.set_nodelay(true);
-        if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
-            tracing::debug!(%destination, %error, "nobody's connection broke off");
+        let mut recalls = self.services.recalls.clone();
+        // Whoever comes to govern the pod governs its next connection: what is in this one nobody can see.
+        let recalled = async {
+            if recalls.wait_for(|recalls| recalls.include(subject, accepted_at)).await.is_err() {
+                pending().await
+            }
+        };
+        tokio::select! {
+            copied = copy_bidirectional(&mut client, &mut upstream) => if let Err(error) = copied {
+                tracing::debug!(%destination, %error, "nobody's connection broke off");
+            },
+            () = recalled => tracing::debug!(%destination, "nobody's connection ends, since somebody's pod it is now"),
         }
     }
 
