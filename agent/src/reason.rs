@@ -38,7 +38,7 @@ reasons! {
     ListenerPort = "listener_port",
     /// A connection reached the listener without a flow, so nobody knows whose it is.
     NoFlow = "no_flow",
-    /// It cannot be told any more whose connection it is: its process and cgroup are gone.
+    /// It cannot be told whose connection it is: its process and cgroup are gone, or nobody has told of its pod yet.
     Unidentified = "unidentified",
     /// Refusals came faster than they can be recorded one by one.
     RefusalFlood = "refusal_flood",

@@ -39,6 +39,8 @@ use tokio::{
 
 /// What comes at once is told at once, and no burst is told one by one.
 const REST: Duration = Duration::from_millis(50);
+/// A server that says nothing for so long is tried anew: of each list it tells once a minute how far it is.
+const SILENCE: Duration = Duration::from_secs(150);
 /// How often the file shows that somebody still looks after it, and the policies' directory is looked at.
 const BEAT: Duration = Duration::from_secs(20);
 /// What fails does so again within this: a rest and an attempt are shorter.
@@ -118,6 +120,8 @@ async fn client(inquiry: &Inquiry) -> Result<Client, Error> {
         None => kube::Config::incluster().map_err(|error| unknown(error.into()))?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(SILENCE);
+    config.write_timeout = Some(SILENCE);
     Client::try_from(config).map_err(|error| unknown(error.into()))
 }
 
@@ -150,10 +154,9 @@ impl Told {
         let file = config.kubernetes.directory.join(FILE_NAME);
         // What an earlier process of this container's has seen in order may be wrong by now.
         let earlier = State::read(&file).map(|(state, _)| state).unwrap_or_default();
-        let workloads = config.workloads.iter().map(|workload| workload.name.clone()).collect();
         let mut told = Self {
             view: View::after(&earlier),
-            names: Names { workloads, ..Names::default() },
+            names: Names { workloads: Names::of_workloads(config), ..Names::default() },
             policy_dir: config.policy_dir.clone(),
             file,
             complete: BTreeSet::new(),
@@ -243,6 +246,13 @@ impl Told {
             unreached,
             "told the daemon"
         );
+        let untold = self.view.untold();
+        if untold > 0 {
+            tracing::warn!(
+                pods = untold,
+                "the daemon is not told of pods that have too many or too long labels"
+            );
+        }
         self.written = Some(state);
         Ok(())
     }

@@ -171,7 +171,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     if let (Some(cluster), Some(containers)) = (&cluster, &containers) {
         workloads.set_further(cluster.bound());
         let (rules, told) = cluster.governance();
-        containers.registry().govern(rules, Some(told)).await;
+        containers.registry().govern(rules, Some(told), || ()).await;
     }
     let plan = Plan {
         config: config.clone(),

@@ -5,7 +5,7 @@ use super::{
     state::{Object, Pod},
     verdict::{self, Content},
 };
-use crate::{classify::Catalogue, manifest::Binding, toml_file::Source};
+use crate::{classify::Catalogue, config::Config, manifest::Binding, toml_file::Source};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,12 @@ pub struct Names {
 }
 
 impl Names {
+    /// The workloads that the configuration knows by what they are. One that is only for commands takes no binding's name.
+    pub fn of_workloads(config: &Config) -> BTreeSet<String> {
+        let matched = config.workloads.iter().filter(|workload| !workload.matches.is_empty());
+        matched.map(|workload| workload.name.clone()).collect()
+    }
+
     /// Why no object of this kind can have the name, if a file has it.
     pub fn conflict(&self, kind: Kind, name: &str) -> Option<String> {
         match kind {

@@ -24,6 +24,9 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 pub const MAX_OBJECTS: usize = 1024;
 const MAX_PODS: usize = 8192;
 const MAX_LABELS: usize = 1024;
+/// Whoever may make pods writes their labels: no pod has more of the file than this, and all have no more than that.
+const POD_BYTES: usize = 64 * 1024;
+const PODS_BYTES: usize = 16 * 1024 * 1024;
 
 /// Everything that is known.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -168,6 +171,32 @@ impl State {
 }
 
 impl Pod {
+    /// As many as there is room for, and how many there are besides. Of those the agent goes by what it was told before, or
+    /// by what their runtime says.
+    pub fn bounded<'p>(pods: impl Iterator<Item = &'p Self>) -> (Vec<Self>, usize) {
+        let (mut taken, mut bytes, mut others) = (Vec::new(), 0, 0);
+        for pod in pods {
+            let size = pod.size();
+            if pod.labels.len() > MAX_LABELS
+                || size > POD_BYTES
+                || taken.len() >= MAX_PODS
+                || bytes + size > PODS_BYTES
+            {
+                others += 1;
+            } else {
+                bytes += size;
+                taken.push(pod.clone());
+            }
+        }
+        (taken, others)
+    }
+
+    fn size(&self) -> usize {
+        let labels: usize = self.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let ids: usize = self.uids.iter().map(String::len).sum();
+        labels + ids + self.namespace.len() + self.name.len() + self.service_account.len()
+    }
+
     /// What no other pod has at the same time.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -258,6 +287,24 @@ mod tests {
         for length in 0..whole.len() {
             State::parse(&whole[..length]).unwrap_err();
         }
+    }
+
+    #[test]
+    fn one_pod_with_too_much_keeps_no_other_out() {
+        let pod = |name: &str, labels: usize, length: usize| Pod {
+            name: name.into(),
+            labels: (0..labels).map(|number| (number.to_string(), "x".repeat(length))).collect(),
+            ..Pod::default()
+        };
+        let all =
+            [pod("a", 1, 63), pod("many", MAX_LABELS + 1, 1), pod("long", 1, POD_BYTES), pod("z", 1, 63)];
+        let (taken, others) = Pod::bounded(all.iter());
+        assert_eq!((taken.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), others), (vec!["a", "z"], 2));
+        let long: Vec<Pod> = (0..1000).map(|number| pod(&number.to_string(), 1, POD_BYTES / 2)).collect();
+        let (pods, others) = Pod::bounded(long.iter());
+        assert_eq!(pods.len() + others, 1000);
+        let state = State { pods, ..State::default() };
+        assert_eq!(State::parse(&state.to_bytes().unwrap()).unwrap(), state);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Seen {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
+    /// When it was made, so that what sorts first was there first.
+    pub created: String,
     /// Its version, which changes with every write.
     pub resource_version: String,
     /// What it says.
@@ -98,7 +100,8 @@ impl View {
     /// What the daemon is told.
     pub fn state(&self, names: &Names, unreached: Option<String>) -> State {
         let objects = |kind| {
-            let objects = self.objects(kind).iter().take(MAX_OBJECTS);
+            let last = self.last(kind);
+            let counting = self.objects(kind).iter().filter(|(name, entry)| !is_behind(last, name, entry));
             let object = |(name, entry): (&String, &Entry)| {
                 let condition = self.condition(kind, name, entry, names);
                 Object {
@@ -109,22 +112,34 @@ impl View {
                     problem: (!condition.is_accepted).then_some(condition.message),
                 }
             };
-            objects.map(object).collect()
+            counting.map(object).collect()
         };
         State {
             unreached,
             policies: objects(Kind::Policy),
             bindings: objects(Kind::Binding),
-            pods: self.pods.values().cloned().collect(),
+            pods: Pod::bounded(self.pods.values()).0,
             ..State::default()
         }
+    }
+
+    /// How many pods the daemon is not told of, since there is too much of them.
+    pub fn untold(&self) -> usize {
+        Pod::bounded(self.pods.values()).1
     }
 
     /// What is to be said of each object whose status says something else.
     pub fn unsaid(&self, names: &Names) -> Vec<(Kind, &str, &Entry, Condition)> {
         let of = |kind| {
+            let last = self.last(kind);
             self.objects(kind).iter().filter_map(move |(name, entry)| {
-                let condition = self.condition(kind, name, entry, names);
+                let condition = if is_behind(last, name, entry) {
+                    let message =
+                        format!("there were {MAX_OBJECTS} of these before this one, and no more count");
+                    Condition::refused(entry.seen.generation, "TooMany", message)
+                } else {
+                    self.condition(kind, name, entry, names)
+                };
                 (!condition.is_in(&entry.seen.status)).then_some((kind, name.as_str(), entry, condition))
             })
         };
@@ -135,10 +150,6 @@ impl View {
         let generation = entry.seen.generation;
         if let Some(conflict) = names.conflict(kind, name) {
             return Condition::refused(generation, "NameConflict", conflict);
-        }
-        if self.objects(kind).keys().take(MAX_OBJECTS).next_back().is_some_and(|last| name > last.as_str()) {
-            let message = format!("there are more than {MAX_OBJECTS} of these, and this one is behind them");
-            return Condition::refused(generation, "TooMany", message);
         }
         let binding = match &entry.read {
             Err(problem) => return Condition::refused(generation, "Invalid", problem.clone()),
@@ -166,6 +177,16 @@ impl View {
         Condition::refused(generation, reason, message)
     }
 
+    /// The last that counts, where there are too many: nothing new must push out what governs pods already.
+    fn last(&self, kind: Kind) -> Option<(&str, &str)> {
+        let objects = self.objects(kind);
+        if objects.len() <= MAX_OBJECTS {
+            return None;
+        }
+        let mut places: Vec<_> = objects.iter().map(|(name, entry)| place(name, entry)).collect();
+        Some(*places.select_nth_unstable(MAX_OBJECTS - 1).1)
+    }
+
     fn objects(&self, kind: Kind) -> &BTreeMap<String, Entry> {
         match kind {
             Kind::Policy => &self.policies,
@@ -179,6 +200,15 @@ impl View {
             Kind::Binding => &mut self.bindings,
         }
     }
+}
+
+/// Whether there are too many, and this one came after those that count.
+fn is_behind(last: Option<(&str, &str)>, name: &str, entry: &Entry) -> bool {
+    last.is_some_and(|last| place(name, entry) > last)
+}
+
+fn place<'e>(name: &'e str, entry: &'e Entry) -> (&'e str, &'e str) {
+    (&entry.seen.created, name)
 }
 
 impl Entry {

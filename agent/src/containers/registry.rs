@@ -14,7 +14,10 @@ use super::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,6 +60,7 @@ impl Notice {
 #[derive(Debug, Default)]
 pub struct Registry {
     known: RwLock<Known>,
+    changes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -272,7 +276,19 @@ impl Registry {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        self.write_after(|| ())
+    }
+
+    /// Whoever sees the number of this change sees what `first` has done.
+    fn write_after(&self, first: impl FnOnce()) -> RwLockWriteGuard<'_, Known> {
+        let known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        first();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        known
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 }
 

@@ -89,11 +89,11 @@ impl Rules {
         })
     }
 
-    /// The workloads that claim the member, in the order of the configuration. Below an outer cgroup that is claimed, no
-    /// other claim counts.
+    /// The workloads that claim the member, in the order of the configuration. Below an outer cgroup that the configuration
+    /// claims, no other claim of its counts.
     pub fn claims(&self, member: &Member) -> Vec<Claim> {
         let (pod, container) = (member.pod.as_deref(), member.container.as_deref());
-        let mut claims: Vec<Claim> = Vec::new();
+        let (mut claims, mut selected): (Vec<Claim>, Vec<Claim>) = Default::default();
         for rule in &self.0 {
             if rule.except.iter().any(|table| table.means(pod, container) == Meant::Yes) {
                 continue;
@@ -101,10 +101,13 @@ impl Rules {
             let tables = rule.matches.iter().filter(|table| table.means(pod, container) != Meant::No);
             let outermost =
                 tables.filter_map(|table| table.cgroup(pod, container)).min_by_key(|path| depth(path));
-            claims.extend(outermost.map(|cgroup| Claim { workload: Arc::clone(&rule.workload), cgroup }));
+            let is_selected = rule.matches.iter().any(|table| table.selection.is_some());
+            let among = if is_selected { &mut selected } else { &mut claims };
+            among.extend(outermost.map(|cgroup| Claim { workload: Arc::clone(&rule.workload), cgroup }));
         }
         let outermost = claims.iter().map(|claim| depth(&claim.cgroup)).min();
         claims.retain(|claim| Some(depth(&claim.cgroup)) == outermost);
+        claims.extend(selected);
         claims
     }
 }

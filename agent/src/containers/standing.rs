@@ -47,6 +47,10 @@ impl Members for Registry {
         Rules::governed(pattern, &self.find(cgroup)?, certain)
     }
 
+    fn generation(&self) -> u64 {
+        self.changes()
+    }
+
     fn facts(&self, cgroup: &Path) -> Option<RecordFacts> {
         Some(self.find(cgroup)?.record_facts())
     }
@@ -59,9 +63,10 @@ pub struct Registries(pub Vec<Arc<Registry>>);
 impl Members for Registries {
     fn standing(&self, cgroup: &Path) -> Standing {
         let mut told: Vec<Standing> = self.0.iter().map(|registry| registry.standing(cgroup)).collect();
-        // What one knows counts before what another does not, and a claim before all.
+        // What one knows counts before what another does not, and a claim before all; but who is waited for is not free.
         told.sort_by_key(|standing| match standing {
             Standing::Claimed => 0,
+            Standing::Unknown if self.awaits(cgroup) => 0,
             Standing::Free => 1,
             Standing::Unknown => 2,
             Standing::Above => 3,
@@ -76,6 +81,10 @@ impl Members for Registries {
 
     fn meant(&self, cgroup: &Path, pattern: &MemberPattern, certain: bool) -> Option<PathBuf> {
         self.0.iter().find_map(|registry| registry.meant(cgroup, pattern, certain))
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.iter().map(|registry| registry.generation()).fold(0, u64::wrapping_add)
     }
 
     fn facts(&self, cgroup: &Path) -> Option<RecordFacts> {

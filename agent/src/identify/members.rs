@@ -53,6 +53,9 @@ pub trait Members: fmt::Debug + Send + Sync {
     /// Whether something is still to be told of whoever owns a cgroup that workloads are told apart by.
     fn awaits(&self, cgroup: &Path) -> bool;
 
+    /// A number that is another one after every change: two answers at the same number fit each other.
+    fn generation(&self) -> u64;
+
     /// What records tell of the owner of a cgroup.
     fn facts(&self, cgroup: &Path) -> Option<RecordFacts>;
 }

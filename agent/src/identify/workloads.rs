@@ -29,6 +29,9 @@ pub struct Matched {
     pub except: Vec<Table>,
 }
 
+/// How often a connection is looked at while others tell pods apart in ever new ways.
+const MOST_LOOKS: u32 = 16;
+
 /// The workloads that connections can be of.
 #[derive(Debug)]
 pub struct Workloads {
@@ -84,8 +87,21 @@ impl Workloads {
         }
     }
 
-    /// Whose the connection is.
+    /// Whose the connection is. Where pods are told apart in another way before that is found out, it is found out again:
+    /// of two workloads, one asked before and one after, neither might fit.
     pub fn identify(&self, flow: &Flow) -> Whose {
+        let generation = || self.members.as_ref().map_or(0, |members| members.generation());
+        for _ in 0..MOST_LOOKS {
+            let before = generation();
+            let whose = self.identify_once(flow);
+            if generation() == before {
+                return whose;
+            }
+        }
+        Whose::Unknown(self.identify_once(flow).into())
+    }
+
+    fn identify_once(&self, flow: &Flow) -> Whose {
         let cgroup = self.cgroups.find(flow.cgroup_id, flow.tgid);
         let named = cgroup.as_deref().map(|path| self.cgroups.name(path));
         let members = self.members.as_deref();
@@ -112,7 +128,7 @@ impl Workloads {
         }
         let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
         let facts = Facts { flow, origin, cgroup: named, in_container, members };
-        let fitting = fitting(list.iter().chain(&*further), &facts);
+        let fitting = fitting(list, &further, &facts);
         if fitting.is_empty() {
             // Nobody has told yet what it is.
             let owner = members.zip(facts.cgroup.as_deref());
@@ -129,8 +145,15 @@ fn read(further: &RwLock<Arc<[Matched]>>) -> Arc<[Matched]> {
     Arc::clone(&further.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The workloads that fit, in the order of the configuration.
-fn fitting<'l>(list: impl Iterator<Item = &'l Matched>, facts: &Facts<'_>) -> Vec<Workload> {
+/// The workloads that fit, in the order of the configuration. Those beside it count beside it: they lift nothing of what
+/// the configuration says, and it lifts nothing of theirs.
+fn fitting(list: &[Matched], further: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
+    let mut fitting = outermost(list, facts);
+    fitting.extend(outermost(further, facts));
+    fitting
+}
+
+fn outermost(list: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
     let mut found: Vec<(&Workload, Vec<Fit>)> = Vec::new();
     for matched in list {
         let fits: Vec<Fit> = matched.matches.iter().filter_map(|table| table.fits(facts)).collect();

@@ -12,8 +12,10 @@ use kube::{
 };
 use std::{error::Error as StdError, pin::Pin, time::Duration};
 
-/// Where the kubelet writes by which id a runtime knows a pod that comes from a file of the node's.
+/// Where the kubelet writes by which id a runtime knows a pod that comes from a file of the node's, and that it is one: no
+/// API server lets anybody else make a pod that says so.
 const OF_FILE: &str = "kubernetes.io/config.hash";
+const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How long a list that failed rests, at first and at most.
 const REST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -117,6 +119,7 @@ pub(super) fn seen(object: DynamicObject) -> (String, Seen) {
     let seen = Seen {
         uid: metadata.uid.unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
+        created: metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
         resource_version: metadata.resource_version.unwrap_or_default(),
         spec: taken("spec"),
         status: taken("status"),
@@ -127,7 +130,8 @@ pub(super) fn seen(object: DynamicObject) -> (String, Seen) {
 /// What counts of a pod.
 pub(super) fn pod(object: &DynamicObject) -> state::Pod {
     let metadata = &object.metadata;
-    let of_file = metadata.annotations.as_ref().and_then(|annotations| annotations.get(OF_FILE));
+    let annotations = metadata.annotations.as_ref().filter(|annotations| annotations.contains_key(MIRROR));
+    let of_file = annotations.and_then(|annotations| annotations.get(OF_FILE));
     let account = object.data.pointer("/spec/serviceAccountName").and_then(serde_json::Value::as_str);
     state::Pod {
         namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -191,17 +195,21 @@ mod tests {
         assert_eq!(pod(&object(value.clone())), expected);
         // The runtime may know it by what its file sums to, and not by the mirror's id.
         value["metadata"]["annotations"] = json!({ "kubernetes.io/config.hash": "h" });
+        assert_eq!(pod(&object(value.clone())).uids, ["u"], "anybody can write that");
+        value["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "h".into();
         assert_eq!(pod(&object(value)).uids, ["u", "h"]);
     }
 
     #[test]
     fn of_an_object_spec_and_status_are_taken() {
         let value = json!({ "apiVersion": "tidegate.dev/v1alpha1", "kind": "ScopePolicy",
-            "metadata": { "name": "a", "uid": "u", "generation": 3, "resourceVersion": "77", "managedFields": [] },
+            "metadata": { "name": "a", "uid": "u", "generation": 3, "creationTimestamp": "2026-11-02T03:04:05Z",
+                "resourceVersion": "77", "managedFields": [] },
             "spec": { "allow": [] }, "status": { "observedGeneration": 2 } });
         let expected = Seen {
             uid: "u".into(),
             generation: 3,
+            created: "2026-11-02T03:04:05Z".into(),
             resource_version: "77".into(),
             spec: json!({ "allow": [] }),
             status: json!({ "observedGeneration": 2 }),

@@ -62,6 +62,8 @@ pub(super) struct Cluster {
     rules: Rules,
     /// What counts; none as long as nobody has ever told anything.
     known: Option<Accepted>,
+    /// What of it is kept for the next start.
+    remembered: Option<Accepted>,
     seen: Option<State>,
     unreached: Option<(Instant, String)>,
     pub(super) shown: Shown,
@@ -106,19 +108,25 @@ impl Cluster {
             kept: kept.to_owned(),
             names: Names {
                 policies: policies.iter().filter_map(stem).collect(),
-                workloads: config.workloads.iter().map(|workload| workload.name.clone()).collect(),
+                workloads: Names::of_workloads(config),
             },
             spared: config.kubernetes.spared_namespaces.clone(),
             own,
             rules: Rules::of(&config.workloads),
             known: None,
+            remembered: None,
             seen: None,
             unreached: None,
             shown: Shown::default(),
         };
         for path in [cluster.kept.clone(), cluster.directory.join(FILE_NAME)] {
             match State::read(&path) {
-                Ok((state, _)) => cluster.known = Some(cluster.after(&state)),
+                Ok((state, _)) => {
+                    cluster.known = Some(cluster.after(&state));
+                    if path == cluster.kept {
+                        cluster.remembered.clone_from(&cluster.known);
+                    }
+                }
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     let error: &dyn StdError = &error;
@@ -200,7 +208,10 @@ impl Cluster {
                     self.note(&state, touched);
                     self.take(state, &concerned).await
                 }
-                Err(error) if is_missing(&error) => None,
+                Err(error) if is_missing(&error) => {
+                    self.miss();
+                    None
+                }
                 Err(error) => Some(format!("{}: {error}", self.directory.join(FILE_NAME).display())),
             };
             self.report(problem, &concerned.health);
@@ -209,7 +220,8 @@ impl Cluster {
 
     /// Notes since when the API server tells nothing.
     fn note(&mut self, state: &State, touched: SystemTime) {
-        let silent = touched.elapsed().unwrap_or_default() > PATIENCE;
+        // A time that is still to come proves nothing.
+        let silent = touched.elapsed().map_or(true, |age| age > PATIENCE);
         let why = match &state.unreached {
             _ if silent => Some("`tidegate cluster` has told nothing any more".to_owned()),
             why => why.clone(),
@@ -220,6 +232,12 @@ impl Cluster {
             let since = if silent { Instant::now().checked_sub(PATIENCE) } else { Some(Instant::now()) };
             (earlier.into_iter().chain(since).min().unwrap_or_else(Instant::now), why)
         });
+    }
+
+    /// Notes since when nobody tells anything.
+    fn miss(&mut self) {
+        let since = self.unreached.take().map_or_else(Instant::now, |(since, _)| since);
+        self.unreached = Some((since, "`tidegate cluster` has told nothing yet".to_owned()));
     }
 
     /// Acts on what has changed: policies first, then who is governed by them, then which pods those are. Answers what is
@@ -234,16 +252,17 @@ impl Cluster {
             let (taken, answer) = oneshot::channel();
             // Nobody answers where the agent ends.
             let _is_heard = concerned.offers.send(Offer { objects: self.sources(), taken });
-            if let Ok(Err(problem)) = answer.await {
+            let gone = || "nobody takes policies any more; restart the agent".to_owned();
+            if let Err(problem) = answer.await.unwrap_or_else(|_| Err(gone())) {
                 self.known = earlier;
                 return Some(problem);
             }
         }
-        concerned.workloads.set_further(self.bound());
         let (rules, told) = self.governance();
         let registry = &concerned.registry;
-        let mut changed: BTreeSet<String> =
-            registry.govern(rules, Some(told)).await.iter().map(|pod| pod.uid.clone()).collect();
+        let further = || concerned.workloads.set_further(self.bound());
+        let governed = registry.govern(rules, Some(told), further).await;
+        let mut changed: BTreeSet<String> = governed.iter().map(|pod| pod.uid.clone()).collect();
         let mut renamed = self.policies();
         renamed.retain(|workload, policy| before.1.get(workload).is_some_and(|before| before != policy));
         changed.extend(registry.pods().iter().filter_map(|pod| {
@@ -256,21 +275,24 @@ impl Cluster {
             concerned.recall(changed);
         }
         self.seen = Some(state);
-        if self.known != earlier {
+        if self.known != self.remembered {
             self.remember().await;
         }
         None
     }
 
-    async fn remember(&self) {
+    async fn remember(&mut self) {
         let (Some(known), kept) = (&self.known, self.kept.clone()) else { return };
         let state = known.state();
         let put = spawn_blocking(move || {
             let bytes = state.to_bytes().map_err(io::Error::other)?;
             whole_file::put(&kept, &bytes, 0o600)
         });
-        if let Err(error) = put.await.map_err(io::Error::other).and_then(|put| put) {
-            tracing::error!(%error, path = %self.kept.display(), "what the API server knows is not kept for the next start");
+        match put.await.map_err(io::Error::other).and_then(|put| put) {
+            Ok(()) => self.remembered.clone_from(&self.known),
+            Err(error) => {
+                tracing::error!(%error, path = %self.kept.display(), "what the API server knows is not kept for the next start");
+            }
         }
     }
 

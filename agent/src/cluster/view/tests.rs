@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 fn seen(generation: i64, spec: Value) -> Seen {
     let resource_version = generation.to_string();
-    Seen { uid: "u".into(), generation, resource_version, spec, status: Value::Null }
+    Seen { uid: "u".into(), generation, resource_version, spec, ..Seen::default() }
 }
 
 fn apply(view: &mut View, kind: Kind, name: &str, seen: Seen) {
@@ -127,4 +127,21 @@ fn too_many_are_told_so() {
     let refused: Vec<_> = told.iter().filter(|(_, is_accepted, _)| !is_accepted).collect();
     assert_eq!(refused, [&(format!("b{MAX_OBJECTS}"), false, "TooMany")]);
     assert_eq!(view.state(&Names::default(), None).bindings.len(), MAX_OBJECTS);
+}
+
+#[test]
+fn what_is_new_pushes_nothing_out_whatever_its_name() {
+    let mut view = View::default();
+    let made = |created: &str| Seen { created: created.into(), ..seen(1, binds("file")) };
+    for number in 0..MAX_OBJECTS {
+        apply(&mut view, Kind::Binding, &format!("b{number:04}"), made("2026-11-02T03:04:05Z"));
+    }
+    let before = view.state(&Names::default(), None).bindings;
+    apply(&mut view, Kind::Binding, "a", made("2026-11-02T03:04:06Z"));
+    assert_eq!(view.state(&Names::default(), None).bindings, before);
+    let told = unsaid(&view);
+    assert!(told.contains(&("a".to_owned(), false, "TooMany")));
+    view.remove(Kind::Binding, "b0000");
+    let after = view.state(&Names::default(), None).bindings;
+    assert!(after.len() == MAX_OBJECTS && after.iter().any(|object| object.name == "a"));
 }

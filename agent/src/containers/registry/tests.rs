@@ -71,7 +71,7 @@ async fn a_cgroup_is_its_nearest_owners() {
     assert_eq!(name("/"), None);
     let claims = registry.claims(Path::new("/kubepods/podp/c/below"));
     assert_eq!(claims, [Claim { workload: "ci".into(), cgroup: "/kubepods/podp".into() }]);
-    assert!(!registry.govern(Rules::default(), None).await.is_empty());
+    assert!(!registry.govern(Rules::default(), None, || ()).await.is_empty());
     assert!(registry.claims(Path::new("/kubepods/podp/c")).is_empty());
 }
 

@@ -50,13 +50,14 @@ type Governance = (Vec<Claim>, Vec<Vec<Claim>>, bool);
 
 impl Registry {
     /// Takes other rules, and what the API server has told by now, and tells of every pod that this changes something for.
-    /// Answers those, once they were seen to.
-    pub async fn govern(&self, rules: Rules, told: Option<Told>) -> Vec<Arc<Pod>> {
+    /// Answers those, once they were seen to. What `along` does is seen by whoever sees any of it.
+    pub async fn govern(&self, rules: Rules, told: Option<Told>, along: impl FnOnce()) -> Vec<Arc<Pod>> {
         let (changed, news) = {
-            let mut known = self.write();
+            let mut known = self.write_after(along);
             let before = known.governance();
             known.rules = Arc::new(rules);
-            known.told = told;
+            let earlier = known.told.take();
+            known.told = told.map(|told| known.keeping(told, earlier));
             known.apply_told();
             let after = known.governance();
             let changed: Vec<Arc<Pod>> = known
@@ -87,6 +88,16 @@ impl Known {
             (id.clone(), (self.rules.claims(&member), inside, self.awaits(&member)))
         };
         self.pods.iter().map(of_pod).collect()
+    }
+
+    /// Also what was told of pods whose object is gone while their runtime still has them: they did not become others.
+    fn keeping(&self, mut told: Told, earlier: Option<Told>) -> Told {
+        for (place, pod) in earlier.into_iter().flat_map(|earlier| earlier.pods) {
+            if self.pods.values().any(|known| pod.uids.contains(&known.uid)) {
+                told.pods.entry(place).or_insert(pod);
+            }
+        }
+        told
     }
 
     fn apply_told(&mut self) {

@@ -92,3 +92,16 @@ fn the_outermost_cgroup_decides_and_equals_count_together() {
     let other = Member { pod: Some(Pod { name: "x".into(), labels: [].into(), ..pod() }.into()), ..in_pod() };
     assert_eq!(named(&rules.claims(&other)), [("a", "/kubepods/podu/c")]);
 }
+
+#[test]
+fn what_is_selected_lifts_nothing_of_the_configurations_and_the_other_way_round() {
+    let selection = Selection { namespaces: vec![pod().namespace], ..Selection::default() };
+    let selected = || [(Arc::from("bound"), Arc::new(selection.clone()))];
+    for (tables, of_configuration) in [
+        ("match = [{ container = { name = \"main\" } }]", ("w", "/kubepods/podu/c")),
+        ("match = [{ pod = { name = \"job-7\" } }]", ("w", "/kubepods/podu")),
+    ] {
+        let rules = rules(&workload("w", tables)).with(selected());
+        assert_eq!(named(&rules.claims(&in_pod())), [of_configuration, ("bound", "/kubepods/podu")]);
+    }
+}

@@ -6,7 +6,10 @@ use crate::{
         table::Program,
     },
 };
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use test_case::test_case;
 use tidegate_ebpf_common::{NO_UID, Origin};
 
@@ -216,6 +219,10 @@ impl Members for Saying {
         (self.0 == Standing::Claimed).then(|| cgroup.to_owned())
     }
 
+    fn generation(&self) -> u64 {
+        0
+    }
+
     fn facts(&self, _: &Path) -> Option<RecordFacts> {
         None
     }
@@ -258,4 +265,48 @@ fn workloads_come_and_go_beside_those_of_the_configuration() {
     assert_eq!(workloads.matched_now().len(), 2);
     workloads.set_further(Vec::new());
     assert_eq!(identified(), "own");
+}
+
+/// Whoever tells pods apart in another way after every look, so many times.
+#[derive(Debug, Default)]
+struct Turning {
+    turns: u64,
+    looks: AtomicU64,
+}
+
+impl Members for Turning {
+    fn standing(&self, _: &Path) -> Standing {
+        Standing::Claimed
+    }
+
+    fn awaits(&self, _: &Path) -> bool {
+        false
+    }
+
+    /// Of a pod that is one workload's before a turn and another's after it, each says in the turn that it is not its own.
+    fn meant(&self, cgroup: &Path, _: &MemberPattern, _: bool) -> Option<PathBuf> {
+        (self.looks.fetch_add(1, Ordering::SeqCst) >= self.turns).then(|| cgroup.to_owned())
+    }
+
+    fn generation(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst).min(self.turns)
+    }
+
+    fn facts(&self, _: &Path) -> Option<RecordFacts> {
+        None
+    }
+}
+
+#[test_case(0, "pods"; "none")]
+#[test_case(3, "pods"; "a few")]
+#[test_case(u64::MAX, "unknown"; "always")]
+fn who_is_told_apart_in_another_way_meanwhile_is_looked_at_again(turns: u64, expected: &str) {
+    let tree = Tree::new(&["kubepods/pod1"]);
+    let pods = Table { member: Some(MemberPattern::default()), ..Table::default() };
+    let mount = tree.0.path().to_owned();
+    let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
+    let members = Some(Arc::new(Turning { turns, ..Turning::default() }) as Arc<dyn Members>);
+    let workloads = Workloads::matched(vec![matched("pods", vec![pods], vec![])], cgroups, members);
+    let id = tree.id("kubepods/pod1");
+    assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
 }

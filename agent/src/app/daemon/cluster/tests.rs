@@ -161,3 +161,22 @@ async fn an_api_server_that_is_silent_for_long_is_told_of_and_what_was_known_cou
     take(&mut cluster, &place, true).await;
     assert_eq!(place.problem(), None);
 }
+
+#[tokio::test]
+async fn that_nobody_tells_anything_is_told_though_something_was_kept() {
+    let place = Place::new();
+    place.write(good);
+    let mut cluster = place.cluster();
+    assert_eq!(take(&mut cluster, &place, true).await.0, None);
+    fs::remove_file(place.directory.path().join(FILE_NAME)).unwrap();
+    let mut next = place.cluster();
+    assert_eq!(next.sources().len(), 1, "what was kept");
+    next.miss();
+    next.report(None, &place.health);
+    assert_eq!(place.problem(), None, "it may only have begun");
+    let long_ago = Instant::now().checked_sub(PATIENCE).unwrap();
+    next.unreached = next.unreached.map(|(_, why)| (long_ago, why));
+    next.miss();
+    next.report(None, &place.health);
+    assert!(place.problem().unwrap().contains("has told nothing yet"));
+}

@@ -52,16 +52,16 @@ async fn a_service_account_is_waited_for_and_then_decides() {
         registry.enter_pod(pod(id, "ci")).await;
     }
     let account = || rules("namespace = \"ci\", service_account = \"runner\"");
-    registry.govern(account(), None).await;
+    registry.govern(account(), None, || ()).await;
     assert_eq!(standing(&registry, "a"), Standing::Claimed, "nobody will ever tell");
-    let changed = registry.govern(account(), told(&[("a", "bot", "runner")])).await;
+    let changed = registry.govern(account(), told(&[("a", "bot", "runner")]), || ()).await;
     assert_eq!(changed.iter().map(|pod| &*pod.id).collect::<Vec<_>>(), ["b"]);
     assert_eq!((standing(&registry, "a"), standing(&registry, "b")), (Standing::Claimed, Standing::Unknown));
     assert!(registry.awaits(Path::new("/kubepods/podb/container")));
-    registry.govern(account(), told(&[("a", "bot", "runner"), ("b", "bot", "default")])).await;
+    registry.govern(account(), told(&[("a", "bot", "runner"), ("b", "bot", "default")]), || ()).await;
     assert_eq!((standing(&registry, "a"), standing(&registry, "b")), (Standing::Claimed, Standing::Free));
     // What needs no account is not waited for.
-    registry.govern(rules("namespace = \"ci\""), told(&[])).await;
+    registry.govern(rules("namespace = \"ci\""), told(&[]), || ()).await;
     registry.enter_pod(pod("c", "ci")).await;
     assert_eq!(standing(&registry, "c"), Standing::Claimed);
 }
@@ -69,20 +69,23 @@ async fn a_service_account_is_waited_for_and_then_decides() {
 #[tokio::test]
 async fn labels_that_change_count_and_the_runtimes_own_stay() {
     let registry = Registry::default();
-    registry.govern(rules("labels = { app = \"bot\" }"), told(&[])).await;
+    registry.govern(rules("labels = { app = \"bot\" }"), told(&[]), || ()).await;
     registry.enter_pod(pod("a", "ci")).await;
     assert_eq!(standing(&registry, "a"), Standing::Claimed);
     let bot = || rules("labels = { app = \"bot\" }");
-    assert_eq!(registry.govern(bot(), told(&[("a", "web", "x")])).await.len(), 1);
+    assert_eq!(registry.govern(bot(), told(&[("a", "web", "x")]), || ()).await.len(), 1);
     assert_eq!(standing(&registry, "a"), Standing::Free);
     // The runtime tells again what it knew at the start.
     registry.enter_pod(pod("a", "ci")).await;
     assert_eq!(standing(&registry, "a"), Standing::Free);
     let labels = registry.pod("a").unwrap().labels.clone();
     assert_eq!(labels.keys().collect::<Vec<_>>(), ["app", "io.kubernetes.pod.name"]);
-    assert_eq!(registry.govern(bot(), told(&[("a", "bot", "x")])).await.len(), 1);
+    assert_eq!(registry.govern(bot(), told(&[("a", "bot", "x")]), || ()).await.len(), 1);
     assert_eq!(standing(&registry, "a"), Standing::Claimed);
-    assert!(registry.govern(bot(), told(&[("a", "bot", "x")])).await.is_empty(), "nothing has changed");
+    assert!(
+        registry.govern(bot(), told(&[("a", "bot", "x")]), || ()).await.is_empty(),
+        "nothing has changed"
+    );
 }
 
 #[test_case("ci", Standing::Unknown; "anybody's")]
@@ -98,10 +101,10 @@ async fn as_long_as_nothing_is_known_pods_are_held(namespace: &str, expected: St
         own: Some("/kubepods/podown/agent".into()),
         ..Told::default()
     };
-    registry.govern(Rules::default(), Some(unknown)).await;
+    registry.govern(Rules::default(), Some(unknown), || ()).await;
     assert_eq!(standing(&registry, "a"), expected);
     assert_eq!(standing(&registry, "own"), Standing::Free);
-    registry.govern(Rules::default(), told(&[])).await;
+    registry.govern(Rules::default(), told(&[]), || ()).await;
     assert_eq!(standing(&registry, "a"), Standing::Free);
 }
 
@@ -121,7 +124,7 @@ async fn a_selected_pod_is_claimed_with_all_of_its_containers() {
     let selected = Rules::default().with([("bound".into(), Arc::new(selection))]);
     let mut notices = registry.subscribe();
     while notices.try_recv().is_ok() {}
-    let governing = registry.govern(selected, told(&[("a", "bot", "runner")]));
+    let governing = registry.govern(selected, told(&[("a", "bot", "runner")]), || ());
     let (changed, news) = tokio::join!(governing, async {
         let mut news = Vec::new();
         for _ in 0..2 {
@@ -151,9 +154,25 @@ async fn what_is_told_of_one_pod_is_not_anothers_whatever_ids_it_claims() {
     for (namespace, name, uid) in
         [("ci", "b", "uid-a"), ("web", "a", "uid-a"), ("ci", "a", "uid-of-the-next")]
     {
-        registry.govern(bots(), claiming(namespace, name, uid)).await;
+        registry.govern(bots(), claiming(namespace, name, uid), || ()).await;
         assert_eq!(standing(&registry, "a"), Standing::Claimed, "{namespace}/{name} {uid}");
     }
-    registry.govern(bots(), claiming("ci", "a", "uid-a")).await;
+    registry.govern(bots(), claiming("ci", "a", "uid-a"), || ()).await;
     assert_eq!(standing(&registry, "a"), Standing::Free);
+}
+
+#[tokio::test]
+async fn a_pod_whose_object_is_gone_stays_what_it_was_as_long_as_its_runtime_has_it() {
+    let registry = Registry::default();
+    registry.enter_pod(pod("a", "ci")).await;
+    let web = || rules("labels = { app = \"web\" }");
+    registry.govern(web(), told(&[("a", "web", "x")]), || ()).await;
+    assert_eq!(standing(&registry, "a"), Standing::Claimed);
+    assert!(registry.govern(web(), told(&[]), || ()).await.is_empty());
+    registry.enter_pod(pod("a", "ci")).await;
+    assert_eq!(standing(&registry, "a"), Standing::Claimed, "its runtime says what it was at its start");
+    registry.remove_pod("a").await;
+    registry.govern(web(), told(&[]), || ()).await;
+    registry.enter_pod(pod("a", "ci")).await;
+    assert_eq!(standing(&registry, "a"), Standing::Free, "another pod of that name");
 }
