@@ -1,4 +1,4 @@
-//! tidegate in a real Kubernetes. Root only; needs what `cargo xtask cluster` makes, and `cargo xtask runtimes`.
+//! tidegate in a real Kubernetes. Root only; needs what `cargo xtask cluster`, `containerd` and `runtimes` make.
 
 #![expect(clippy::indexing_slicing, reason = "the helpers of tests fail as tests do")]
 

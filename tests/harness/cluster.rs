@@ -189,11 +189,6 @@ impl<'w> Cluster<'w> {
         self.directory.join("certificates/apiserver.crt")
     }
 
-    /// The token of the one who may do everything.
-    pub fn administrator(&self) -> &'static str {
-        ADMINISTRATOR
-    }
-
     /// The file by which kubectl and its like are who may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join("kubeconfig")

@@ -64,14 +64,7 @@ pub fn runtimes() -> Result<PathBuf> {
 /// # Errors
 /// When it was not made.
 pub fn containerd() -> Result<PathBuf> {
-    let directory = profile_directory()?;
-    let path = directory.parent().unwrap_or(&directory).join("containerd");
-    ensure!(
-        path.exists(),
-        "{} is missing: run `cargo xtask containerd` once, which makes it",
-        path.display()
-    );
-    Ok(path)
+    made("containerd", "containerd")
 }
 
 /// Where Podman is.
@@ -79,11 +72,7 @@ pub fn containerd() -> Result<PathBuf> {
 /// # Errors
 /// When it was not made.
 pub fn podman() -> Result<PathBuf> {
-    let directory = profile_directory()?;
-    let path = directory.parent().unwrap_or(&directory).join("podman");
-    let is_whole = path.with_extension("made-of").exists();
-    ensure!(is_whole, "{} is missing: run `cargo xtask containerd` once, which makes it", path.display());
-    Ok(path)
+    made("podman", "containerd")
 }
 
 /// Where Kubernetes and what it runs on are.
@@ -91,11 +80,15 @@ pub fn podman() -> Result<PathBuf> {
 /// # Errors
 /// When they were not made.
 pub fn kubernetes() -> Result<PathBuf> {
+    made("kubernetes", "cluster")
+}
+
+fn made(name: &str, task: &str) -> Result<PathBuf> {
     let directory = profile_directory()?;
-    let path = directory.parent().unwrap_or(&directory).join("kubernetes");
+    let path = directory.parent().unwrap_or(&directory).join(name);
     // Only when it is whole does this file say of what it was made.
     let is_whole = path.with_extension("made-of").exists();
-    ensure!(is_whole, "{} is missing: run `cargo xtask cluster` once, which makes it", path.display());
+    ensure!(is_whole, "{} is missing: run `cargo xtask {task}` once, which makes it", path.display());
     Ok(path)
 }
 

@@ -10,7 +10,6 @@ pub(crate) fn run(workspace: &Path) -> Result<()> {
     runtimes::ensure(workspace)?;
     cluster::ensure(workspace)?;
     cargo::run(workspace, &["build", "--bins"])?;
-    let filter = "test(what_a_thousand_agents_cost)";
-    let run = ["nextest", "run", "--package", "tidegate-tests", "--test", "cluster", "--no-capture"];
-    cargo::run(workspace, &[&run[..], &["--run-ignored", "only", "--filterset", filter]].concat())
+    let run = ["test", "--package", "tidegate-tests", "--test", "cluster", "--"];
+    cargo::run(workspace, &[&run[..], &["--ignored", "--nocapture", "what_a_thousand_agents_cost"]].concat())
 }
