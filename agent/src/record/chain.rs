@@ -18,9 +18,15 @@ use serde::{Deserialize, Serialize};
 /// A chain's own name, of 64 random bits.
 pub(super) const ID_LENGTH: usize = 16;
 
+/// What stands before a chain's name.
+const ID_KEY: &str = ",\"tidegate.chain.id\":\"";
+/// What stands before the line's number.
+const SEQUENCE_KEY: &str = "\",\"tidegate.chain.seq\":";
 /// What stands before the hash, which is the line's last value.
 const HASH_KEY: &str = ",\"tidegate.chain.hash\":\"";
 const END: &str = "\"}";
+/// As much as a seal adds to a line, or a little less.
+const SEAL_LENGTH: usize = 160;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -46,19 +52,25 @@ impl Head {
 
     /// The object in `line` with its place in the chain, as a line; and where the chain is once that is written.
     pub(super) fn seal(&self, line: &[u8]) -> (Vec<u8>, Self) {
+        let mut sealed = Vec::with_capacity(line.len() + SEAL_LENGTH);
+        let mut head = self.clone();
+        head.seal_onto(&mut sealed, line);
+        (sealed, head)
+    }
+
+    /// As [`Self::seal`], behind other lines, with the chain going on as if that were written.
+    pub(super) fn seal_onto(&mut self, lines: &mut Vec<u8>, line: &[u8]) {
         let object = line.strip_suffix(b"\n").unwrap_or(line);
         let open = object.strip_suffix(b"}").unwrap_or(object);
-        let mut sealed = Vec::with_capacity(line.len() + 160);
-        sealed.extend_from_slice(open);
-        let sequence = self.sequence + 1;
-        let Self { id, .. } = self;
-        let place = format!(",\"tidegate.chain.id\":\"{id}\",\"tidegate.chain.seq\":{sequence}");
-        sealed.extend_from_slice(place.as_bytes());
-        let hash = link(&self.hash, &sealed);
-        for part in [HASH_KEY, &hex(&hash), END, "\n"] {
-            sealed.extend_from_slice(part.as_bytes());
+        let start = lines.len();
+        lines.extend_from_slice(open);
+        self.sequence += 1;
+        let place = [ID_KEY, &self.id, SEQUENCE_KEY, &self.sequence.to_string()];
+        place.iter().for_each(|part| lines.extend_from_slice(part.as_bytes()));
+        self.hash = link(&self.hash, lines.get(start..).unwrap_or_default());
+        for part in [HASH_KEY, &hex(&self.hash), END, "\n"] {
+            lines.extend_from_slice(part.as_bytes());
         }
-        (sealed, Self { id: id.clone(), sequence, hash })
     }
 }
 

@@ -16,9 +16,18 @@ impl AuditRecord {
     /// Never for the types that a record has; the signature is that of the serializer.
     pub fn to_line(&self, redactor: &Redactor) -> Result<Vec<u8>, serde_json::Error> {
         let mut line = Vec::with_capacity(2048);
-        self.serialize(&mut Serializer::with_formatter(&mut line, Redacting(redactor)))?;
-        line.push(b'\n');
+        self.write_line(redactor, &mut line)?;
         Ok(line)
+    }
+
+    /// As [`Self::to_line`], behind what the buffer holds.
+    ///
+    /// # Errors
+    /// As [`Self::to_line`].
+    pub fn write_line(&self, redactor: &Redactor, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        self.serialize(&mut Serializer::with_formatter(&mut *buffer, Redacting(redactor)))?;
+        buffer.push(b'\n');
+        Ok(())
     }
 }
 

@@ -116,20 +116,16 @@ impl Redactor {
 /// Whether a search can find anything: a token's `_v`, the end of a scheme's word, an escape, or enough base64. Nearly
 /// every string of a record has none of these.
 fn may_hold_secret(text: &[u8]) -> bool {
-    let is_telling = |pair: &[u8]| {
-        matches!(
-            pair,
-            [_, b'%']
-                | [b'_', b'v' | b'V']
-                | [b'r' | b'R' | b'c' | b'C', b' ' | b'\t' | b'\n' | b'\r' | b'\x0c']
-        )
-    };
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c');
+    let behind = text.get(1..).unwrap_or_default();
     // Without an early end the compiler looks at many bytes at once.
-    let may_tell = text.iter().fold(false, |found, byte| {
-        found | matches!(byte, b'%' | b'v' | b'V' | b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')
+    let may_tell = text.iter().zip(behind).fold(false, |found, (&first, &second)| {
+        let is_token = (first == b'_') & matches!(second, b'v' | b'V');
+        let is_scheme = matches!(first, b'r' | b'R' | b'c' | b'C') & is_space(second);
+        found | (second == b'%') | is_token | is_scheme
     });
     text.starts_with(b"%")
-        || may_tell && text.windows(2).any(is_telling)
+        || may_tell
         || text.len() >= MIN_ENCODED_TOKEN_LEN && runs(text, MIN_ENCODED_TOKEN_LEN).next().is_some()
 }
 

@@ -11,12 +11,14 @@
 
 mod file;
 mod journal;
+mod ledger;
 mod others;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod place;
 mod rotation;
 mod sentence;
+mod soon;
 
 pub use rotation::rotated;
 
@@ -31,6 +33,7 @@ use super::{
 };
 use crate::config;
 use file::LogFile;
+use ledger::{Ledger, Waiting};
 use others::Others;
 use place::Place;
 use rotation::Rotation;
@@ -42,7 +45,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -61,25 +64,15 @@ pub struct Sink {
     tally: Tally,
     written: AtomicU64,
     failed: AtomicU64,
+    /// Whether the last record could not be written.
+    broken: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Output {
     /// A pipe, terminal or device.
     Stream(Arc<File>),
-    File(Ledger),
-}
-
-/// A file with this writer's chain.
-#[derive(Debug)]
-struct Ledger {
-    file: LogFile,
-    chain: Head,
-    /// Whether the file has a line of the chain.
-    is_begun: bool,
-    /// How many records stand behind the last checkpoint.
-    unsigned: u64,
-    rotation: Rotation,
+    File(Box<Ledger>),
 }
 
 /// A line that says where a chain is.
@@ -195,13 +188,14 @@ impl Sink {
         } else {
             match LogFile::new(place.open()?, &path)? {
                 (stream, None) => Output::Stream(stream),
-                (_, Some(file)) => Output::File(Ledger {
+                (_, Some(file)) => Output::File(Box::new(Ledger {
                     file,
                     chain: Head::begin()?,
                     is_begun: false,
                     unsigned: 0,
                     rotation: Rotation::new(audit),
-                }),
+                    waiting: Waiting::default(),
+                })),
             }
         };
         Ok(Self {
@@ -213,6 +207,7 @@ impl Sink {
             tally: Tally::default(),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
         })
     }
 
@@ -229,9 +224,15 @@ impl Sink {
         });
         let counter = if result.is_ok() { &self.written } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.broken.store(result.is_err(), Ordering::Relaxed);
         // What happened has happened, whatever the log holds of it.
         self.tally.count(record);
         result
+    }
+
+    /// Whether the last record could not be written.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Signs what was written since the last signature. To be called some seconds after a record, and at the end.
@@ -240,8 +241,11 @@ impl Sink {
     /// When the log does not take it.
     pub fn checkpoint(&self) -> Result<(), Error> {
         let newest = match &mut *self.output() {
-            Output::File(ledger) if ledger.unsigned > 0 => self.write_checkpoint(ledger)?,
-            Output::File(_) | Output::Stream(_) => None,
+            Output::File(ledger) => {
+                let newest = self.append_waiting(ledger);
+                if ledger.unsigned > 0 { self.write_checkpoint(ledger)? } else { newest }
+            }
+            Output::Stream(_) => None,
         };
         self.keep(newest.as_ref());
         Ok(())
@@ -285,23 +289,33 @@ impl Sink {
                 (&**stream).write_all(line).map_err(|source| self.write_error(source))?;
             }
             Output::File(ledger) => {
-                self.turn(ledger)?;
-                if !ledger.is_begun {
-                    newest = self.write_checkpoint(ledger)?;
-                }
+                let waited = self.append_waiting(ledger);
+                let opened = self.begin(ledger)?;
                 ledger.append(line).map_err(|source| self.write_error(source))?;
-                ledger.unsigned += 1;
-                if ledger.unsigned >= SIGN_EVERY {
-                    newest = self.write_checkpoint(ledger).unwrap_or_else(|error| {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(error, "the audit log's latest records are not signed yet");
-                        None
-                    });
-                }
+                newest = self.sign_if_due(ledger, 1).or(opened).or(waited);
             }
         }
         self.keep(newest.as_ref());
         Ok(())
+    }
+
+    /// Sees to it that the file is the one to be written to, and has a line of the chain.
+    fn begin(&self, ledger: &mut Ledger) -> Result<Option<SignedHead>, Error> {
+        self.turn(ledger)?;
+        if ledger.is_begun { Ok(None) } else { self.write_checkpoint(ledger) }
+    }
+
+    /// After so many more records.
+    fn sign_if_due(&self, ledger: &mut Ledger, records: u64) -> Option<SignedHead> {
+        ledger.unsigned += records;
+        if ledger.unsigned < SIGN_EVERY {
+            return None;
+        }
+        self.write_checkpoint(ledger).unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the audit log's latest records are not signed yet");
+            None
+        })
     }
 
     /// Waits for the disk, which no other writer is to do.
@@ -356,16 +370,6 @@ impl Sink {
         ledger.is_begun = true;
         ledger.unsigned = 0;
         Ok(signature.map(|signature| SignedHead { path: self.path.clone(), signed, signature }))
-    }
-}
-
-impl Ledger {
-    /// The chain goes on only from what stands in the file.
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let (sealed, next) = self.chain.seal(line);
-        self.file.append(&sealed)?;
-        self.chain = next;
-        Ok(())
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Outcome {
     /// What is to be said if nothing more happens; none when the request is complete.
     pending: Option<Reason>,
     written: bool,
-    /// Given back after the record is written, since fields drop after this value has.
+    /// Given back after the record is written.
     begun: Option<Begun>,
 }
 
@@ -299,7 +299,11 @@ impl Outcome {
             self.record.bytes_in = progress.bytes();
         }
         self.record.durations.total = micros(self.began.elapsed());
-        self.connection.services.recorder.outcome(&self.record);
+        let recorder = &self.connection.services.recorder;
+        match self.begun.take() {
+            Some(begun) => recorder.read_outcome(&self.record, begun),
+            None => recorder.outcome(&self.record),
+        }
     }
 }
 

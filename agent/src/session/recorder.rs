@@ -10,14 +10,7 @@ use crate::{
     },
 };
 use http::HeaderValue;
-use std::{
-    fs::File,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{fs::File, io, sync::Arc};
 
 /// Writes audit records.
 #[derive(Debug)]
@@ -26,8 +19,6 @@ pub struct Recorder {
     fingerprinter: Fingerprinter,
     on_failure: OnAuditFailure,
     sync: bool,
-    /// Whether the last record could not be written.
-    broken: AtomicBool,
     unfinished: Arc<Unfinished>,
 }
 
@@ -53,7 +44,6 @@ impl Recorder {
             fingerprinter,
             on_failure: audit.on_failure,
             sync: audit.sync,
-            broken: AtomicBool::new(false),
             unfinished: Arc::default(),
         }
     }
@@ -81,8 +71,17 @@ impl Recorder {
     /// Writes what became of a request or connection. Nothing can be taken back any more, so a failure is
     /// logged, and remembered for [`Recorder::check`].
     pub fn outcome(&self, record: &AuditRecord) {
-        if let Err(error) = self.write(record) {
+        if let Err(error) = self.sink.write(record) {
             tracing::error!(%error, source = std::error::Error::source(&error), "an audit record is lost");
+        }
+    }
+
+    /// Writes what became of a read that was counted, which may come some other reads later. Where a loss is to refuse the next
+    /// read, that has to wait for it.
+    pub fn read_outcome(&self, record: &AuditRecord, begun: Begun) {
+        match self.on_failure {
+            OnAuditFailure::RefuseWrites => self.sink.write_soon(record, begun),
+            OnAuditFailure::RefuseAll => self.outcome(record),
         }
     }
 
@@ -91,7 +90,7 @@ impl Recorder {
     /// # Errors
     /// When the log does not hold it, so that the request must not go out.
     pub async fn intent(&self, record: &AuditRecord) -> Result<(), Unrecorded> {
-        self.write(record)?;
+        self.sink.write(record)?;
         if self.sync {
             let sink = Arc::clone(&self.sink);
             let synced = tokio::task::spawn_blocking(move || sink.sync()).await;
@@ -106,14 +105,8 @@ impl Recorder {
     /// When the last record could not be written, and reads are to be refused then.
     pub fn check(&self) -> Result<(), Unrecorded> {
         match self.on_failure {
-            OnAuditFailure::RefuseAll if self.broken.load(Relaxed) => Err(Unrecorded::Before),
+            OnAuditFailure::RefuseAll if self.sink.is_broken() => Err(Unrecorded::Before),
             OnAuditFailure::RefuseAll | OnAuditFailure::RefuseWrites => Ok(()),
         }
-    }
-
-    fn write(&self, record: &AuditRecord) -> Result<(), Error> {
-        let written = self.sink.write(record);
-        self.broken.store(written.is_err(), Relaxed);
-        written
     }
 }

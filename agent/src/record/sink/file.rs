@@ -98,6 +98,30 @@ impl LogFile {
         Err(io::Error::other("other writers leave torn lines faster than they can be ended"))
     }
 
+    /// Appends lines with their ends at once. Answers how many of their bytes stand in the file as lines, with why those are
+    /// not all.
+    pub(super) fn append_all(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        // If another writer has been here and died in its line, the first of these would be glued to it.
+        match self.file.metadata() {
+            Ok(metadata) if metadata.len() == self.end => {}
+            Ok(metadata) => match self.line_ends_before(metadata.len()) {
+                Ok(ends) => self.torn |= !ends,
+                Err(error) => return (0, Err(error)),
+            },
+            Err(error) => return (0, Err(error)),
+        }
+        let ended;
+        let text = if self.torn {
+            ended = [b"\n", lines].concat();
+            &ended
+        } else {
+            lines
+        };
+        let mut stands = 0;
+        let result = self.put(text, &mut stands);
+        (stands.saturating_sub(text.len() - lines.len()), result.map(|end| self.end = end))
+    }
+
     /// Appends one line, behind the end of a torn one if there is one, and answers where the line starts.
     fn append_once(&mut self, line: &[u8]) -> io::Result<u64> {
         let ended;
@@ -107,22 +131,29 @@ impl LogFile {
         } else {
             line
         };
-        let length = write(&self.file, text)?;
+        Ok(self.put(text, &mut 0)? - line.len() as u64)
+    }
+
+    /// Appends a text, and answers where it ends; `stands` is how much of it went in at first.
+    fn put(&mut self, text: &[u8], stands: &mut usize) -> io::Result<u64> {
+        *stands = write(&self.file, text)?;
         // Until it is known to be whole.
         self.torn = true;
-        let end = self.position()?;
-        if let Some(rest) = text.get(length..)
+        let mut end = self.position()?;
+        if let Some(rest) = text.get(*stands..)
             && !rest.is_empty()
         {
             // The disk is full, or another limit reached: the second write says which. If it goes well after all,
-            // the line is whole only where nobody came between.
+            // the text is whole only where nobody came between.
             let more = write(&self.file, rest)?;
-            if more < rest.len() || self.position()? != end + more as u64 {
+            end += more as u64;
+            if more < rest.len() || self.position()? != end {
                 return Err(ErrorKind::WriteZero.into());
             }
+            *stands += more;
         }
         self.torn = false;
-        Ok(end - length as u64 + (text.len() - line.len()) as u64)
+        Ok(end)
     }
 
     /// With O_APPEND the file's position is the end of the last write through this descriptor.

@@ -31,6 +31,15 @@ impl Others {
         }
     }
 
+    /// Whether the log is all there is.
+    pub(super) fn are_none(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        if self.exporter.get().is_some() {
+            return false;
+        }
+        self.journal.is_none()
+    }
+
     /// Passes on what the log holds: `line` is the record as it stands there, redacted.
     #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "the exporter is not built in"))]
     pub(super) fn tell(&self, record: &AuditRecord, line: &[u8]) {
