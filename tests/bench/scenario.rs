@@ -80,6 +80,8 @@ impl Scenario {
             Self::Http2 => {
                 peer.speaks_http2() && !matches!(peer, Peer::TidegatePolicies | Peer::TidegateUnrecorded)
             }
+            // Within a tunnel it resumes none.
+            Self::ConnectResumed if peer == Peer::Squid => false,
             Self::ConnectFull | Self::ConnectResumed | Self::Body1Mib | Self::Body100Mib => {
                 !matches!(peer, Peer::TidegatePolicies | Peer::TidegateUnrecorded)
             }

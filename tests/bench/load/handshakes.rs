@@ -47,13 +47,15 @@ pub(crate) struct Made {
 /// Connects for so long.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (host, path) = (&arguments.host, Answer::Kib.path());
-    let client = Client::new(&arguments.ca_file, arguments.resume, arguments.address, host, path)?;
+    // Each worker has its own, since a client keeps fewer sessions than there are workers.
+    let client = || Client::new(&arguments.ca_file, arguments.resume, arguments.address, host, path);
+    let clients: Vec<Client> = (0..AT_ONCE).map(|_| client()).collect::<Result<_>>()?;
     let end = Instant::now() + Duration::from_millis(arguments.millis);
     let start = Instant::now();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut made = runtime.block_on(async {
         let mut workers: JoinSet<Result<Made>> =
-            (0..AT_ONCE).map(|_| connect_until(client.clone(), end)).collect();
+            clients.into_iter().map(|client| connect_until(client, end)).collect();
         let mut made = Made::default();
         while let Some(worker) = workers.join_next().await {
             let Made { connections, resumed, .. } = worker??;

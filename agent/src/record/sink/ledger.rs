@@ -25,6 +25,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     lines: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
     /// One a line: were the process killed, the next start would tell how many are lost.
     begun: Vec<Begun>,
 }
@@ -43,6 +45,7 @@ impl Waiting {
     pub(super) fn push(&mut self, line: &[u8], begun: Begun) -> Due {
         let is_first = self.begun.is_empty();
         self.lines.extend_from_slice(line);
+        self.ends.push(self.lines.len());
         self.begun.push(begun);
         match (self.lines.len() >= MAX_WAITING, is_first) {
             (true, _) => Due::Now,
@@ -62,7 +65,13 @@ impl Waiting {
     /// Room for the next ones.
     pub(super) fn clear(&mut self) {
         self.lines.clear();
+        self.ends.clear();
         self.begun.clear();
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, end)| self.lines.get(start..*end))
     }
 }
 
@@ -86,7 +95,7 @@ impl Ledger {
         }
         let mut next = self.chain.clone();
         let (mut sealed, mut heads) = (Vec::with_capacity(2 * self.waiting.lines.len()), Vec::new());
-        for line in self.waiting.lines.split_inclusive(|byte| *byte == b'\n') {
+        for line in self.waiting.lines() {
             next.seal_onto(&mut sealed, line);
             heads.push((sealed.len(), next.sequence, next.hash));
         }
