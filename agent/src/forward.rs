@@ -6,6 +6,7 @@
 pub mod behind;
 pub mod body;
 pub mod filter;
+pub mod gather;
 pub mod guard;
 pub mod headers;
 mod own_proxy;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     forward::{
         behind::behind,
+        gather::Gathered,
         guard::{
             Guard, Patience, Watch,
             grammar::{MAX_HEAD_BYTES, Rule, Violation},
@@ -26,6 +27,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
+    error::Error,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -168,6 +170,7 @@ where
         let context = Arc::clone(&context);
         Box::pin(async move { Ok::<_, Infallible>(request::serve(context, request).await) })
     });
+    let stream = Gathered::new(stream);
     let mut server = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -179,11 +182,11 @@ where
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .auto_date_header(false)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream.clone()), service)
     );
     let patience = context.connection.services.limits.body_idle_timeout;
     let served = tokio::select! {
-        served = behind(server.as_mut()) => Some(served),
+        served = behind(stream.after(server.as_mut())) => Some(served),
         () = context.connection.is_to_end() => None,
         () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
         // The answers that are cut off with it have records of their own.
@@ -195,14 +198,14 @@ where
         None => {
             server.as_mut().graceful_shutdown();
             tokio::select! {
-                served = behind(server) => served,
-                () = idleness(&context, LINGER, LINGER) => Ok(()),
-                () = stalled(&waiting, patience) => Ok(()),
+                served = behind(stream.after(server)) => served,
+                () = idleness(&context, LINGER, LINGER) => Ok(Ok(())),
+                () = stalled(&waiting, patience) => Ok(Ok(())),
             }
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "HTTP/2 connection ended");
+    if let Err(error) = served.map_err(Box::<dyn Error>::from).and_then(|served| Ok(served?)) {
+        tracing::debug!(error, "HTTP/2 connection ended");
     }
     context.requests.load(Relaxed)
 }
