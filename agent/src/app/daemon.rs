@@ -188,7 +188,8 @@ async fn hold(charge: Charge, turn: Turn, asked: Asked) -> Result<(), Error> {
         proxy: Some(Sources { config: config_source, policies: policy_sources }),
     };
     let mut agent = Agent::build(plan).await?;
-    let mut parts = vec![Part::Canary, Part::Programs, Part::Subjects, Part::Proxy, Part::AuditLog];
+    let mut parts =
+        vec![Part::Canary, Part::Programs, Part::Subjects, Part::Networks, Part::Proxy, Part::AuditLog];
     parts.extend(config.kubernetes.watch.then_some(Part::ApiServer));
     let health = Arc::new(Health::new(&parts));
     #[cfg(feature = "kubernetes")]
@@ -337,6 +338,7 @@ async fn capture(
         avoid: [ports.as_slice(), agent.proxies.ports()].concat(),
         manager: Arc::clone(manager),
         served: served.clone(),
+        health: Arc::clone(health),
     };
     let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, members.clone(), elsewhere)?;
     let unserved = told.clone();
