@@ -228,3 +228,31 @@ fn a_network_namespace_goes_though_a_daemon_waits() -> Result<()> {
     next.stop()?;
     Ok(())
 }
+
+#[test]
+fn of_two_daemons_that_wait_one_follows_the_other() -> Result<()> {
+    let scene = Scene::new()?;
+    let daemon = daemon(&scene)?;
+    let job = scene.world.cgroup().child("ci")?.child("job")?;
+    let running = daemon.start()?;
+    let second = begin_next(&daemon, &scene, &running)?;
+    let third = Running { process: Process::start(daemon.command()?.arg("--wait"), scene.directory())? };
+    wait_until("it to wait behind the other", LIMIT, || {
+        Ok(third.process.stderr()?.contains("waiting behind it"))
+    })?;
+    let follow = |ended: Running, next: &Running| -> Result<()> {
+        wait_until("the daemon to know of the next", LIMIT, || {
+            Ok(ended.process.stderr()?.contains("another agent waits to follow this one"))
+        })?;
+        ended.stop()?;
+        ready(next)?;
+        let log = next.process.stderr()?;
+        ensure!(log.contains("took over a listener"), "{log}");
+        assert_eq!(Answer::of(&daemon.run(&job, &look())?)?.status, 200);
+        Ok(())
+    };
+    follow(running, &second)?;
+    follow(second, &third)?;
+    third.stop()?;
+    Ok(())
+}
