@@ -11,6 +11,7 @@ mod daemon {
     mod privileges;
     mod records;
     mod restart;
+    mod succession;
     mod tagging;
     mod telemetry;
 }

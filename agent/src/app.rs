@@ -17,6 +17,7 @@ mod refusals;
 mod reload;
 mod server;
 mod sessions;
+pub mod succession;
 mod watch;
 
 use self::reload::Bell;
@@ -217,7 +218,7 @@ pub fn run(job: Job, command: Vec<OsString>, user: Option<&str>) -> Result<u8, E
     let status = running.wait();
     // The proxy outlives the command's processes, and its records outlive the agent.
     let closed = enclosure.close();
-    runtime.block_on(agent.stop());
+    runtime.block_on(agent.stop(engine::DRAIN));
     closed?;
     Ok(status?)
 }

@@ -3,7 +3,7 @@
 pub mod client;
 pub mod peer;
 
-pub use client::{Error, reload, run, status};
+pub use client::{Error, follow, reload, run, status};
 
 use crate::health::status::Status;
 use peer::Peer;
@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -66,6 +69,11 @@ pub enum Request {
     },
     /// Read the configuration and the policies again.
     Reload {},
+    /// Let the asking agent follow this one: at the end, the listeners come over this connection, which it keeps.
+    Follow {
+        /// What the maps mean to it ([`tidegate_ebpf_common::LAYOUT`]).
+        layout: u32,
+    },
 }
 
 /// What is answered.
@@ -81,6 +89,8 @@ pub enum Answer {
         /// For people.
         message: String,
     },
+    /// To [`Request::Follow`]: it will.
+    Follow {},
     /// Why there is no answer.
     Error {
         /// For people.
@@ -117,6 +127,13 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// Says why everything stays as it is, for people.
     fn reload(&self) -> Result<String, String>;
+    /// Whether an agent to which the maps mean this may follow.
+    ///
+    /// # Errors
+    /// Says why not, for people.
+    fn may_follow(&self, layout: u32) -> Result<(), String>;
+    /// Keeps the connection of the agent that is to follow.
+    fn keep_follower(&self, follower: UnixStream);
 }
 
 /// Whom the socket's file lets connect. What each may ask is decided by the desk.
@@ -228,11 +245,19 @@ async fn converse(mut stream: net::UnixStream, desk: Arc<impl Desk>) -> io::Resu
     let (reader, mut writer) = stream.split();
     let mut line = Vec::new();
     tokio::io::BufReader::new(reader.take(MAX_REQUEST_BYTES)).read_until(b'\n', &mut line).await?;
-    let answered = tokio::task::spawn_blocking(move || answer(peer, &line, desk.as_ref()));
-    let mut text = serde_json::to_vec(&answered.await.map_err(io::Error::other)?)?;
+    let asked = Arc::clone(&desk);
+    let answered = tokio::task::spawn_blocking(move || answer(peer, &line, asked.as_ref()));
+    let answered = answered.await.map_err(io::Error::other)?;
+    let mut text = serde_json::to_vec(&answered)?;
     text.push(b'\n');
     writer.write_all(&text).await?;
-    writer.shutdown().await
+    if answered != (Answer::Follow {}) {
+        return writer.shutdown().await;
+    }
+    let follower = stream.into_std()?;
+    follower.set_nonblocking(false)?;
+    desk.keep_follower(follower);
+    Ok(())
 }
 
 fn answer(peer: io::Result<Peer>, line: &[u8], desk: &impl Desk) -> Answer {
@@ -254,7 +279,15 @@ fn answer(peer: io::Result<Peer>, line: &[u8], desk: &impl Desk) -> Answer {
     if !matches!(request, Request::Run { .. }) && !desk.is_trusted(&peer) {
         return refused(format!("only root and the members of the group `{GROUP}` may ask that"));
     }
+    // What is captured goes to whoever has the listeners.
+    if matches!(request, Request::Follow { .. }) && peer.uid != 0 {
+        return refused("only root's agent may follow".to_owned());
+    }
     match request {
+        Request::Follow { layout } => match desk.may_follow(layout) {
+            Ok(()) => Answer::Follow {},
+            Err(message) => refused(message),
+        },
         Request::Status {} => Answer::Status(Box::new(desk.status())),
         Request::Run { workload } => match desk.admit(&peer, &workload) {
             Ok(admission) => Answer::Run(admission),

@@ -38,6 +38,8 @@ pub enum Part {
     Programs,
     /// Whoever should be a subject is listed as one.
     Subjects,
+    /// The network namespaces of subjects can be entered, where they have their own.
+    Networks,
     /// The process that serves connections answers.
     Proxy,
     /// The audit log can be written.
@@ -55,6 +57,7 @@ impl Part {
             Self::Canary => "canary",
             Self::Programs => "programs",
             Self::Subjects => "subjects",
+            Self::Networks => "networks",
             Self::Proxy => "proxy",
             Self::AuditLog => "audit_log",
             Self::ApiServer => "api_server",
@@ -68,6 +71,7 @@ impl Part {
             Self::Canary => "canary",
             Self::Programs => "programs",
             Self::Subjects => "subjects",
+            Self::Networks => "network namespaces",
             Self::Proxy => "proxy",
             Self::AuditLog => "audit log",
             Self::ApiServer => "API server",
@@ -285,7 +289,7 @@ fn tell(part: Part, why: &str) {
 }
 
 /// The error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

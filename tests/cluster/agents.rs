@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tidegate_tests::{
+    audit::Record,
     cluster::{agents::Agents, manifests::NAMESPACE},
     process::wait_until,
     scene::Scene,
@@ -82,8 +83,53 @@ fn poll() -> String {
     format!("while :; do {delete}; {look} | tail -n 1; sleep 0.1; done")
 }
 
-/// This server has no `maxSurge`: it ends the one agent before it starts the next. The handover of two on one node is
-/// tested where there is no cluster.
+/// This server has no `maxSurge`, whose part a second DaemonSet plays.
+#[test]
+fn no_request_of_a_pod_fails_while_the_next_agent_follows() -> Result<()> {
+    let scene = Scene::new()?;
+    let agents = Agents::start(&scene)?;
+    let poll = poll();
+    agents.run_pod("canary", &GATED, &format!("for i in 1 2 3; do ({poll}) & done; wait"))?;
+    let answers = || -> Result<Vec<String>> {
+        Ok(agents.cluster.tell(&["logs", "canary"])?.lines().map(str::to_owned).collect())
+    };
+    let come = |more: usize| -> Result<usize> {
+        let before = answers()?.len();
+        wait_until("answers", LIMIT, || Ok(answers()?.len() >= before + more))
+            .with_context(|| agents.told())?;
+        Ok(before)
+    };
+    come(10)?;
+    let before = come(10)?;
+    let logs = |set: &str| agents.tell(&["logs", &format!("daemonset/{set}"), "--container=tidegate"]);
+    agents.surge("tidegate-next")?;
+    wait_until("the agent to know of the next", LIMIT, || {
+        Ok(logs("tidegate")?.contains("another agent waits to follow this one"))
+    })
+    .with_context(|| agents.told())?;
+    come(60)?;
+    agents.retire()?;
+    wait_until("the next agent to be ready", LIMIT, || Ok(logs("tidegate-next")?.contains(": ready")))
+        .with_context(|| agents.told())?;
+    come(60)?;
+
+    let log = logs("tidegate-next")?;
+    let since = answers()?.split_off(before);
+    let failed: Vec<&String> =
+        since.iter().filter(|line| !["200 0", "403 0"].contains(&line.as_str())).collect();
+    ensure!(failed.is_empty() && since.len() > 130, "{failed:?} of {}\n{log}", since.len());
+    ensure!(log.matches("took over a listener").count() == 3 && !log.contains("ERROR"), "{log}");
+    assert_eq!(deletions(&scene)?, 0);
+    let exec =
+        ["exec", "daemonset/tidegate-next", "--container=tidegate", "--", "tidegate", "audit", "--json"];
+    let records = Record::of_lines(&agents.tell(&exec)?)?;
+    let chains: BTreeSet<&str> = records.iter().map(|record| record.text("tidegate.chain.id")).collect();
+    let reasons: BTreeSet<&str> = records.iter().map(Record::reason).collect();
+    assert_eq!((chains.len(), reasons), (2, BTreeSet::from(["missing_scope", "scopes_allowed"])));
+    agents.node.end()
+}
+
+/// This server ends the one agent before it starts the next.
 #[test]
 fn nothing_gets_past_while_agents_are_replaced_or_killed() -> Result<()> {
     let scene = Scene::new()?;

@@ -7,7 +7,7 @@ use tidegate_tests::{
     audit::Record,
     containerd::{Containerd, Pod, Running},
     daemon::Daemon,
-    process::wait_until,
+    process::{Process, wait_until},
     programs,
     scene::Scene,
 };
@@ -133,6 +133,47 @@ fn a_pod_is_held_to_its_policy_from_its_first_connect_and_its_neighbour_is_not_t
     let first = records.first().context("a record")?;
     let told = ["k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.container.name", "container.id"];
     assert_eq!(told.map(|key| first.text(key)), ["ci-1", "job-7", &*pod.uid, "main", &*gated]);
+    Ok(())
+}
+
+/// Starts programs in there that never stop asking, each time on a new connection, and write down what they get.
+fn keep_asking(node: &Node<'_>, container: &str) -> Result<()> {
+    let poll = format!("while [ ! -e /tmp/stop ]; do {LOOK}; echo; done");
+    let script = format!("for i in 1 2 3; do ({poll}) >/tmp/answers.$i 2>&1 </dev/null & done");
+    node.said(container, &script).map(drop)
+}
+
+#[test]
+fn no_request_of_a_pod_fails_while_one_daemon_follows_another() -> Result<()> {
+    let scene = Scene::new()?;
+    let node = Node::new(&scene)?;
+    let (daemon, running) = node.begin()?;
+    let pod = node.containerd.run_pod(&GATED)?;
+    let gated = node.start(&pod)?;
+    keep_asking(&node, &gated)?;
+    let come = |more: usize| -> Result<()> {
+        let count =
+            || -> Result<usize> { Ok(node.said(&gated, "cat /tmp/answers.* | wc -l")?.trim().parse()?) };
+        let before = count()?;
+        wait_until("answers", LIMIT, || Ok(count()? > before + more))
+    };
+    let process = Process::start(daemon.command()?.arg("--wait"), scene.directory())?;
+    let next = tidegate_tests::daemon::Running { process };
+    wait_until("the daemon to know of the next", LIMIT, || {
+        Ok(running.process.stderr()?.contains("another agent waits to follow this one"))
+    })?;
+    come(30)?;
+    running.stop()?;
+    node.follows(&next)?;
+    come(30)?;
+    let told = node.said(&gated, "touch /tmp/stop; cat /tmp/answers.* | sort | uniq -c")?;
+    let log = next.process.stderr()?;
+    ensure!(told.lines().count() == 1 && told.trim().ends_with(" 200"), "{told}\n{log}");
+    ensure!(log.contains("took over a listener") && !log.contains("ERROR"), "{log}");
+    // Whoever has been handed a pod's listener lets its network go with it.
+    node.containerd.remove_pod(&pod)?;
+    wait_until("the listener to go", LIMIT, || Ok(daemon.listeners_elsewhere()? == 0))?;
+    next.stop()?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tidegate_tests::{
 const BOX: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 
 /// A network namespace with one link to the world, and the process that keeps it.
-struct Container<'s> {
+pub(super) struct Container<'s> {
     scene: &'s Scene,
     process: Process,
     link: String,
@@ -24,7 +24,7 @@ struct Container<'s> {
 
 impl<'s> Container<'s> {
     /// Starts its process in this cgroup and links it to the world. Its routes come later, as a container's do.
-    fn linked(scene: &'s Scene, cgroup: &Cgroup) -> Result<Self> {
+    pub(super) fn linked(scene: &'s Scene, cgroup: &Cgroup) -> Result<Self> {
         let container = Self::start(scene, cgroup)?;
         container.link()?;
         Ok(container)
@@ -55,16 +55,26 @@ impl<'s> Container<'s> {
         Ok(())
     }
 
+    /// What a command line begins with that is run in there.
+    pub(super) fn within(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", self.process.id())]
+    }
+
+    /// Ends its last process.
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.process.signal(nix::sys::signal::Signal::SIGKILL)?;
+        wait_until("the process to end", LIMIT, || Ok(self.process.ended()?.is_some()))
+    }
+
     /// Runs a command in there, in this cgroup, that trusts this file.
     fn run(&self, cgroup: &Cgroup, line: &[String], ca: &str) -> Result<Finished> {
-        let within = ["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", self.process.id())];
-        let mut command = self.scene.world.command_in(cgroup, &[within.as_slice(), line].concat());
+        let mut command = self.scene.world.command_in(cgroup, &[&self.within(), line].concat());
         client::trust(&mut command, ca.as_ref());
         Process::run(&mut command, self.scene.directory(), LIMIT)
     }
 
     /// What the API answers a subject in there, once there is a listener.
-    fn ask(&self, cgroup: &Cgroup, line: &[String]) -> Result<Answer> {
+    pub(super) fn ask(&self, cgroup: &Cgroup, line: &[String]) -> Result<Answer> {
         let mut answer = None;
         wait_until("an answer in the container", LIMIT, || {
             answer = Answer::of(&self.run(cgroup, line, "/run/tidegate/ca.pem")?).ok();
@@ -74,13 +84,13 @@ impl<'s> Container<'s> {
     }
 
     /// Whether the world still has the link's other end, which goes with the namespace.
-    fn is_there(&self) -> Result<bool> {
+    pub(super) fn is_there(&self) -> Result<bool> {
         let mut command = self.scene.world.command(&["ip", "link", "show", &self.link]);
         Ok(Process::run(&mut command, self.scene.directory(), LIMIT)?.status.success())
     }
 }
 
-fn daemon(scene: &Scene) -> Result<Daemon<'_>> {
+pub(super) fn daemon(scene: &Scene) -> Result<Daemon<'_>> {
     Daemon::new(scene)?.policy("look", READ_ONLY)?.workload("ci", "look", r#"[{ cgroup = "CGROUP/ci/**" }]"#)
 }
 
@@ -122,8 +132,7 @@ fn a_namespace_goes_when_its_last_process_does() -> Result<()> {
         // A connection that is kept for later use would keep the namespace, too.
         assert_eq!(container.ask(&job, &look())?.status, 200);
         assert_eq!(daemon.listeners_elsewhere()?, 1);
-        container.process.signal(nix::sys::signal::Signal::SIGKILL)?;
-        wait_until("the process to end", LIMIT, || Ok(container.process.ended()?.is_some()))?;
+        container.end()?;
         wait_until("the namespace to go", LIMIT, || Ok(!container.is_there()?))?;
         assert_eq!(daemon.listeners_elsewhere()?, 0);
     }

@@ -80,6 +80,8 @@ fn a_cgroup_below_a_watched_one_is_a_subject_until_it_is_resolved() {
     assert_eq!(program.output(), REDIRECTED);
 
     bench.lists().subjects.forget(id).unwrap();
+    // What is not listed any more is forgotten.
+    bench.lists().subjects.forget(id).unwrap();
     let program = bench.in_cgroup(&new, &["python3", "-c", CONNECT, V4]);
     bench.accept();
     assert_eq!(program.output(), REDIRECTED, "forgotten is unresolved again");

@@ -1,7 +1,13 @@
 //! `tidegate status`, and who may ask.
 
 use anyhow::Context as _;
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 use tidegate::{
     control::{Admission, Callers, Control, Desk, peer::Peer},
     health::{Health, Part, status::Status},
@@ -36,6 +42,12 @@ impl Desk for Front {
     fn reload(&self) -> Result<String, String> {
         Err("there is no policy".to_owned())
     }
+
+    fn may_follow(&self, _: u32) -> Result<(), String> {
+        Err("there is nothing to follow".to_owned())
+    }
+
+    fn keep_follower(&self, _: UnixStream) {}
 }
 
 fn ask(directory: &Path, prefix: &[&str], socket: &Path, json: bool) -> anyhow::Result<Finished> {

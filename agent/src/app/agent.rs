@@ -5,7 +5,7 @@ use super::{
     Error,
     ca::{Follower, Keeper, Published},
     counts::Counts,
-    door::{Door, Servant},
+    door::{Door, Patience, Servant},
     engine::Engine,
     ground::Ground,
     proxy::{Following, Proxy},
@@ -31,7 +31,6 @@ use crate::{
     record::{
         signer::{self as audit_key, Signer as AuditSigner},
         sink::place::{self, Place as _},
-        unfinished,
     },
     session::{protected::ProtectedAddresses, proxies::ProxyAddresses, route::Names},
     toml_file::Source,
@@ -44,6 +43,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc::UnboundedSender, watch},
@@ -167,6 +167,7 @@ impl Agent {
             addresses: Arc::clone(&addresses),
             servant: servant.clone(),
             counts: Arc::clone(&counts),
+            patience: Patience::from_now(),
         });
         let proxy = servant.proxy();
         Ok(Self {
@@ -197,16 +198,6 @@ impl Agent {
                 ca.publish(published);
             }
             self.spawn(ca.keep(follower, published));
-        }
-    }
-
-    /// Keeps in the file at `path` how many reads have no record yet, and records what an earlier agent left there.
-    /// No other agent may be at work.
-    pub(super) async fn count_unfinished(&self, path: &Path) -> io::Result<()> {
-        let file = unfinished::open(path)?;
-        match &self.servant {
-            Servant::Here(engine) => engine.count_unfinished(file),
-            Servant::Proxy(proxy) => proxy.count_unfinished(file).await,
         }
     }
 
@@ -260,17 +251,30 @@ impl Agent {
         self.tasks.spawn(task);
     }
 
-    /// Lets connections end, and ends those that do not; each is recorded either way.
-    pub(super) async fn stop(mut self) {
+    /// Accepts no more. The answer is the listeners, in which more may wait.
+    pub(super) async fn close(&mut self) -> Vec<Listener> {
         self.drain.send_replace(true);
         let all = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut listeners = Vec::new();
         for accepting in all {
             // One that has failed accepts no more, either.
-            let _is_over = accepting.await;
+            listeners.extend(accepting.await.ok().flatten());
         }
-        self.servant.drain().await;
         while self.reports.join_next().await.is_some() {}
+        listeners
+    }
+
+    /// Ends everything but the connections: what another agent does from here on.
+    pub(super) async fn rest(&mut self) {
         self.tasks.shutdown().await;
+    }
+
+    /// Lets connections end, and ends those that do not in time; each is recorded either way.
+    pub(super) async fn stop(mut self, patience: Duration) {
+        // Whoever connects is refused at once.
+        drop(self.close().await);
+        self.servant.drain(patience).await;
+        self.rest().await;
         self.refusals.finish();
         self.servant.finish().await;
     }

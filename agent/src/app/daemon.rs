@@ -8,6 +8,7 @@ pub mod commands;
 mod containers;
 mod desk;
 mod early;
+mod ending;
 mod listeners;
 mod metrics;
 mod namespaces;
@@ -22,6 +23,7 @@ use super::{
     ca::{Published, TRUST},
     handover::{self, Manager},
     reload::{self, Bell, Running},
+    succession::{Succession, Turn},
 };
 #[cfg(feature = "kubernetes")]
 use crate::classify::Catalogue;
@@ -58,6 +60,7 @@ use commands::Commands;
 use containers::Containers;
 use desk::{Desk, Told};
 pub use early::attach;
+use listeners::Left;
 use namespaces::{Namespaces, News, Served};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::{
@@ -100,7 +103,7 @@ pub struct Charge {
 ///
 /// # Errors
 /// Says which part could not be started. What an earlier daemon has attached stays then.
-pub fn run(charge: Charge) -> Result<(), Error> {
+pub fn run(charge: Charge, turn: Turn) -> Result<(), Error> {
     let system = |action| move |source| Error::System { action, source };
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);
@@ -113,7 +116,7 @@ pub fn run(charge: Charge) -> Result<(), Error> {
     OpenFiles::raise().map_err(system("raise the limit on open files"))?;
     let asked = Asked::listen().map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
-    runtime.block_on(hold(charge, asked))
+    runtime.block_on(hold(charge, turn, asked))
 }
 
 /// What signals ask for.
@@ -137,13 +140,13 @@ impl Asked {
     }
 }
 
-async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
+async fn hold(charge: Charge, turn: Turn, asked: Asked) -> Result<(), Error> {
     #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "all policies are files"))]
     let Charge { config, config_file, config_source, mut policies, mut policy_sources, policy_files } =
         charge;
     let manager = Arc::new(Manager::of_environment());
     // Before there is another process, which would inherit them.
-    let kept = handover::kept();
+    let left = Left { kept: handover::kept(), turn };
     let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
     let cgroups = Arc::new(Cgroups::new(agent::mount_of(&root), root.clone()));
     let commands = Commands::of(&config, &cgroups)?;
@@ -185,7 +188,8 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
         proxy: Some(Sources { config: config_source, policies: policy_sources }),
     };
     let mut agent = Agent::build(plan).await?;
-    let mut parts = vec![Part::Canary, Part::Programs, Part::Subjects, Part::Proxy, Part::AuditLog];
+    let mut parts =
+        vec![Part::Canary, Part::Programs, Part::Subjects, Part::Networks, Part::Proxy, Part::AuditLog];
     parts.extend(config.kubernetes.watch.then_some(Part::ApiServer));
     let health = Arc::new(Health::new(&parts));
     #[cfg(feature = "kubernetes")]
@@ -202,7 +206,7 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     });
     let governed = Governed { matching, members, workloads, kubernetes };
     let (mut upkeep, told, told_of) =
-        capture(&config, governed, kept, &health, &cgroups, &mut agent, &manager).await?;
+        capture(&config, governed, left, &health, &cgroups, &mut agent, &manager).await?;
     #[cfg(feature = "kubernetes")]
     if let Some(containers) = containers {
         agent.spawn(containers.keep(told_of.tagger, told_of.networks));
@@ -213,16 +217,22 @@ async fn hold(charge: Charge, asked: Asked) -> Result<(), Error> {
     }
     #[cfg(not(feature = "kubernetes"))]
     drop(told_of);
-    let desk = Desk { told, commands, bell: asked.reload.clone(), group: tell::trusted_group() };
+    let succession = Succession::default();
+    let desk = Desk {
+        told,
+        commands,
+        bell: asked.reload.clone(),
+        group: tell::trusted_group(),
+        succession: succession.clone(),
+    };
     tell::start(&config, desk, &health, &mut agent, &manager).await?;
     tokio::select! {
         () = upkeep.keep_proving(&manager) => {}
         () = asked.stop.notified() => {}
         () = agent.failed() => return Err(Error::ServantEnded),
     }
-    tracing::info!("ending; what is attached stays, and shuts the gate until the next start");
     manager.tell("STOPPING=1");
-    agent.stop().await;
+    ending::end(agent, upkeep, &succession).await;
     Ok(())
 }
 
@@ -246,7 +256,7 @@ struct ToldOf {
 async fn capture(
     config: &Config,
     Governed { matching, members, workloads, kubernetes }: Governed,
-    kept: Vec<Listener>,
+    left: Left,
     health: &Arc<Health>,
     cgroups: &Arc<Cgroups>,
     agent: &mut Agent,
@@ -281,12 +291,8 @@ async fn capture(
     }
     // From here on no other daemon is at work.
     agent.follow_authority(Some(Published::new(RUN_DIR.into(), Copies::of_machine())));
-    let unfinished = Path::new(RUN_DIR).join("unfinished");
-    agent.count_unfinished(&unfinished).await.map_err(|source| Error::File {
-        action: "count unfinished reads in",
-        path: unfinished,
-        source,
-    })?;
+    let (left, inheritance) = left.listeners(&capture.listeners);
+    ending::count_unfinished(agent, inheritance).await?;
     let targeted = config.capture.mode == Mode::Targeted;
     let mut flags = if targeted { SETTING_TARGETED } else { 0 };
     let is_sticky = capture.attached.follows_threads();
@@ -298,7 +304,7 @@ async fn capture(
     capture.settings.set(Settings { flags, reserved: 0 })?;
 
     let (listeners, elsewhere) =
-        listeners::of(kept, &ports, agent, &capture.listeners, &mut capture.flows, manager)?;
+        listeners::of(left, &ports, agent, &capture.listeners, &mut capture.flows, manager)?;
     for listener in &listeners {
         capture.listeners.publish(listener.netns_cookie, listener.address)?;
     }
@@ -332,6 +338,7 @@ async fn capture(
         avoid: [ports.as_slice(), agent.proxies.ports()].concat(),
         manager: Arc::clone(manager),
         served: served.clone(),
+        health: Arc::clone(health),
     };
     let (namespaces, told) = Namespaces::start(parts, &matching, cgroups, members.clone(), elsewhere)?;
     let unserved = told.clone();

@@ -15,8 +15,16 @@ use crate::{
     },
 };
 use std::{
+    fs::File,
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use tidegate_ebpf_common::Flow;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep,
 };
 
 /// Who serves connections.
@@ -28,20 +36,41 @@ pub(super) enum Servant {
     Proxy(Arc<Proxy>),
 }
 
+/// How long after its start an agent waits to be told of pods, and how often it is seen whether it was.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+/// So many connections at most wait for that, each with a descriptor.
+const MAX_WAITING: usize = 1_024;
+
+/// How long connections of pods wait of which nobody has told yet.
+#[derive(Debug)]
+pub(super) struct Patience {
+    began: Instant,
+    places: Semaphore,
+}
+
+impl Patience {
+    /// Of an agent that starts.
+    pub(super) fn from_now() -> Self {
+        Self { began: Instant::now(), places: Semaphore::new(MAX_WAITING) }
+    }
+}
+
 /// Identifies, and hands over.
 pub(super) struct Door {
     pub(super) workloads: Arc<Workloads>,
     pub(super) addresses: Arc<ProtectedAddresses>,
     pub(super) servant: Servant,
     pub(super) counts: Arc<Counts>,
+    pub(super) patience: Patience,
 }
 
 impl Door {
     /// Takes a connection in. It reads files of the process, so that it blocks for a moment.
-    pub(super) fn pass(&self, captured: Captured) {
+    pub(super) async fn pass(&self, captured: Captured, drain: &watch::Receiver<bool>) {
         let Captured { stream, destination, flow } = captured;
         let (destination, netns_cookie) = (destination.0, flow.netns_cookie);
-        let whose = self.workloads.identify(&flow);
+        let whose = self.identify(&flow, drain).await;
         if matches!(whose, Whose::Nobody(_) | Whose::Unknown(_)) {
             // Whoever looks after the cgroups has not seen this one, or it would not be here.
             self.workloads.cgroups().ask();
@@ -59,6 +88,26 @@ impl Door {
                 proxy.serve(arrived);
             }
         }
+    }
+
+    /// Whose a connection is. What has waited in a listener for the agent to start may be a pod's of which nobody has told
+    /// it yet, and waits for that as well, unless the agent ends.
+    async fn identify(&self, flow: &Flow, drain: &watch::Receiver<bool>) -> Whose {
+        let mut generation = self.workloads.generation();
+        let mut whose = self.workloads.identify(flow);
+        let is_early = || self.patience.began.elapsed() < TOLD_WITHIN;
+        if generation.is_none() || !matches!(whose, Whose::Unknown(_)) || !is_early() {
+            return whose;
+        }
+        let Ok(_place) = self.patience.places.try_acquire() else { return whose };
+        while matches!(whose, Whose::Unknown(_)) && is_early() && !*drain.borrow() {
+            sleep(LOOK).await;
+            let now = self.workloads.generation();
+            if now != generation {
+                (generation, whose) = (now, self.workloads.identify(flow));
+            }
+        }
+        whose
     }
 
     /// Records what the kernel side refused, `count` times.
@@ -106,6 +155,15 @@ impl Servant {
         }
     }
 
+    /// Keeps in this file how many reads have no record yet, and records what an earlier agent left there. No other agent
+    /// may be at work.
+    pub(super) async fn count_unfinished(&self, file: File) -> io::Result<()> {
+        match self {
+            Self::Here(engine) => engine.count_unfinished(file),
+            Self::Proxy(proxy) => proxy.count_unfinished(file).await,
+        }
+    }
+
     /// What became of records and connections so far; none where the other process does not answer. It may block.
     pub(super) fn figures(&self) -> Option<Figures> {
         match self {
@@ -122,11 +180,11 @@ impl Servant {
         }
     }
 
-    /// Lets connections end, and ends those that do not; each is recorded either way.
-    pub(super) async fn drain(&self) {
+    /// Lets connections end, and ends those that do not in time; each is recorded either way.
+    pub(super) async fn drain(&self, patience: Duration) {
         match self {
-            Self::Here(engine) => engine.drain().await,
-            Self::Proxy(proxy) => proxy.drain().await,
+            Self::Here(engine) => engine.drain(patience).await,
+            Self::Proxy(proxy) => proxy.drain(patience).await,
         }
     }
 

@@ -35,8 +35,11 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-/// How long connections may take to end once the workload is gone.
+/// How long connections may take to end once the workload is gone, or nobody is there for new ones meanwhile.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
+
+/// As long where another agent accepts new ones meanwhile: less than Kubernetes lets an agent.
+pub(super) const DRAIN_BESIDE: Duration = Duration::from_secs(20);
 
 /// How long the newest audit records may stay without a signature.
 const SIGNED_WITHIN: Duration = Duration::from_secs(10);
@@ -148,10 +151,10 @@ impl Engine {
         Some(text)
     }
 
-    /// Lets connections end, and ends those that do not; each is recorded either way.
-    pub(super) async fn drain(&self) {
+    /// Lets connections end, and ends those that do not in time; each is recorded either way.
+    pub(super) async fn drain(&self, patience: Duration) {
         self.drain.send_replace(true);
-        self.sessions.finish(DRAIN).await;
+        self.sessions.finish(patience).await;
     }
 
     /// Signs what was recorded, and sends what a collector has not got yet.

@@ -1,17 +1,11 @@
-//! What a daemon does first that runs as a pod: it leaves the container's cgroup namespace, and waits for the daemon that
-//! it is to follow on the same node.
+//! What a daemon does first that runs as a pod: it leaves the container's cgroup namespace.
 
 use super::Error;
-use crate::{
-    capture::pins::{BPFFS, Pins, lock},
-    config::Config,
-    run::cgroup,
-};
 use rustix::{
     fs::{Mode, OFlags, open},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use std::{fs, os::fd::AsFd, path::Path};
+use std::{fs, os::fd::AsFd};
 
 const OWN: &str = "/proc/thread-self/ns/cgroup";
 /// Of the machine's first process, where the container shares its process ids; the container's own otherwise.
@@ -39,15 +33,6 @@ fn enter(path: &str) -> Result<(), Error> {
         .map_err(|errno| system(errno.into()))?;
     tracing::info!("left the container's cgroup namespace");
     Ok(())
-}
-
-/// Returns when no other daemon is at work.
-///
-/// # Errors
-/// When that cannot be told.
-pub fn wait_for_turn(config: &Config) -> Result<(), Error> {
-    let root = cgroup::root(config.capture.cgroup_root.as_deref())?;
-    lock::wait(&Pins::on(Path::new(BPFFS)), &root).map_err(|error| Error::Capture(error.into()))
 }
 
 #[cfg(test)]

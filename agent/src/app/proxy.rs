@@ -20,11 +20,7 @@ mod tests;
 pub(super) use answers::Rights;
 pub(super) use message::Start;
 
-use super::{
-    Error,
-    ca::Follower,
-    engine::{DRAIN, Figures},
-};
+use super::{Error, ca::Follower, engine::Figures};
 use crate::{
     config::Config,
     forward::upstream,
@@ -180,8 +176,8 @@ impl Proxy {
     }
 
     /// Lets it end its connections.
-    pub(super) async fn drain(&self) {
-        let drained = timeout(DRAIN + PATIENCE, self.ask::<()>(&Order::Drain, &[])).await;
+    pub(super) async fn drain(&self, patience: Duration) {
+        let drained = timeout(patience + PATIENCE, self.ask::<()>(&Order::Drain(patience), &[])).await;
         if !matches!(drained, Ok(Ok(()))) {
             tracing::error!("the process that serves connections has not ended them in time");
         }

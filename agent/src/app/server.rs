@@ -30,8 +30,8 @@ pub(super) struct Server {
     pub(super) accepting: Accepting,
 }
 
-/// One task for each listener.
-pub(super) type Accepting = Arc<Mutex<Vec<JoinHandle<()>>>>;
+/// One task for each listener, which it answers with if it is to stay open.
+pub(super) type Accepting = Arc<Mutex<Vec<JoinHandle<Option<Listener>>>>>;
 
 impl Server {
     /// Serves a listener, until the drain or until the other end of `open` is dropped; its connections then go on.
@@ -47,10 +47,10 @@ impl Server {
         self.door.forget(netns_cookie);
     }
 
-    async fn accept(mut self, listener: Listener, mut open: Option<watch::Receiver<()>>) {
+    async fn accept(mut self, listener: Listener, mut open: Option<watch::Receiver<()>>) -> Option<Listener> {
         // Their connections are on their way to the door when there are no more to come.
         let mut passing = JoinSet::new();
-        loop {
+        let kept = loop {
             while passing.try_join_next().is_some() {}
             let closed = async {
                 match &mut open {
@@ -60,8 +60,8 @@ impl Server {
             };
             let accepted = tokio::select! {
                 accepted = listener.accept(&self.flows) => accepted,
-                () = closed => break,
-                _ = self.drain.wait_for(|draining| *draining) => break,
+                () = closed => break None,
+                _ = self.drain.wait_for(|draining| *draining) => break Some(()),
             };
             match accepted {
                 Ok(Ok(captured)) => match &self.canary {
@@ -71,7 +71,8 @@ impl Server {
                     }
                     Some(_) | None => {
                         let door = Arc::clone(&self.door);
-                        passing.spawn(async move { door.pass(captured) });
+                        let drain = self.drain.clone();
+                        passing.spawn(async move { door.pass(captured, &drain).await });
                     }
                 },
                 Ok(Err(no_flow)) => self.refusals.no_flow(no_flow.peer),
@@ -80,8 +81,9 @@ impl Server {
                     sleep(ACCEPT_REST).await;
                 }
             }
-        }
-        drop(listener);
+        };
+        let kept = kept.map(|()| listener);
         while passing.join_next().await.is_some() {}
+        kept
     }
 }

@@ -14,6 +14,7 @@ use aya::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     os::fd::AsFd,
@@ -126,7 +127,7 @@ impl Subjects {
         use std::os::unix::fs::MetadataExt;
         let io = |source| Error::Io { action: format!("make {} a subject", cgroup.display()), source };
         if cgroup.components().count() > MAX_DEPTH {
-            return Err(io(std::io::Error::other(format!("it lies more than {MAX_DEPTH} levels deep"))));
+            return Err(io(io::Error::other(format!("it lies more than {MAX_DEPTH} levels deep"))));
         }
         let id = std::fs::metadata(cgroup).map_err(io)?.ino();
         self.cgroups.insert(id, standing, 0).map_err(used(maps::CGROUPS))?;
@@ -348,6 +349,7 @@ fn shared_form(ip: IpAddr) -> [u8; 16] {
 fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }

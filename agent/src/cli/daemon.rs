@@ -2,7 +2,12 @@
 
 use super::Error;
 use crate::{
-    app::{self, daemon::Charge, pod},
+    app::{
+        self,
+        daemon::Charge,
+        pod,
+        succession::{self, Turn},
+    },
     classify::Catalogue,
     config::file,
     decide::store::PolicySet,
@@ -20,7 +25,7 @@ pub struct DaemonArgs {
     /// Make subjects of the workloads, and end: what they connect to is refused until the daemon runs
     #[arg(long)]
     pub attach_only: bool,
-    /// Where a daemon is at work already, check the files, and wait for it to end
+    /// Where a daemon is at work already, check the files, wait for it to end, and take over its listeners
     #[arg(long, conflicts_with = "attach_only")]
     pub wait: bool,
 }
@@ -62,11 +67,12 @@ pub fn run(args: &DaemonArgs) -> Result<u8, Error> {
         return Ok(0);
     }
     let mut charge = prepare(args, Catalogue::embedded())?;
+    let mut turn = Turn::default();
     if args.wait {
-        pod::wait_for_turn(&charge.config).map_err(Error::Daemon)?;
+        turn = succession::wait_for(&charge.config).map_err(Error::Daemon)?;
         // What was right when it began to wait may be another by now.
         charge = prepare(args, Catalogue::embedded())?;
     }
-    app::daemon::run(charge).map_err(Error::Daemon)?;
+    app::daemon::run(charge, turn).map_err(Error::Daemon)?;
     Ok(0)
 }

@@ -2,11 +2,14 @@
 
 use super::{Admission, Answer, MAX_ANSWER_BYTES, PATIENCE, Request};
 use crate::health::status::Status;
+use rustix::net::sockopt::socket_peercred;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
+
+const READ_AT_ONCE: usize = 8 << 10;
 
 /// Why the agent could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,27 @@ pub fn reload(path: &Path) -> Result<String, Error> {
     about(path, &Request::Reload {}, found)
 }
 
+/// Asks the daemon to hand its listeners over when it ends: they come over the connection that is answered, which stays
+/// open until then.
+///
+/// # Errors
+/// Says whether there is no daemon, or why it will not.
+pub fn follow(path: &Path, layout: u32) -> Result<UnixStream, Error> {
+    let failed = |source| Error::of(source, path.to_owned());
+    let mut stream = UnixStream::connect(path).map_err(failed)?;
+    if !socket_peercred(&stream).map_err(|errno| failed(errno.into()))?.uid.is_root() {
+        return Err(failed(io::Error::other("whoever listens there is not root")));
+    }
+    // What comes behind the answer has descriptors, which are for whoever follows to take.
+    match converse(&mut stream, &Request::Follow { layout }, 1).map_err(failed)? {
+        Answer::Follow {} => Ok(stream),
+        Answer::Error { message } => Err(Error::Refused(message)),
+        Answer::Status(_) | Answer::Run(_) | Answer::Reload { .. } => {
+            Err(failed(io::Error::other("it answers what was not asked")))
+        }
+    }
+}
+
 fn about<T>(path: &Path, request: &Request, found: impl FnOnce(Answer) -> Option<T>) -> Result<T, Error> {
     match ask(path, request) {
         Ok(Answer::Error { message }) => Err(Error::Refused(message)),
@@ -88,13 +112,17 @@ fn about<T>(path: &Path, request: &Request, found: impl FnOnce(Answer) -> Option
 }
 
 fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(path)?;
+    converse(&mut UnixStream::connect(path)?, request, READ_AT_ONCE)
+}
+
+/// Says one line and hears one, of which `at_once` bytes are read at once.
+fn converse(stream: &mut UnixStream, request: &Request, at_once: usize) -> io::Result<Answer> {
     stream.set_read_timeout(Some(2 * PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Vec::new();
-    BufReader::new(stream.take(MAX_ANSWER_BYTES)).read_until(b'\n', &mut answer)?;
+    BufReader::with_capacity(at_once, stream.take(MAX_ANSWER_BYTES)).read_until(b'\n', &mut answer)?;
     Ok(serde_json::from_slice(&answer)?)
 }

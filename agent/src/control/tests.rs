@@ -5,6 +5,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 use test_case::test_case;
+use tidegate_ebpf_common::LAYOUT;
 
 /// A daemon of which this process may be anything.
 #[derive(Clone, Copy)]
@@ -39,6 +40,15 @@ impl Desk for Front {
     fn reload(&self) -> Result<String, String> {
         assert!(self.trusts && !self.takes_for_subject);
         Err("p.toml:1: wrong".into())
+    }
+
+    fn may_follow(&self, layout: u32) -> Result<(), String> {
+        assert!(self.trusts && !self.takes_for_subject);
+        (layout == LAYOUT).then_some(()).ok_or_else(|| "another layout".to_owned())
+    }
+
+    fn keep_follower(&self, mut follower: UnixStream) {
+        follower.write_all(b"and more").unwrap();
     }
 }
 
@@ -88,6 +98,22 @@ async fn whoever_is_no_subject_may_ask_to_run_a_command() {
 async fn why_a_reload_changes_nothing_is_told() {
     let refused = with_daemon(TRUSTED, reload).await.unwrap_err();
     assert!(matches!(&refused, Error::Refused(why) if why.contains("p.toml:1")), "{refused}");
+}
+
+#[tokio::test]
+async fn whoever_is_to_follow_keeps_the_connection_for_what_is_to_come() {
+    let [followed, other] =
+        with_daemon(TRUSTED, |path| [LAYOUT, LAYOUT + 1].map(|layout| follow(path, layout))).await;
+    let mut more = String::new();
+    followed.unwrap().read_to_string(&mut more).unwrap();
+    assert_eq!(more, "and more");
+    assert!(matches!(other.unwrap_err(), Error::Refused(why) if why == "another layout"));
+    for front in [Front { takes_for_subject: true, ..TRUSTED }, Front { trusts: false, ..TRUSTED }] {
+        let refused = with_daemon(front, |path| follow(path, LAYOUT)).await.unwrap_err();
+        assert!(matches!(&refused, Error::Refused(_)), "{refused}");
+    }
+    let path = Path::new("/nonexistent/control.sock");
+    assert!(matches!(follow(path, LAYOUT), Err(Error::NoDaemon(_))));
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! What this process may do: user, capabilities, namespaces.
 
 use super::{Check, field, read};
-use std::fs;
+use crate::{config::RUN_DIR, control};
+use std::{fs, path::Path};
 
-/// `tidegate run` does not work without these. Since it is root, its files need none.
-const NEEDED: [(u32, &str); 4] = [
+/// Nothing works without these. Since tidegate is root, its files need none.
+const NEEDED: [(u32, &str); 3] = [
     (21, "CAP_SYS_ADMIN"),        // mounts, namespaces and BPF
     (12, "CAP_NET_ADMIN"),        // programs on sockets
     (10, "CAP_NET_BIND_SERVICE"), // listeners below port 1024
-    (8, "CAP_SETPCAP"),           // limiting the command's capabilities
 ];
+
+/// Where no daemon is there to be asked, `tidegate run` limits the command's capabilities, which takes this one.
+const FOR_RUN: (u32, &str) = (8, "CAP_SETPCAP");
 
 /// Without these, a part of it does not work.
 const USED: [(u32, &str, &str); 3] = [
@@ -30,7 +33,7 @@ pub(super) fn examine() -> Vec<Check> {
     };
     vec![
         root(rustix::process::geteuid().as_raw()),
-        capabilities(&status),
+        capabilities(&status, Path::new(RUN_DIR).join(control::FILE_NAME).exists()),
         user_namespace(namespace("user").as_deref()),
         pid_namespace(namespace("pid").as_deref()),
     ]
@@ -47,7 +50,7 @@ fn root(user: u32) -> Check {
     }
 }
 
-fn capabilities(status: &str) -> Check {
+fn capabilities(status: &str, has_daemon: bool) -> Check {
     const NAME: &str = "capabilities";
     let Some(held) = field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
         return Check::failed(NAME, "/proc/self/status does not tell", "mount procfs at /proc");
@@ -63,10 +66,16 @@ fn capabilities(status: &str) -> Check {
         );
         return Check::failed(NAME, format!("without {names}"), advice);
     }
+    let (number, name) = FOR_RUN;
+    if is_missing(number) && !has_daemon {
+        let loss = format!("without {name}: `tidegate run` fails where no daemon is at work");
+        return Check::warning(NAME, loss, format!("add {name}, unless it is for `tidegate daemon` alone"));
+    }
     match USED.iter().find(|(number, ..)| is_missing(*number)) {
         Some((_, name, loss)) => {
             Check::warning(NAME, format!("without {name}: {loss}"), format!("add {name}"))
         }
+        None if is_missing(number) => Check::ok(NAME, format!("all that the daemon needs, without {name}")),
         None => Check::ok(NAME, "all that are needed"),
     }
 }
@@ -110,22 +119,30 @@ mod tests {
 
     #[test_case("000001ffffffffff", Ok, "all that are needed"; "everything")]
     #[test_case("000001fffeffffff", Ok, "all that are needed"; "without CAP_SYS_RESOURCE")]
-    #[test_case("0000000000000000", Failed, "without CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_SETPCAP"; "nothing")]
+    #[test_case("0000000000000000", Failed, "without CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE"; "nothing")]
     #[test_case("00000000a80425fb", Failed, "without CAP_SYS_ADMIN, CAP_NET_ADMIN"; "a container")]
     #[test_case("000001ffffdfffff", Failed, "without CAP_SYS_ADMIN"; "all but one")]
     #[test_case("000000c0002015c0", Warning, "without CAP_SYS_PTRACE: records cannot name the programs of other users' processes"; "without CAP_SYS_PTRACE")]
     #[test_case("000001ffffffff7f", Warning, "without CAP_SETUID: `run --user` fails"; "without CAP_SETUID")]
     #[test_case("x", Failed, "/proc/self/status does not tell"; "no number")]
     fn the_effective_capabilities_count(hex: &str, status: Status, seen: &str) {
-        let check = capabilities(&format!("{STATUS}CapEff:\t{hex}\nCapBnd:\t000001ffffffffff\n"));
+        let check = capabilities(&format!("{STATUS}CapEff:\t{hex}\nCapBnd:\t000001ffffffffff\n"), false);
         assert_eq!((check.status, check.seen.as_str()), (status, seen));
         assert_eq!(check.advice.is_none(), status == Ok);
+    }
+
+    #[test_case(false, Warning, "without CAP_SETPCAP: `tidegate run` fails where no daemon is at work"; "alone")]
+    #[test_case(true, Ok, "all that the daemon needs, without CAP_SETPCAP"; "beside a daemon")]
+    fn what_only_a_command_without_a_daemon_takes_is_no_fault(has_daemon: bool, status: Status, seen: &str) {
+        // Those of the DaemonSet's container.
+        let check = capabilities(&format!("{STATUS}CapEff:\t00000000012814c5\n"), has_daemon);
+        assert_eq!((check.status, check.seen.as_str()), (status, seen));
     }
 
     #[test_case(""; "no file")]
     #[test_case("CapPrm:\t000001ffffffffff\nCapEffective:\t000001ffffffffff"; "other fields")]
     fn capabilities_that_are_not_told_are_not_held(text: &str) {
-        assert_eq!(capabilities(text).status, Failed);
+        assert_eq!(capabilities(text, true).status, Failed);
     }
 
     #[test_case(0, Ok; "root")]

@@ -87,14 +87,18 @@ impl Workloads {
         }
     }
 
+    /// A number that is another one whenever more is known of pods and containers; none where nobody knows any.
+    pub fn generation(&self) -> Option<u64> {
+        self.members.as_ref().map(|members| members.generation())
+    }
+
     /// Whose the connection is. Where pods are told apart in another way before that is found out, it is found out again:
     /// of two workloads, one asked before and one after, neither might fit.
     pub fn identify(&self, flow: &Flow) -> Whose {
-        let generation = || self.members.as_ref().map_or(0, |members| members.generation());
         for _ in 0..MOST_LOOKS {
-            let before = generation();
+            let before = self.generation();
             let whose = self.identify_once(flow);
-            if generation() == before {
+            if self.generation() == before {
                 return whose;
             }
         }

@@ -53,6 +53,38 @@ impl<'s> Agents<'s> {
         self.tell(&["rollout", "status", "daemonset/tidegate", "--timeout=140s"]).map(drop)
     }
 
+    /// Starts further agents beside these, as a server with `maxSurge` does, by a DaemonSet of this name; waits until each
+    /// counts as ready.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn surge(&self, name: &str) -> Result<()> {
+        let mut set = self.cluster.object(&["--namespace", NAMESPACE, "daemonset", "tidegate"])?;
+        let labels = json!({ "app.kubernetes.io/name": name });
+        for (place, own) in [
+            ("/metadata", json!({ "name": name, "namespace": NAMESPACE })),
+            ("/spec/selector/matchLabels", labels.clone()),
+            ("/spec/template/metadata/labels", labels),
+        ] {
+            *set.pointer_mut(place).with_context(|| place.to_owned())? = own;
+        }
+        self.cluster.apply(&set.to_string())?;
+        let set = format!("daemonset/{name}");
+        let ready = self.tell(&["rollout", "status", &set, "--timeout=140s"]);
+        ready.with_context(|| self.told()).map(drop)
+    }
+
+    /// Ends the first agents as a server does: they are told to, and have their time for it.
+    ///
+    /// # Errors
+    /// When one stays.
+    pub fn retire(&self) -> Result<()> {
+        self.tell(&["delete", "daemonset", "tidegate"])?;
+        // Nobody here looks after what has lost its owner.
+        let pods = ["delete", "pods", "--selector=app.kubernetes.io/name=tidegate", "--timeout=60s"];
+        self.tell(&pods).with_context(|| self.told()).map(drop)
+    }
+
     /// kubectl in their namespace, to its end.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Who answers on the control socket.
 
 use super::{
-    super::{counts::Counts, door::Servant, reload::Bell},
+    super::{counts::Counts, door::Servant, reload::Bell, succession::Succession},
     commands::Commands,
     namespaces::Served,
 };
@@ -16,12 +16,14 @@ use crate::{
     session::protected::ProtectedAddresses,
 };
 use std::{
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
+use tidegate_ebpf_common::LAYOUT;
 
 /// Whoever asks has to do with this.
 pub(super) struct Desk {
@@ -30,6 +32,8 @@ pub(super) struct Desk {
     pub(super) bell: Bell,
     /// The group whose members may ask everything.
     pub(super) group: Option<u32>,
+    /// Who waits to follow.
+    pub(super) succession: Succession,
 }
 
 /// What the daemon knows of itself.
@@ -76,6 +80,16 @@ impl control::Desk for Desk {
     fn reload(&self) -> Result<String, String> {
         let outcome = self.bell.ask().blocking_recv();
         outcome.unwrap_or_else(|_| Err("the daemon is ending".to_owned()))
+    }
+
+    fn may_follow(&self, layout: u32) -> Result<(), String> {
+        // What waits in a listener is told apart by maps that the other would not read.
+        let is_same = layout == LAYOUT;
+        is_same.then_some(()).ok_or_else(|| format!("its maps are of layout {LAYOUT}, and not {layout}"))
+    }
+
+    fn keep_follower(&self, follower: UnixStream) {
+        self.succession.keep(follower);
     }
 }
 

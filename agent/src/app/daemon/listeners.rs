@@ -4,6 +4,7 @@ use crate::{
     app::{
         agent::Agent,
         handover::{self, Manager},
+        succession::{self, Inheritance, Turn},
     },
     capture::{
         self,
@@ -11,6 +12,30 @@ use crate::{
         netns,
     },
 };
+
+/// What earlier daemons have left open.
+pub(super) struct Left {
+    /// What the service manager has kept.
+    pub(super) kept: Vec<Listener>,
+    /// What the one before has given away, and the right to follow it.
+    pub(super) turn: Turn,
+}
+
+impl Left {
+    /// All of it that is of use. No other daemon may be at work.
+    pub(super) fn listeners(
+        self,
+        published: &capture::maps::Listeners,
+    ) -> (Vec<Listener>, Option<Inheritance>) {
+        let Self { mut kept, mut turn } = self;
+        let given = turn.inheritance.as_mut().map(Inheritance::listeners).unwrap_or_default();
+        let place = |listener: &Listener| (listener.netns_cookie, listener.address.is_ipv6());
+        let mut given = succession::published(given, published);
+        given.retain(|listener| kept.iter().all(|other| place(other) != place(listener)));
+        kept.extend(given);
+        (kept, turn.inheritance)
+    }
+}
 
 /// The listeners that were handed over, and new ones for the families that have none; and those that were handed over of
 /// other network namespaces. All are kept for the next agent.

@@ -1,6 +1,7 @@
 //! Listeners in the network namespaces of subjects: a container's loopback is its own, so that what is captured in
 //! there can only go to a listener in there.
 
+mod faults;
 mod processes;
 
 use super::{super::server::Server, subjects::Matching};
@@ -16,9 +17,10 @@ use crate::{
         },
         own_sockets::OwnSockets,
     },
-    health::status,
+    health::{Health, status},
     identify::{cgroups::Cgroups, members::Members},
 };
+use faults::Faults;
 use processes::{Seen, Subjects};
 use std::{
     collections::HashMap,
@@ -122,6 +124,7 @@ pub(super) struct Parts {
     pub(super) avoid: Vec<u16>,
     pub(super) manager: Arc<Manager>,
     pub(super) served: Served,
+    pub(super) health: Arc<Health>,
 }
 
 /// Looks after them.
@@ -134,6 +137,7 @@ pub(super) struct Namespaces {
     paths: HashMap<PathBuf, Identity>,
     /// Whether it was told that there is no room.
     is_full: bool,
+    faults: Faults,
     news: UnboundedReceiver<News>,
 }
 
@@ -168,8 +172,9 @@ impl Namespaces {
         parts.own_sockets.live_in(own_cookie);
         let (told, news) = unbounded_channel();
         let subjects = Arc::new(Subjects::of(matching, cgroups, members));
-        let mut namespaces =
-            Self { parts, subjects, home, open: HashMap::new(), paths: HashMap::new(), is_full: false, news };
+        let faults = Faults::new(Arc::clone(&parts.health));
+        let (open, paths) = (HashMap::new(), HashMap::new());
+        let mut namespaces = Self { parts, subjects, home, open, paths, is_full: false, faults, news };
         for listener in kept {
             let address = listener.address;
             if let Err(error) = namespaces.adopt(listener) {
@@ -222,13 +227,14 @@ impl Namespaces {
         let known = self.open.keys().copied().collect();
         let seen = spawn_blocking(move || processes::look(&subjects, home, &known)).await;
         let seen = seen.map_err(io::Error::other).and_then(|seen| seen);
-        let Seen { inhabited, new } = match seen {
+        let Seen { inhabited, new, forbidden } = match seen {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::error!(%error, "cannot look for the network namespaces of subjects");
                 return;
             }
         };
+        self.faults.looked(&inhabited, forbidden.as_ref());
         for (identity, open) in &mut self.open {
             open.misses = if inhabited.contains(identity) { 0 } else { open.misses + 1 };
             open.age = open.age.saturating_add(1);
@@ -256,6 +262,7 @@ impl Namespaces {
         match Namespace::of_process(pid) {
             Ok(namespace) if namespace.identity() == self.home => {}
             Ok(namespace) => self.serve_found(namespace).await,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.faults.unseen(&error),
             Err(error) => {
                 tracing::debug!(pid, %error, "it has ended before its network namespace had a listener")
             }
@@ -281,12 +288,13 @@ impl Namespaces {
     async fn serve_path(&mut self, path: PathBuf, pid: Option<u32>) {
         // The path may mean nothing where the agent is, in a container of its own; the process does.
         let found = pid.map_or_else(|| Namespace::at(&path), Namespace::of_process);
-        match found.or_else(|_| Namespace::at(&path)) {
+        match found.or_else(|error| Namespace::at(&path).map_err(|_| error)) {
             Ok(namespace) if namespace.identity() == self.home => {}
             Ok(namespace) => {
                 self.paths.insert(path, namespace.identity());
                 self.serve(Arc::new(namespace)).await;
             }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.faults.unseen(&error),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a container's network namespace cannot be opened yet");
             }
@@ -297,12 +305,10 @@ impl Namespaces {
     async fn serve(&mut self, namespace: Arc<Namespace>) {
         let (within, runtime) = (Arc::clone(&namespace), Handle::current());
         let avoid = self.parts.avoid.clone();
-        let cookie = match spawn_blocking(move || within.within(netns::own_cookie)).await {
-            Ok(Ok(cookie)) => cookie,
-            Ok(Err(error)) => {
-                return tracing::error!(%error, "a network namespace of a subject cannot be entered; its connects are refused");
-            }
-            Err(error) => return tracing::error!(%error, "entering a network namespace failed"),
+        let entered = spawn_blocking(move || within.within(netns::own_cookie)).await;
+        let cookie = match entered.map_err(io::Error::other).and_then(|entered| entered) {
+            Ok(cookie) => cookie,
+            Err(error) => return self.faults.unentered(namespace.identity(), &error),
         };
         let has = self.families(cookie);
         let before = [false, true].map(|v6| self.parts.published.port(cookie, v6));
@@ -317,14 +323,11 @@ impl Namespaces {
             })
         });
         let bound = bound.await.map_err(io::Error::other).and_then(|bound| bound);
-        let listeners = bound.unwrap_or_else(|error| {
-            let error: &dyn StdError = &error;
-            tracing::error!(
-                error,
-                "no listener in a network namespace of a subject; its connects are refused"
-            );
-            Vec::new()
-        });
+        match &bound {
+            Ok(_) => self.faults.served(namespace.identity()),
+            Err(error) => self.faults.unbound(namespace.identity(), error),
+        }
+        let listeners = bound.unwrap_or_default();
         self.open(&namespace, cookie);
         for listener in listeners {
             tracing::info!(netns_cookie = cookie, address = %listener.address, "listening in a subject's network namespace");

@@ -146,10 +146,10 @@ async fn obey(
                 };
                 answer(reply, &told)?;
             }
-            (Order::Drain, Some(served)) => {
+            (Order::Drain(patience), Some(served)) => {
                 let served = Arc::clone(served);
                 tokio::spawn(async move {
-                    served.engine.drain().await;
+                    served.engine.drain(patience).await;
                     let _is_heard = answer(reply, &());
                 });
             }
@@ -248,7 +248,7 @@ impl Served {
             | Order::Start(_)
             | Order::Connection(_)
             | Order::Policies(_)
-            | Order::Drain
+            | Order::Drain(_)
             | Order::Finish => tracing::error!("an order out of its turn"),
         }
         Ok(())

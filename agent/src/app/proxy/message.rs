@@ -15,6 +15,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -53,8 +54,8 @@ pub(super) enum Order {
     Figures,
     /// Answer: the metrics as text, if they can be told.
     Metrics,
-    /// Let connections end. Answer: `()`, when they have.
-    Drain,
+    /// Let connections end, for so long. Answer: `()`, when they have.
+    Drain(Duration),
     /// End the records, and the process. Answer: `()`, when they are.
     Finish,
 }

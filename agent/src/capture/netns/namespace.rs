@@ -1,7 +1,10 @@
 //! A network namespace that is not the agent's own: what the agent opens in there stays in there.
 
 use super::learn::namespace_of;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::{FsWord, fstatfs},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use std::{
     fs::{self, File},
     io,
@@ -12,6 +15,9 @@ use std::{
     path::{Path, PathBuf},
     thread,
 };
+
+/// The number of the namespaces' filesystem in linux/magic.h.
+const NSFS_MAGIC: FsWord = 0x6e73_6673;
 
 /// What tells one namespace from another for as long as either is there.
 pub type Identity = (u64, u64);
@@ -49,6 +55,10 @@ impl Namespace {
     }
 
     fn of_file(file: File) -> io::Result<Self> {
+        if fstatfs(&file)?.f_type != NSFS_MAGIC {
+            // What a runtime mounts on it is not seen in every mount namespace.
+            return Err(io::Error::other("it is the file of no namespace here"));
+        }
         let facts = file.metadata()?;
         Ok(Self { identity: (facts.dev(), facts.ino()), file })
     }
@@ -119,6 +129,13 @@ mod tests {
         assert_ne!(netns::cookie(&inside).unwrap(), netns::cookie(&socket().unwrap()).unwrap());
         assert_eq!(Namespace::of_socket(&socket().unwrap()).unwrap().identity(), own);
         assert_eq!(Namespace::of_process(std::process::id()).unwrap().identity(), own);
+    }
+
+    #[test]
+    fn a_file_that_stands_for_none_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Namespace::at(file.path()).unwrap_err();
+        assert_eq!(error.to_string(), "it is the file of no namespace here");
     }
 
     #[test]

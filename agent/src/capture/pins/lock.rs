@@ -52,23 +52,18 @@ impl Lock {
     }
 }
 
-/// Returns when no agent holds these pins, or attaches at this cgroup. Another one may be quicker to take its place.
+/// Whether no agent holds these pins, or attaches at this cgroup. Another one may be quicker to take its place.
 ///
 /// # Errors
 /// When they cannot be locked.
-pub fn wait(pins: &Pins, cgroup: &Path) -> Result<(), Error> {
+pub fn is_free(pins: &Pins, cgroup: &Path) -> Result<bool, Error> {
     pins.prepare()?;
-    for path in pins.base().into_iter().chain([cgroup]) {
-        let directory = File::open(path).map_err(io_error("open", path))?;
-        if flock(&directory, FlockOperation::NonBlockingLockExclusive) == Ok(()) {
-            continue;
-        }
-        let holder = holder(&directory);
-        tracing::info!(holder = %named(holder.as_ref()), "waiting for the agent that is at work to end");
-        flock(&directory, FlockOperation::LockExclusive)
-            .map_err(|errno| io_error("lock", path)(errno.into()))?;
+    let directories: Vec<&Path> = pins.base().into_iter().chain([cgroup]).collect();
+    match Lock::take(&directories) {
+        Ok(_unlocked_at_once) => Ok(true),
+        Err(Error::Held { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 impl Drop for Lock {
@@ -155,18 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_goes_on_when_the_holder_ends() {
+    fn whoever_waits_is_told_when_the_holder_has_ended() {
         let (base, cgroup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let held = Lock::take(&[base.path(), cgroup.path()]).unwrap();
-        let (told, heard) = std::sync::mpsc::channel();
-        // Nothing is made below it: a private place needs no directories.
         let pins = Pins::Private(base.path().to_owned());
-        let path = cgroup.path().to_owned();
-        let waiting = std::thread::spawn(move || told.send(wait(&pins, &path).is_ok()));
-        assert!(heard.recv_timeout(std::time::Duration::from_millis(200)).is_err());
+        let is_free = || is_free(&pins, cgroup.path()).unwrap();
+        assert!(is_free());
+        let held = Lock::take(&[base.path(), cgroup.path()]).unwrap();
+        assert!(!is_free());
         drop(held);
-        assert_eq!(heard.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
-        waiting.join().unwrap().unwrap();
+        assert!(is_free());
         Lock::take(&[base.path(), cgroup.path()]).unwrap();
     }
 }

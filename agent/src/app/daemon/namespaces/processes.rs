@@ -37,6 +37,8 @@ pub(super) struct Seen {
     pub(super) inhabited: HashSet<Identity>,
     /// Those of them that were not known, and have a subject's.
     pub(super) new: Vec<Namespace>,
+    /// Why a subject's process could not be looked at.
+    pub(super) forbidden: Option<io::Error>,
 }
 
 impl Subjects {
@@ -69,8 +71,18 @@ pub(super) fn look(subjects: &Subjects, home: Identity, known: &HashSet<Identity
     let mut new = HashSet::new();
     for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
         let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        // One that has ended, or is of the kernel, lives nowhere.
-        let Some((pid, identity)) = pid.and_then(|pid| Some((pid, identity_of(pid).ok()?))) else { continue };
+        let Some(pid) = pid else { continue };
+        let identity = match identity_of(pid) {
+            Ok(identity) => identity,
+            Err(error) => {
+                let is_forbidden = error.kind() == io::ErrorKind::PermissionDenied;
+                if is_forbidden && seen.forbidden.is_none() && subjects.include(&entry.path()) {
+                    seen.forbidden = Some(error);
+                }
+                // One that has ended, or is of the kernel, lives nowhere.
+                continue;
+            }
+        };
         seen.inhabited.insert(identity);
         let is_told = identity == home || known.contains(&identity) || new.contains(&identity);
         if is_told || !subjects.include(&entry.path()) {
