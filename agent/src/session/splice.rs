@@ -10,7 +10,11 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+
+/// As much as is read at once of either side. Of memory that large only what is used is taken, and it goes back to the
+/// system with the connection.
+const READ_AT_ONCE: usize = 128 << 10;
 
 /// What a splice came to.
 #[derive(Debug)]
@@ -55,13 +59,21 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut client = Inspected::new(client, inspection);
-    let copied = copy_bidirectional(&mut client, upstream).await;
+    let copied = copy_both(&mut client, upstream).await;
     let end = match (client.cut, copied) {
         (Some(reason), _) => End::Cut(reason),
         (None, Ok(_)) => End::Done,
         (None, Err(error)) => End::Broken(error),
     };
     Spliced { bytes_in: client.bytes_in, bytes_out: client.bytes_out, end }
+}
+
+/// Copies both ways until both sides are done.
+pub(super) async fn copy_both(
+    one: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    other: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<(u64, u64)> {
+    copy_bidirectional_with_sizes(one, other, READ_AT_ONCE, READ_AT_ONCE).await
 }
 
 /// A stream that counts, and whose reads fail once the client has said what must not pass.

@@ -4,6 +4,7 @@ use super::{Ending, Gate, Passage};
 use crate::{
     identify::{Principal, Subject},
     reason::Reason,
+    session::splice::copy_both,
 };
 use std::{
     future::pending,
@@ -11,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Instant, SystemTime},
 };
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 
 impl Gate {
     /// Passes it on, unread and unrecorded, to where it was meant to go.
@@ -39,7 +40,7 @@ impl Gate {
             }
         };
         tokio::select! {
-            copied = copy_bidirectional(&mut client, &mut upstream) => if let Err(error) = copied {
+            copied = copy_both(&mut client, &mut upstream) => if let Err(error) = copied {
                 tracing::debug!(%destination, %error, "nobody's connection broke off");
             },
             () = recalled => tracing::debug!(%destination, "nobody's connection ends, since somebody's pod it is now"),
