@@ -25,19 +25,36 @@ impl AuditRecord {
     /// # Errors
     /// As [`Self::to_line`].
     pub fn write_line(&self, redactor: &Redactor, buffer: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        self.serialize(&mut Serializer::with_formatter(&mut *buffer, Redacting(redactor)))?;
+        self.serialize(&mut Serializer::with_formatter(&mut *buffer, Redacting { redactor, is_key: false }))?;
         buffer.push(b'\n');
         Ok(())
     }
 }
 
 /// JSON as serde_json writes it by default, but redacted.
-struct Redacting<'a>(&'a Redactor);
+struct Redacting<'a> {
+    redactor: &'a Redactor,
+    /// Whether a key comes. Those are the names of a record's fields, since no field of it is a map.
+    is_key: bool,
+}
 
 impl Formatter for Redacting<'_> {
+    fn begin_object_key<W: Write + ?Sized>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        self.is_key = true;
+        if is_first { Ok(()) } else { writer.write_all(b",") }
+    }
+
+    fn end_object_key<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
+        self.is_key = false;
+        Ok(())
+    }
+
     /// Gets the parts of a string between the characters that JSON escapes; no secret has one of those inside.
     fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let redacted = self.0.redact(fragment);
+        if self.is_key {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let redacted = self.redactor.redact(fragment);
         let mut rest: &str = &redacted;
         // One look at all bytes at once spares nearly every string the look at its characters.
         if rest.bytes().fold(true, |is_plain, byte| is_plain & (b' '..b'\x7f').contains(&byte)) {
