@@ -153,3 +153,30 @@ async fn draining_ends_a_connection_after_the_request_under_way(is_http2: bool) 
     let served = tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
     assert_eq!(served.requests, 1);
 }
+
+/// As one that has connected in the moment in which an agent ends, and lets another follow.
+#[test_case(false)]
+#[test_case(true)]
+#[tokio::test]
+async fn draining_waits_for_the_first_request_of_a_connection(is_http2: bool) {
+    let world = World::start(Setting::default()).await;
+    let (stream, served) = world.raw(is_http2);
+    world.drain.send(true).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut client = super::world::Client::new(stream, is_http2).await;
+    let request = client.request("GET", "/v2/account").body(empty()).unwrap();
+    assert_eq!(client.ask(request).await.status(), 200);
+    let served = tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+    assert_eq!(served.requests, 1);
+}
+
+#[test_case(false)]
+#[test_case(true)]
+#[tokio::test]
+async fn draining_ends_a_connection_that_never_asks(is_http2: bool) {
+    let world = World::start(Setting::default()).await;
+    let (_stream, served) = world.raw(is_http2);
+    world.drain.send(true).unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+    assert_eq!(served.requests, 0);
+}

@@ -18,7 +18,12 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+
+/// How long a connection of an agent that ends may take to its first request, and how often that is looked for: less
+/// than the end takes at most.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What its host's name makes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +125,21 @@ impl Recalls {
 }
 
 impl Connection {
-    /// Returns when it is to end after the requests under way.
-    pub(super) async fn is_to_end(&self) {
+    /// Returns when it is to end after the requests under way; `has_begun`: whether there has been one.
+    pub(super) async fn is_to_end(&self, has_begun: impl Fn() -> bool) {
         let (mut drain, mut recalls) = (self.services.drain.clone(), self.services.recalls.clone());
         let subject = &self.principal.subject;
-        let drains = async { drain.wait_for(|drain| *drain).await.is_ok() };
+        let drains = async {
+            if drain.wait_for(|drain| *drain).await.is_err() {
+                return false;
+            }
+            // Who has just been let in is about to ask, and could not tell why nobody answers.
+            let until = Instant::now() + FIRST_REQUEST;
+            while !has_begun() && Instant::now() < until {
+                sleep(LOOK).await;
+            }
+            true
+        };
         let recalled =
             async { recalls.wait_for(|recalls| recalls.include(subject, self.accepted_at)).await.is_ok() };
         tokio::select! {

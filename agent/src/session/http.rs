@@ -103,7 +103,7 @@ where
         .serve_connection(TokioIo::new(guard), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| server.poll_without_shutdown(cx)) => Some(ended),
-        () = context.connection.is_to_end() => None,
+        () = context.connection.is_to_end(|| context.requests.load(Relaxed) > 0) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -187,7 +187,7 @@ where
     let patience = context.connection.services.limits.body_idle_timeout;
     let served = tokio::select! {
         served = behind(stream.after(server.as_mut())) => Some(served),
-        () = context.connection.is_to_end() => None,
+        () = context.connection.is_to_end(|| context.requests.load(Relaxed) > 0) => None,
         () = idleness(&context, head_timeout, KEEP_ALIVE) => None,
         // The answers that are cut off with it have records of their own.
         () = stalled(&waiting, patience) => return context.requests.load(Relaxed),
