@@ -8,6 +8,7 @@ pub mod splice;
 pub mod watch;
 
 pub mod connection;
+mod copy;
 mod filtering;
 pub mod http;
 mod judge;

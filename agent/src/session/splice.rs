@@ -1,6 +1,9 @@
 //! Bytes that are passed on unread, counted, and cut off when what the client says must not pass.
 
-use super::watch::{Alarm, HostWatch};
+use super::{
+    copy::copy_both,
+    watch::{Alarm, HostWatch},
+};
 use crate::{
     peek::client_hello::{self, ClientHello, Parse},
     reason::Reason,
@@ -10,11 +13,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
-
-/// As much as is read at once of either side. Of memory that large only what is used is taken, and it goes back to the
-/// system with the connection.
-const READ_AT_ONCE: usize = 128 << 10;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a splice came to.
 #[derive(Debug)]
@@ -62,18 +61,10 @@ where
     let copied = copy_both(&mut client, upstream).await;
     let end = match (client.cut, copied) {
         (Some(reason), _) => End::Cut(reason),
-        (None, Ok(_)) => End::Done,
+        (None, Ok(())) => End::Done,
         (None, Err(error)) => End::Broken(error),
     };
     Spliced { bytes_in: client.bytes_in, bytes_out: client.bytes_out, end }
-}
-
-/// Copies both ways until both sides are done.
-pub(super) async fn copy_both(
-    one: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    other: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> io::Result<(u64, u64)> {
-    copy_bidirectional_with_sizes(one, other, READ_AT_ONCE, READ_AT_ONCE).await
 }
 
 /// A stream that counts, and whose reads fail once the client has said what must not pass.

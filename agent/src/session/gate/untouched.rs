@@ -4,7 +4,7 @@ use super::{Ending, Gate, Passage};
 use crate::{
     identify::{Principal, Subject},
     reason::Reason,
-    session::splice::copy_both,
+    session::copy::copy_both,
 };
 use std::{
     future::pending,
