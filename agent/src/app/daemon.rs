@@ -1,6 +1,7 @@
 //! `tidegate daemon`: the gate of a machine's workloads. What it attaches stays when it ends, so that the gate is shut
 //! then, until the next one takes over.
 
+mod asked;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 pub mod commands;
@@ -22,7 +23,7 @@ use super::{
     agent::{self, Agent, Plan, Sources, Taken},
     ca::{Published, TRUST},
     handover::{self, Manager},
-    reload::{self, Bell, Running},
+    reload::{self, Running},
     succession::{Succession, Turn},
 };
 #[cfg(feature = "kubernetes")]
@@ -53,6 +54,7 @@ use crate::{
     session::protected::mirror,
     toml_file::Source,
 };
+use asked::Asked;
 #[cfg(feature = "kubernetes")]
 use cluster::{Cluster, Concerned};
 use commands::Commands;
@@ -63,23 +65,14 @@ pub use early::attach;
 use listeners::Left;
 use namespaces::{Namespaces, News, Served};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
-    flag,
-    iterator::Signals,
-};
+use signal_hook::{consts::SIGXFSZ, flag};
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
-    thread,
 };
 use subjects::Matching;
 use tidegate_ebpf_common::{SETTING_STICKY, SETTING_TARGETED, Settings};
-use tokio::{
-    runtime::Runtime,
-    sync::{Notify, mpsc},
-};
+use tokio::{runtime::Runtime, sync::mpsc};
 use upkeep::{Earlier, Upkeep};
 
 /// Under which rules the daemon holds the machine's workloads, loaded and checked.
@@ -117,27 +110,6 @@ pub fn run(charge: Charge, turn: Turn) -> Result<(), Error> {
     let asked = Asked::listen().map_err(system("handle signals"))?;
     let runtime = Runtime::new().map_err(system("start the runtime"))?;
     runtime.block_on(hold(charge, turn, asked))
-}
-
-/// What signals ask for.
-#[derive(Clone)]
-struct Asked {
-    reload: Bell,
-    stop: Arc<Notify>,
-}
-
-impl Asked {
-    fn listen() -> io::Result<Self> {
-        let asked = Self { reload: Bell::default(), stop: Arc::default() };
-        let told = asked.clone();
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            for signal in signals.forever() {
-                if signal == SIGHUP { told.reload.ring() } else { told.stop.notify_one() }
-            }
-        })?;
-        Ok(asked)
-    }
 }
 
 async fn hold(charge: Charge, turn: Turn, asked: Asked) -> Result<(), Error> {
