@@ -1,11 +1,14 @@
 //! Bytes that are passed on unread, counted, and cut off when what the client says must not pass.
 
 use super::{
-    copy::copy_both,
+    copy::{Side, copy_both},
     watch::{Alarm, HostWatch},
 };
 use crate::{
-    peek::client_hello::{self, ClientHello, Parse},
+    peek::{
+        client_hello::{self, ClientHello, Parse},
+        rewind::Rewind,
+    },
     reason::Reason,
 };
 use std::{
@@ -13,7 +16,10 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 /// What a splice came to.
 #[derive(Debug)]
@@ -52,10 +58,10 @@ pub enum Inspection {
 pub type Judge = Box<dyn Fn(&ClientHello) -> Option<Reason> + Send>;
 
 /// Copies both ways until both sides are done.
-pub async fn splice<S, U>(client: S, upstream: &mut U, inspection: Inspection) -> Spliced
+pub(super) async fn splice<S, U>(client: S, upstream: &mut U, inspection: Inspection) -> Spliced
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    S: Side,
+    U: Side,
 {
     let mut client = Inspected::new(client, inspection);
     let copied = copy_both(&mut client, upstream).await;
@@ -167,6 +173,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
         }
         this.give(buf);
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Side for Rewind<TcpStream> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.buffered().is_empty().then(|| self.stream())
+    }
+}
+
+impl<S: Side> Side for Inspected<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        let is_done = matches!(self.inspection, Inspection::None) && self.held.is_empty();
+        self.inner.socket().filter(|_| is_done)
+    }
+
+    fn came(&mut self, bytes: usize) {
+        self.bytes_in += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    fn went(&mut self, bytes: usize) {
+        self.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 }
 
