@@ -46,6 +46,15 @@ pub(crate) enum Peer {
     Mitmproxy,
 }
 
+/// What a peer is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    Http1,
+    Http2,
+    /// TLS that is passed on unread.
+    Bytes,
+}
+
 /// How clients come to a peer, and what they trust.
 pub(crate) struct Target {
     /// None where it is the address that the host's name has.
@@ -89,10 +98,10 @@ impl Peer {
     }
 
     /// Starts it for clients of this protocol, which the peers that can also speak upstream, and waits for an answer.
-    pub(crate) fn start(self, place: &Place, http2: bool) -> Result<Running> {
+    pub(crate) fn start(self, place: &Place, carried: Carried) -> Result<Running> {
         let mut running = match self {
             Self::Direct => Running::of(Target::direct(place), Vec::new()),
-            Self::Haproxy => fixed::haproxy(place, http2)?,
+            Self::Haproxy => fixed::haproxy(place, carried)?,
             Self::Nginx => fixed::nginx(place)?,
             Self::Bare => bare::start(place)?,
             Self::Tidegate => agent::start(place, &Setup::default())?,
@@ -103,7 +112,9 @@ impl Peer {
             Self::Squid => bumping::squid(place)?,
             Self::Mitmproxy => bumping::mitmproxy(place)?,
         };
-        running.wait_for_answer(place, http2).with_context(|| format!("starting {}", self.name()))?;
+        running
+            .wait_for_answer(place, carried == Carried::Http2)
+            .with_context(|| format!("starting {}", self.name()))?;
         Ok(running)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Metrics,
     load::{h2load::Load, handshakes, idle},
-    peer::{Peer, Running, Target},
+    peer::{Carried, Peer, Running, Target},
     place::{Answer, Place},
     usage::Usage,
     word,
@@ -86,13 +86,23 @@ impl Scenario {
                 !matches!(peer, Peer::TidegatePolicies | Peer::TidegateUnrecorded)
             }
             Self::Idle => !matches!(peer, Peer::Direct | Peer::TidegatePolicies | Peer::TidegateUnrecorded),
-            Self::PassthroughBulk | Self::PassthroughConnect => matches!(peer, Peer::Direct | Peer::Tidegate),
+            Self::PassthroughBulk | Self::PassthroughConnect => {
+                matches!(peer, Peer::Direct | Peer::Haproxy | Peer::Tidegate)
+            }
+        }
+    }
+
+    fn carried(self) -> Carried {
+        match self {
+            Self::Http2 => Carried::Http2,
+            Self::PassthroughBulk | Self::PassthroughConnect => Carried::Bytes,
+            _ => Carried::Http1,
         }
     }
 
     /// One turn: starts the peer, warms it up, measures it, and ends it.
     pub(crate) fn measure(self, peer: Peer, place: &Place, sizes: &Sizes) -> Result<Metrics> {
-        let running = peer.start(place, self == Self::Http2)?;
+        let running = peer.start(place, self.carried())?;
         let measured = Turn { running: &running, peer, place, sizes }.measure(self);
         let stopped = running.stop(place);
         let metrics = measured?;

@@ -115,7 +115,9 @@ impl Flow {
     /// Writes all that was read.
     fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut impl Side) -> Poll<io::Result<()>> {
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
-            let Some(socket) = to.socket() else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
+            let Some(socket) = to.socket() else {
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            };
             let written = ready!(pipe.poll_drain(cx, socket))?;
             to.went(written);
         }
@@ -179,8 +181,7 @@ mod tests {
     /// A stream, and its peer.
     async fn sockets() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (near, far) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         (near.unwrap(), far.unwrap().0)
     }
 

@@ -1,10 +1,10 @@
 //! HAProxy and nginx: TLS to TLS with one certificate and no policy, the practical limit.
 
-use super::Running;
+use super::{Carried, Running};
 use crate::place::{Place, Role};
 use anyhow::Result;
 use tidegate_tests::{
-    netns::addresses::{API, API_NAME},
+    netns::addresses::{API, API_NAME, OTHER},
     process::Process,
 };
 
@@ -28,6 +28,22 @@ frontend clients
     default_backend api
 backend api
     server api API:443 ssl verify required ca-file DIRECTORY/ca.pem sni str(NAME) alpn ALPN
+";
+
+const HAPROXY_TCP: &str = r"
+global
+    nbthread 1
+    maxconn 12000
+    no strict-limits
+defaults
+    mode tcp
+    option splice-auto
+    timeout connect 10s
+    timeout client 10m
+    timeout server 10m
+listen other
+    bind 127.0.0.1:8443 backlog 16384
+    server other OTHER:443
 ";
 
 const NGINX: &str = r"
@@ -72,8 +88,12 @@ http {
 ";
 
 /// It speaks upstream what its clients speak.
-pub(super) fn haproxy(place: &Place, http2: bool) -> Result<Running> {
-    let config = filled(place, HAPROXY).replace("ALPN", if http2 { "h2" } else { "http/1.1" });
+pub(super) fn haproxy(place: &Place, carried: Carried) -> Result<Running> {
+    let config = match carried {
+        Carried::Http1 => filled(place, HAPROXY).replace("ALPN", "http/1.1"),
+        Carried::Http2 => filled(place, HAPROXY).replace("ALPN", "h2"),
+        Carried::Bytes => filled(place, HAPROXY_TCP),
+    };
     let config = place.write("haproxy.conf", config)?.display().to_string();
     start(place, &["haproxy", "-db", "-f", &config])
 }
@@ -90,6 +110,7 @@ fn filled(place: &Place, config: &str) -> String {
     config
         .replace("DIRECTORY", &directory)
         .replace("API:443", &format!("{API}:443"))
+        .replace("OTHER:443", &format!("{OTHER}:443"))
         .replace("NAME", API_NAME)
 }
 
