@@ -15,6 +15,7 @@ pub mod host;
 mod link;
 pub mod reason;
 mod spanned;
+mod tls;
 pub mod toml_file;
 pub mod whole_file;
 pub mod yaml;

@@ -10,13 +10,13 @@ pub mod opening;
 pub mod store;
 pub mod tickets;
 
-use crate::{host::HostName, reason::Reason};
+use crate::{host::HostName, reason::Reason, tls};
 use ca::Mint;
 use cache::Cache;
 pub use leaf::Minted;
 use rustls::{
     AlertDescription, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
@@ -100,13 +100,13 @@ impl Terminator {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn with_tickets(authority: Arc<dyn Mint>, tickets: Arc<dyn ProducesTickets>) -> Result<Self, Error> {
-        let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Shown::default()));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        config.ignore_client_order = true;
         // Tickets resume sessions in both versions, so nothing needs to be kept here.
         config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});

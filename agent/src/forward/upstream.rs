@@ -5,7 +5,9 @@ use super::{
     own_proxy::{self, OwnProxy},
     via,
 };
-use crate::{capture::own_sockets::OwnSockets, config, host::HostName, peek::rewind::Rewind, terminate::ca};
+use crate::{
+    capture::own_sockets::OwnSockets, config, host::HostName, peek::rewind::Rewind, terminate::ca, tls,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -172,7 +174,7 @@ impl Dialer {
         resolve: Resolve,
         own_sockets: OwnSockets,
     ) -> Result<Self, SetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = tls::provider();
         let roots = Arc::new(roots);
         let connector = |protocols: &[&str]| -> Result<TlsConnector, rustls::Error> {
             let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -165,7 +165,8 @@ impl Gate {
         let place = self.addresses.place(ip);
         let may_ask_proxy = matches!(peeked, Peeked::NotTls | Peeked::Silence) && !place.protected;
         let ending = if may_ask_proxy && self.proxies.contains(passage.destination) {
-            self.proxied(&passage, client).await
+            // Few come this way, and all would have room for it.
+            Box::pin(self.proxied(&passage, client)).await
         } else {
             self.lead(&passage, peeked, client, Far { ip: Some(ip), port, place, tunnel: None }).await
         };
@@ -226,11 +227,12 @@ impl Gate {
             accepted_at: passage.accepted_at,
         });
         // A failure is not the end: the requests that are allowed get it as their answer.
+        // What is needed until the connection is served is not kept as long as it lasts.
         let prepared = match tunnel.map(|tunnel| tunnel.stream.into_parts()) {
             Some((early, stream)) if early.is_empty() => {
-                self.services.forwarder.adopt(&connection.key(), stream).await
+                Box::pin(self.services.forwarder.adopt(&connection.key(), stream)).await
             }
-            _ => self.services.forwarder.prepare(&connection.key()).await,
+            _ => Box::pin(self.services.forwarder.prepare(&connection.key())).await,
         };
         if let Err(error) = prepared {
             tracing::debug!(%host, error = &error as &dyn std::error::Error, "no upstream before the handshake");
@@ -238,7 +240,9 @@ impl Gate {
         // The client may be gone as soon as it has refused.
         let held = passage.witness.lock().unwrap_or_else(PoisonError::into_inner).take();
         let witness = held.unwrap_or_else(|| Witness::of(&passage.principal.subject));
-        let accepted = self.terminator.accept(client, &host, self.services.limits.head_timeout).await;
+        let handshake = Box::pin(self.terminator.accept(client, &host, self.services.limits.head_timeout));
+        // On its way through the layers above it, TLS's state is moved and not copied.
+        let accepted = handshake.await.map(Box::new);
         drop(permits);
         let stream = match accepted {
             Ok(stream) => stream,
