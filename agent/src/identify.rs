@@ -29,9 +29,9 @@ pub enum Whose {
     /// At least one workload's.
     Workloads(Principal),
     /// No workload's, and that is certain.
-    Nobody(Subject),
+    Nobody(Arc<Subject>),
     /// Nobody can tell any more: what would tell it is gone.
-    Unknown(Subject),
+    Unknown(Arc<Subject>),
 }
 
 /// The workloads of a connection, and the facts for its records.
@@ -42,7 +42,7 @@ pub struct Principal {
     /// The workloads: one, or several of which every policy must allow. Never empty.
     pub workloads: Arc<[Workload]>,
     /// The facts that go into every record of its connections.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
 }
 
 impl Principal {
@@ -51,7 +51,7 @@ impl Principal {
         let name = joined(workloads.iter().map(|workload| &*workload.name));
         let policy = joined(workloads.iter().map(|workload| &*workload.policy));
         let subject = Subject { workload: name.clone(), policy, ..subject };
-        Self { name: name.into(), workloads, subject }
+        Self { name: name.into(), workloads, subject: Arc::new(subject) }
     }
 }
 

@@ -105,7 +105,7 @@ impl Proxy {
         };
         let place = witness.as_ref().and_then(|witness| witness.parts().2);
         let descriptors: Vec<BorrowedFd<'_>> = [stream.as_fd()].into_iter().chain(place).collect();
-        let arrival = Arrival { destination, netns_cookie, whose, subject };
+        let arrival = Arrival { destination, netns_cookie, whose, subject: Arc::unwrap_or_clone(subject) };
         self.tell(&Order::Connection(arrival), &descriptors);
     }
 

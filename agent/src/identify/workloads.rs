@@ -102,7 +102,7 @@ impl Workloads {
                 return whose;
             }
         }
-        Whose::Unknown(self.identify_once(flow).into())
+        Whose::Unknown(Arc::new(self.identify_once(flow).into()))
     }
 
     fn identify_once(&self, flow: &Flow) -> Whose {
@@ -124,11 +124,11 @@ impl Workloads {
             self.cgroups.find(origin_id, flow.tgid).map(|path| self.cgroups.name(&path))
         };
         if origin_id != 0 && origin.is_none() {
-            return Whose::Unknown(subject);
+            return Whose::Unknown(Arc::new(subject));
         }
         let awaits = |cgroup: &PathBuf| members.is_some_and(|members| members.awaits(cgroup));
         if origin.as_ref().is_some_and(awaits) || named.as_ref().is_some_and(awaits) {
-            return Whose::Unknown(subject);
+            return Whose::Unknown(Arc::new(subject));
         }
         let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
         let facts = Facts { flow, origin, cgroup: named, in_container, members };
@@ -137,9 +137,9 @@ impl Workloads {
             // Nobody has told yet what it is.
             let owner = members.zip(facts.cgroup.as_deref());
             if owner.is_some_and(|(members, cgroup)| members.standing(cgroup) == Standing::Unknown) {
-                return Whose::Unknown(subject);
+                return Whose::Unknown(Arc::new(subject));
             }
-            return Whose::Nobody(subject);
+            return Whose::Nobody(Arc::new(subject));
         }
         Whose::Workloads(Principal::new(fitting.into(), subject))
     }
@@ -210,7 +210,7 @@ impl From<Whose> for Subject {
         match whose {
             Whose::Workloads(Principal { subject, .. })
             | Whose::Nobody(subject)
-            | Whose::Unknown(subject) => subject,
+            | Whose::Unknown(subject) => Arc::unwrap_or_clone(subject),
         }
     }
 }

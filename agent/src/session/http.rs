@@ -70,8 +70,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = Stall::new(stream, connection.services.limits.body_idle_timeout);
-    let requests =
-        if is_http2 { serve_http2(stream, connection).await } else { serve_http1(stream, connection).await };
+    let requests = if is_http2 {
+        // Clients of HTTP/1 have many connections, and none has to have room for the other protocol.
+        Box::pin(serve_http2(stream, connection)).await
+    } else {
+        serve_http1(stream, connection).await
+    };
     Served { requests }
 }
 
@@ -90,7 +94,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let patience = Patience { head: connection.services.limits.head_timeout, idle: KEEP_ALIVE };
-    let guard = Guard::new(stream, patience);
+    let guard = Box::new(Guard::new(stream, patience));
     let watch = guard.watch();
     let context = context(connection, Some(Arc::clone(&watch)), None);
     let service = service_fn(|request| {

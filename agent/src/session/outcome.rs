@@ -97,7 +97,7 @@ impl Outcome {
             schema: SCHEMA,
             phase: Phase::Outcome,
             request_id: record::request_id()?,
-            subject: Subject { policy_digest, ..connection.principal.subject.clone() },
+            subject: Subject { policy_digest, ..Subject::clone(&connection.principal.subject) },
             destination,
             request: Some(request),
             decision: Effect::Deny,

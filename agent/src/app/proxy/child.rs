@@ -273,8 +273,8 @@ impl Served {
                 let workloads: Vec<Workload> = names.into_iter().map(named).collect();
                 Whose::Workloads(Principal::new(workloads.into(), subject))
             }
-            WhoseSent::Nobody => Whose::Nobody(subject),
-            WhoseSent::Unknown => Whose::Unknown(subject),
+            WhoseSent::Nobody => Whose::Nobody(Arc::new(subject)),
+            WhoseSent::Unknown => Whose::Unknown(Arc::new(subject)),
         };
         self.engine.serve(Arrived { stream, destination, netns_cookie, whose, witness });
     }

@@ -110,7 +110,7 @@ impl Gate {
         if let Some(record) = &mut record {
             let host = record.destination.host.take();
             record.destination = Destination { host, ..Destination::new(passage.destination) };
-            record.subject = passage.principal.subject.clone();
+            record.subject = Subject::clone(&passage.principal.subject);
         }
         self.write(record);
     }

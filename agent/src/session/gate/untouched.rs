@@ -48,7 +48,7 @@ impl Gate {
     }
 
     /// Records one that is closed, since nobody can tell any more whose it is.
-    pub(super) fn unidentified(&self, subject: Subject, destination: SocketAddr) {
+    pub(super) fn unidentified(&self, subject: Arc<Subject>, destination: SocketAddr) {
         let passage = Passage {
             principal: Principal { name: "".into(), workloads: Arc::new([]), subject },
             witness: Mutex::default(),
