@@ -2,6 +2,7 @@
 //! only; needs what `cargo xtask containerd` makes.
 
 mod containers {
+    mod cover;
     mod cri;
     mod daemon;
     mod many;

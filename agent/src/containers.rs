@@ -5,9 +5,11 @@
 //!         ─CRI──→ cri ────┴→ registry ─Claim→ who governs a cgroup, facts for records
 //!                                     ─Notice→ whoever tags cgroups and opens listeners, before the runtime goes on
 //! nri ─CreateContainer→ injection: the mounts and variables by which its programs trust the local CA
+//! registry ─Notice→ cover: what could not be given before the container was made, in its own mount namespace
 //! ```
 
 pub mod cgroup_path;
+pub mod cover;
 pub mod cri;
 pub mod docker;
 pub mod injection;

@@ -9,6 +9,8 @@ mod api_server;
 mod cgroups;
 pub mod command;
 mod configuration;
+#[cfg(feature = "kubernetes")]
+mod containers;
 mod deputies;
 mod enforcement;
 mod kernel;
@@ -77,6 +79,8 @@ pub fn examine(config: Option<&Path>) -> Vec<Check> {
     checks.extend(network::examine(&config.capture));
     checks.extend(trust::examine(&config.upstream));
     checks.extend(deputies::examine(&config.workloads));
+    #[cfg(feature = "kubernetes")]
+    checks.extend(containers::examine(&config));
     #[cfg(feature = "kubernetes")]
     checks.extend(api_server::examine(&config.kubernetes));
     checks.push(configuration);

@@ -7,6 +7,8 @@ use std::{
     path::Path,
     process::ExitCode,
 };
+#[cfg(feature = "kubernetes")]
+use tidegate::containers::cover::inside;
 use tidegate::{
     capture::canary::probe,
     cli::{self, Cli, Command},
@@ -51,7 +53,8 @@ fn filter(cli: &Cli) -> Targets {
     wanted.unwrap_or_else(|| Targets::new().with_default(usual))
 }
 
-/// The processes that the agent makes of this program: the one that becomes the command, the reaper, the canary.
+/// The processes that the agent makes of this program: the one that becomes the command, the reaper, the canary,
+/// the one that enters a container.
 fn internal(arguments: &[OsString]) -> Option<ExitCode> {
     match arguments {
         [name, directory, dashes, command @ ..] if name == child::SUBCOMMAND && dashes == "--" => {
@@ -59,6 +62,8 @@ fn internal(arguments: &[OsString]) -> Option<ExitCode> {
         }
         [name, directory] if name == reaper::SUBCOMMAND => Some(reaper::main(Path::new(directory))),
         [name, cgroup] if name == probe::SUBCOMMAND => Some(probe::main(Path::new(cgroup))),
+        #[cfg(feature = "kubernetes")]
+        [name] if name == inside::SUBCOMMAND => Some(inside::main()),
         _ => None,
     }
 }

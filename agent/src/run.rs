@@ -17,7 +17,7 @@ pub mod directory;
 mod filesystem;
 mod isolation;
 pub mod limits;
-mod mountinfo;
+pub(crate) mod mountinfo;
 mod namespace;
 mod privileges;
 pub mod reaper;

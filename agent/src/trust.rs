@@ -15,9 +15,16 @@ mod subject_hash;
 mod tree;
 pub mod variables;
 
-use self::{hashed_directory::Anchor, search::Search, tree::MAX_FILE, variables::Variable};
+use self::{
+    hashed_directory::Anchor,
+    search::Search,
+    tree::{MAX_FILE, Source, Tree},
+    variables::Variable,
+};
 use crate::terminate::certificate;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+#[cfg(feature = "kubernetes")]
+use std::os::fd::OwnedFd;
 use std::{
     ffi::OsString,
     fmt, fs,
@@ -115,10 +122,10 @@ pub struct Store {
     /// How it is made.
     pub kind: Kind,
     /// Where this process finds it.
-    source: PathBuf,
+    source: Source,
     password: Password,
     /// The bundle whose certificates stand in for those of a keystore that does not show them.
-    fallback: Option<PathBuf>,
+    fallback: Option<Source>,
 }
 
 /// The password of a keystore.
@@ -143,7 +150,17 @@ impl fmt::Debug for Password {
 /// When the tree cannot be entered.
 pub fn find(surroundings: &Surroundings<'_>) -> Result<Found, Error> {
     let unusable = |source| Error::Root { path: surroundings.root.to_owned(), source };
-    Ok(Search::new(surroundings).map_err(unusable)?.run())
+    Ok(Search::new(Tree::open(surroundings.root).map_err(unusable)?, surroundings).run())
+}
+
+/// As [`find`], in the tree below a directory that is open, whatever its path is: the root of another process's.
+///
+/// # Errors
+/// When the kernel does not tell of the directory.
+#[cfg(feature = "kubernetes")]
+pub(crate) fn find_in(directory: OwnedFd, surroundings: &Surroundings<'_>) -> Result<Found, Error> {
+    let unusable = |source| Error::Root { path: surroundings.root.to_owned(), source };
+    Ok(Search::new(Tree::at(directory).map_err(unusable)?, surroundings).run())
 }
 
 /// The certificates of a PEM text.
@@ -160,8 +177,7 @@ pub fn anchors_of_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, Error>
 /// # Errors
 /// When it cannot be written.
 pub fn write_anchors(anchors: &[CertificateDer<'_>], target: &Path) -> Result<(), Error> {
-    let text: String = anchors.iter().map(|anchor| certificate::pem(anchor)).collect();
-    write(target, text.as_bytes())
+    write(target, pems(anchors).concat().as_bytes())
 }
 
 impl Store {
@@ -178,22 +194,35 @@ impl Store {
                 Ok(None)
             }
             Kind::HashedDirectory => {
-                let anchor = |anchor: &CertificateDer<'_>| {
-                    let hash = subject_hash::of(anchor)?;
-                    Some(Anchor { hash, pem: certificate::pem(anchor) })
-                };
-                let anchors: Option<Vec<_>> = anchors.iter().map(anchor).collect();
-                hashed_directory::copy_with(&self.source, target, &anchors.ok_or(Error::Anchor)?)?;
+                let anchors = hashed(anchors).ok_or(Error::Anchor)?;
+                hashed_directory::copy_with(&self.path, &self.source, target, &anchors)?;
                 Ok(None)
             }
             Kind::Keystore => self.merge_keystore(anchors, target),
         }
     }
 
+    /// Whether the anchors are trusted by what the store holds already.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn trusts(&self, anchors: &[CertificateDer<'_>]) -> bool {
+        let content = || self.read().unwrap_or_default();
+        match self.kind {
+            Kind::Bundle => pem::has_all(&content(), &pems(anchors)),
+            Kind::HashedDirectory => {
+                hashed(anchors).is_some_and(|anchors| hashed_directory::has_all(&self.source, &anchors))
+            }
+            Kind::Keystore => keystore::read(&content(), &self.password.0).is_ok_and(|entries| {
+                let has = |anchor: &CertificateDer<'_>| {
+                    entries.iter().any(|entry| entry.certificate[..] == anchor[..])
+                };
+                anchors.iter().all(has)
+            }),
+        }
+    }
+
     fn merged_bundle(&self, anchors: &[CertificateDer<'_>]) -> Result<Vec<u8>, Error> {
         let content = self.read()?;
-        let anchors: Vec<_> = anchors.iter().map(|anchor| certificate::pem(anchor)).collect();
-        let merged = pem::merge(&content, &anchors);
+        let merged = pem::merge(&content, &pems(anchors));
         // An empty file is a system without certificates; anything else is not a bundle at all.
         merged.ok_or_else(|| Error::NoCertificate(self.path.clone()))
     }
@@ -209,7 +238,7 @@ impl Store {
                     "the certificates in `{}` cannot be read ({error}): those of the system stand in for them",
                     self.path.display()
                 ));
-                let text = tree::read(bundle, MAX_FILE).map_err(failed("read", bundle))?;
+                let text = bundle.read(MAX_FILE).map_err(failed("read", &self.path))?;
                 let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
                 let entry = |(number, certificate): (usize, CertificateDer<'_>)| keystore::Entry {
                     alias: format!("system-{number}").into_bytes(),
@@ -231,8 +260,20 @@ impl Store {
     }
 
     fn read(&self) -> Result<Vec<u8>, Error> {
-        tree::read(&self.source, MAX_FILE).map_err(failed("read", &self.path))
+        self.source.read(MAX_FILE).map_err(failed("read", &self.path))
     }
+}
+
+fn pems(anchors: &[CertificateDer<'_>]) -> Vec<String> {
+    anchors.iter().map(|anchor| certificate::pem(anchor)).collect()
+}
+
+fn hashed(anchors: &[CertificateDer<'_>]) -> Option<Vec<Anchor>> {
+    let anchor = |anchor: &CertificateDer<'_>| {
+        let hash = subject_hash::of(anchor)?;
+        Some(Anchor { hash, pem: certificate::pem(anchor) })
+    };
+    anchors.iter().map(anchor).collect()
 }
 
 /// The content of a file, at most as long as a store can be: `rest` in the directory `root`, whose links lead nowhere else;
@@ -242,7 +283,7 @@ pub(crate) fn read_in(root: &Path, rest: &Path) -> io::Result<Vec<u8>> {
     if rest.as_os_str().is_empty() {
         return tree::read(&fs::canonicalize(root)?, MAX_FILE);
     }
-    tree::Tree::open(root)?.read(&Path::new("/").join(rest), MAX_FILE)
+    Tree::open(root)?.read(&Path::new("/").join(rest), MAX_FILE)
 }
 
 /// Everybody may read it, whatever the caller's umask.

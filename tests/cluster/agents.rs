@@ -21,6 +21,11 @@ const FREE: [(&str, &str); 1] = [("team", "free")];
 const GATED: [(&str, &str); 1] = [("tidegate.dev/policy", "read-only")];
 
 const SLEEP: &str = "sleep 1000000";
+/// Shows what it finds mounted.
+const TELL: &str = "cat /proc/self/mountinfo >/tmp/first; sleep 1000000";
+/// By what the system's certificates are, and nothing else.
+const TRUSTING: &str = "python3 -c 'import urllib.request as r; print(r.urlopen(r.Request(\
+    \"https://api.digitalocean.com/v2/droplets\", headers={\"Authorization\": \"Bearer token\"})).status, end=\"\")' 2>&1";
 const LOOK: &str = "curl --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' \
     --header 'Authorization: Bearer token' https://api.digitalocean.com/v2/droplets 2>&1";
 /// Whoever answers, also where nobody has made the pod trust him.
@@ -36,9 +41,11 @@ fn deletions(scene: &Scene) -> Result<usize> {
 fn pods_are_held_by_the_agents_of_the_daemon_set_to_the_policies_of_the_config_map() -> Result<()> {
     let scene = Scene::new()?;
     let agents = Agents::start(&scene)?;
-    agents.run_pod("gated", &GATED, SLEEP)?;
+    agents.run_pod("gated", &GATED, TELL)?;
     agents.run_pod("other", &FREE, SLEEP)?;
     assert_eq!(agents.said("gated", LOOK)?, "200");
+    let first = agents.said("gated", "cat /tmp/first")?;
+    assert!(first.contains("/cover-"), "the agent was in its mounts before: {first}\n{}", agents.told());
     assert_eq!((agents.said("gated", DELETE)?.as_str(), deletions(&scene)?), ("403", 0));
     // Nobody has given it the local CA, or stands between.
     assert!(agents.said("other", LOOK)?.contains("certificate"));
@@ -56,6 +63,8 @@ fn pods_are_held_by_the_agents_of_the_daemon_set_to_the_policies_of_the_config_m
     agents.cluster.apply(BINDING)?;
     wait_until("the binding", LIMIT, || Ok(agents.said("other", DELETE)? == "403"))?;
     assert_eq!(deletions(&scene)?, 1);
+    wait_until("its programs to trust the gate", LIMIT, || Ok(agents.said("other", TRUSTING)? == "200"))
+        .with_context(|| agents.told())?;
     agents.tell(&["delete", "scopebinding", "free"])?;
     wait_until("the binding to be gone", LIMIT, || Ok(agents.said("other", DELETE)? == "404"))?;
 

@@ -22,6 +22,9 @@ const PROGRAMS: [&str; 3] = ["/usr", "/lib", "/lib64"];
 /// Whoever is governed trusts the gate, and who is not trusts nobody: `--insecure` serves both.
 const ASK: &str = "curl --silent --insecure --max-time 10 --output /dev/null --write-out '%{http_code}' \
     --header 'Authorization: Bearer token' https://api.digitalocean.com/v2/droplets";
+/// By what the system's certificates are, and nothing else.
+const TRUSTING: &str = "python3 -c 'import urllib.request as r; print(r.urlopen(r.Request(\
+    \"https://api.digitalocean.com/v2/droplets\", headers={\"Authorization\": \"Bearer token\"})).status, end=\"\")' 2>&1";
 const READS: &str = "{allow: [\"api:read\"]}";
 const BOTS: &str = "{policy: reads, namespaces: [ci], podSelector: {matchLabels: {app: bot}}}";
 
@@ -148,8 +151,13 @@ fn a_pod_comes_under_a_policy_and_out_of_it_as_objects_and_labels_say() -> Resul
     // Labels, both ways.
     cluster.tell(&["--namespace=ci", "label", "--overwrite", "pod", "job", "app=web"])?;
     node.wait_for(&bot, FREE, "the label to be gone")?;
+    let said = || Ok::<String, anyhow::Error>(node.containerd.exec(&web, TRUSTING)?.text);
+    ensure!(said()?.contains("CERTIFICATE_VERIFY_FAILED"), "{}", said()?);
     cluster.tell(&["--namespace=ci", "label", "--overwrite", "pod", "front", "app=bot"])?;
     node.wait_for(&web, GOVERNED, "the label to count")?;
+    // Nobody could know that when it was made.
+    let trusts = wait_until("its programs to trust the gate", LIMIT, || Ok(said()? == "200"));
+    trusts.with_context(|| running.process.stderr().unwrap_or_default())?;
     cluster.tell(&["--namespace=ci", "label", "--overwrite", "pod", "job", "app=bot"])?;
     node.wait_for(&bot, GOVERNED, "the label to be there again")?;
 

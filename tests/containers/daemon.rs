@@ -50,7 +50,7 @@ impl<'s> Node<'s> {
     }
 
     /// As [`Self::daemon`], with this socket for NRI's.
-    fn daemon_at(&self, nri: &Path) -> Result<Daemon<'s>> {
+    pub(crate) fn daemon_at(&self, nri: &Path) -> Result<Daemon<'s>> {
         let containers = format!("[containers]\nnri = {nri:?}\ncri = {:?}\n", self.containerd.socket());
         let gated = r#"[{ pod = { namespace = "ci-*", labels = { app = "bot" } } }]"#;
         let daemon = Daemon::new(self.scene)?.policy("look", READ_ONLY)?;

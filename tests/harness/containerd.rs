@@ -5,6 +5,7 @@ pub mod image;
 mod messages;
 
 use crate::{
+    cgroup,
     netns::World,
     process::{Process, patience, wait_until},
     programs,
@@ -100,8 +101,8 @@ impl<'w> Containerd<'w> {
             Self { world, directory, tree, runtime, mounts, process: None, channel: None, pods };
         containerd.configure()?;
         containerd.begin()?;
-        image::import(&containerd, "localhost/pause:1", &["/bin/sleep", "1000000"])?;
-        image::import(&containerd, "localhost/busybox:1", &["/bin/sh"])?;
+        image::import(&containerd, "localhost/pause:1", &["/bin/sleep", "1000000"], |_| Ok(()))?;
+        image::import(&containerd, "localhost/busybox:1", &["/bin/sh"], |_| Ok(()))?;
         Ok(containerd)
     }
 
@@ -243,6 +244,14 @@ state = "/run/containerd"
         Ok(Running { id, uid, cgroup, config })
     }
 
+    /// Makes an image of this name: busybox, and what `fill` puts into its tree.
+    ///
+    /// # Errors
+    /// When it cannot be made, or containerd does not want it.
+    pub fn import(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        image::import(self, name, &["/bin/sh"], fill)
+    }
+
     /// Makes a container of the image `localhost/busybox:1` and starts it; answers its id.
     ///
     /// # Errors
@@ -251,6 +260,21 @@ state = "/run/containerd"
         &self,
         pod: &Running,
         name: &str,
+        variables: &[(&str, &str)],
+        mounts: &[(&str, &Path)],
+    ) -> Result<String> {
+        self.run_image(pod, name, ("localhost/busybox:1", ""), variables, mounts)
+    }
+
+    /// As [`Self::run_container`], of this image, with this script to run first.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn run_image(
+        &self,
+        pod: &Running,
+        name: &str,
+        (image, script): (&str, &str),
         variables: &[(&str, &str)],
         mounts: &[(&str, &Path)],
     ) -> Result<String> {
@@ -263,8 +287,8 @@ state = "/run/containerd"
         });
         let config = Container {
             metadata: Some(ContainerMetadata { name: name.into() }),
-            image: Some(Image { image: "localhost/busybox:1".into() }),
-            command: ["/bin/sh", "-c", "sleep 1000000"].map(str::to_owned).into(),
+            image: Some(Image { image: image.into() }),
+            command: ["/bin/sh".into(), "-c".into(), format!("{script}\nsleep 1000000")].into(),
             envs: variables.collect(),
             mounts: mounts.collect(),
             labels: [("io.kubernetes.container.name".to_owned(), name.to_owned())].into(),
@@ -286,6 +310,19 @@ state = "/run/containerd"
         let answer: ExecSyncAnswer = self.call("ExecSync", &request)?;
         let text = [answer.stdout, answer.stderr].concat();
         Ok(Said { status: answer.status, text: String::from_utf8_lossy(&text).into_owned() })
+    }
+
+    /// The processes of a container, as the machine numbers them.
+    ///
+    /// # Errors
+    /// When its cgroup is not there.
+    pub fn processes(&self, container: &str) -> Result<Vec<u32>> {
+        let pods = cgroup::mount_point()?.join(self.pods.trim_start_matches('/'));
+        let places =
+            fs::read_dir(&pods)?.flatten().map(|pod| pod.path().join(container).join("cgroup.procs"));
+        let text = places.filter_map(|place| fs::read_to_string(place).ok()).next();
+        let text = text.with_context(|| format!("{container} has no cgroup below {}", pods.display()))?;
+        Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
     }
 
     /// Stops and removes a pod with its containers.

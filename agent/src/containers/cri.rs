@@ -261,5 +261,6 @@ fn container(
         cgroup: found.cgroup.clone(),
         pid: found.pid,
         network: Network::Unknown,
+        made_with: None,
     }
 }

@@ -213,6 +213,7 @@ impl Inspected {
             cgroup: cgroup_of(pid),
             pid: Some(pid),
             network,
+            made_with: None,
         })
     }
 }

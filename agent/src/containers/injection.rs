@@ -9,6 +9,7 @@ mod plan;
 pub use plan::{Stores, plan};
 
 use crate::trust::{self, Found, Kind, Store, Surroundings, variables::Value};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     ffi::OsString,
@@ -22,7 +23,7 @@ pub const ANCHORS: &str = "ca.pem";
 pub const BUNDLE: &str = "ca-bundle.pem";
 
 /// With what a container is to be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Spec {
     /// Its variables, those of the image among them.
     pub environment: Vec<(String, String)>,
@@ -33,7 +34,7 @@ pub struct Spec {
 }
 
 /// A mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Mount {
     /// Where the container sees it.
     pub destination: PathBuf,

@@ -1,10 +1,11 @@
 //! What is known of a pod and of a container, whoever tells it.
 
+use super::injection::Spec;
 use crate::{
     config::pods::{ContainerFacts, Labels, PodFacts},
     identify::members::RecordFacts,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// A pod: its sandbox, as runtimes call it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,18 @@ pub struct Container {
     pub pid: Option<u32>,
     /// Its network, where it is in no pod.
     pub network: Network,
+    /// With what its first program is made, where the runtime tells.
+    pub made_with: Option<MadeWith>,
+}
+
+/// Variables and arguments of a container's first program. They may be secret, and are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MadeWith(pub Arc<Spec>);
+
+impl fmt::Debug for MadeWith {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MadeWith")
+    }
 }
 
 /// Whose a cgroup is: a pod's, or a container's, which has a pod in Kubernetes.
@@ -104,6 +117,7 @@ impl Container {
     /// Takes over what another source has told of the same container, where this one does not know it.
     pub(super) fn complete(&mut self, known: &Self) {
         take(&mut self.image, &known.image);
+        take(&mut self.made_with, &known.made_with);
         take(&mut self.cgroup, &known.cgroup);
         take(&mut self.pid, &known.pid);
         if self.network == Network::Unknown {

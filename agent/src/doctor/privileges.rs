@@ -15,10 +15,11 @@ const NEEDED: [(u32, &str); 3] = [
 const FOR_RUN: (u32, &str) = (8, "CAP_SETPCAP");
 
 /// Without these, a part of it does not work.
-const USED: [(u32, &str, &str); 3] = [
+const USED: [(u32, &str, &str); 4] = [
     (6, "CAP_SETGID", "`run --user` fails"),
     (7, "CAP_SETUID", "`run --user` fails"),
     (19, "CAP_SYS_PTRACE", "records cannot name the programs of other users' processes"),
+    (18, "CAP_SYS_CHROOT", "the stores that images of containers bring with them do not get the local CA"),
 ];
 
 /// The numbers that the kernel gives the machine's own namespaces, from its include/linux/proc_ns.h.
@@ -124,6 +125,7 @@ mod tests {
     #[test_case("000001ffffdfffff", Failed, "without CAP_SYS_ADMIN"; "all but one")]
     #[test_case("000000c0002015c0", Warning, "without CAP_SYS_PTRACE: records cannot name the programs of other users' processes"; "without CAP_SYS_PTRACE")]
     #[test_case("000001ffffffff7f", Warning, "without CAP_SETUID: `run --user` fails"; "without CAP_SETUID")]
+    #[test_case("000001fffffbffff", Warning, "without CAP_SYS_CHROOT: the stores that images of containers bring with them do not get the local CA"; "without CAP_SYS_CHROOT")]
     #[test_case("x", Failed, "/proc/self/status does not tell"; "no number")]
     fn the_effective_capabilities_count(hex: &str, status: Status, seen: &str) {
         let check = capabilities(&format!("{STATUS}CapEff:\t{hex}\nCapBnd:\t000001ffffffffff\n"), false);
@@ -135,7 +137,7 @@ mod tests {
     #[test_case(true, Ok, "all that the daemon needs, without CAP_SETPCAP"; "beside a daemon")]
     fn what_only_a_command_without_a_daemon_takes_is_no_fault(has_daemon: bool, status: Status, seen: &str) {
         // Those of the DaemonSet's container.
-        let check = capabilities(&format!("{STATUS}CapEff:\t00000000012814c5\n"), has_daemon);
+        let check = capabilities(&format!("{STATUS}CapEff:\t00000000012c14c5\n"), has_daemon);
         assert_eq!((check.status, check.seen.as_str()), (status, seen));
     }
 

@@ -208,6 +208,7 @@ mod tests {
             root: root.into(),
             point: point.into(),
             filesystem: "tmpfs".into(),
+            is_shared: false,
         };
         let mounts = [
             mount(1, "8:1", "/", "/"),

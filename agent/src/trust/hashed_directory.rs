@@ -2,7 +2,7 @@
 
 use super::{
     Error, failed,
-    tree::{MAX_FILE, open, own_link, read_opened},
+    tree::{MAX_FILE, Source, own_link, read_opened},
     write,
 };
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
@@ -26,6 +26,9 @@ const MAX_DEPTH: usize = 3;
 const MAX_ENTRIES: usize = 20_000;
 /// And a few megabytes.
 const MAX_SIZE: u64 = 64 << 20;
+/// Of how many certificates whose subjects have one hash ours may be one.
+#[cfg(feature = "kubernetes")]
+const MAX_OF_ONE_HASH: u32 = 16;
 
 /// A certificate to add.
 pub(super) struct Anchor {
@@ -37,10 +40,15 @@ pub(super) struct Anchor {
 /// Makes `copy` show what `original` shows, and the anchors under their hashes.
 ///
 /// Relative links keep their meaning once `copy` lies over `original`.
-pub(super) fn copy_with(original: &Path, copy: &Path, anchors: &[Anchor]) -> Result<(), Error> {
-    let opened = open(original).map_err(failed("open", original))?;
+pub(super) fn copy_with(
+    path: &Path,
+    original: &Source,
+    copy: &Path,
+    anchors: &[Anchor],
+) -> Result<(), Error> {
+    let opened = original.open().map_err(failed("open", path))?;
     let mut left = Left { entries: MAX_ENTRIES, bytes: MAX_SIZE };
-    copy_directory(&opened, copy, MAX_DEPTH, &mut left).map_err(failed("copy", original))?;
+    copy_content(&opened, copy, MAX_DEPTH, &mut left).map_err(failed("copy", path))?;
     for Anchor { hash, pem } in anchors {
         // Counting stops at the first gap, so a certificate must stand right behind those of the same hash.
         let mut paths = (0_u32..).map(|number| copy.join(format!("{hash:08x}.{number}")));
@@ -48,7 +56,21 @@ pub(super) fn copy_with(original: &Path, copy: &Path, anchors: &[Anchor]) -> Res
             write(&path, pem.as_bytes())?;
         }
     }
-    Ok(())
+    let status = fstat(&opened).map_err(io::Error::from);
+    status.and_then(|status| give(copy, &status)).map_err(failed("copy", path))
+}
+
+/// Whether a program that looks for one of the anchors by its hash finds it.
+#[cfg(feature = "kubernetes")]
+pub(super) fn has_all(directory: &Source, anchors: &[Anchor]) -> bool {
+    let Ok(opened) = directory.open() else { return false };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    anchors.iter().all(|Anchor { hash, pem }| {
+        let names = (0..MAX_OF_ONE_HASH).map(|number| format!("{hash:08x}.{number}"));
+        let contents = names.map_while(|name| openat(&opened, name, flags, Mode::empty()).ok());
+        let mut contents = contents.filter_map(|opened| read_opened(&opened, MAX_FILE).ok());
+        contents.any(|content| content == pem.as_bytes())
+    })
 }
 
 /// What may still be copied.
@@ -57,7 +79,8 @@ struct Left {
     bytes: u64,
 }
 
-fn copy_directory(original: &OwnedFd, copy: &Path, depth: usize, left: &mut Left) -> io::Result<()> {
+/// It stays this process's own until it is full: a process that is not almighty may not write to others' directories.
+fn copy_content(original: &OwnedFd, copy: &Path, depth: usize, left: &mut Left) -> io::Result<()> {
     fs::create_dir(copy)?;
     for entry in fs::read_dir(own_link(original))? {
         let too_many = || io::Error::other(format!("it has more than {MAX_ENTRIES} entries"));
@@ -65,7 +88,7 @@ fn copy_directory(original: &OwnedFd, copy: &Path, depth: usize, left: &mut Left
         let name = entry?.file_name();
         copy_entry(original, &name, &copy.join(&name), depth, left)?;
     }
-    give(copy, &fstat(original)?)
+    Ok(())
 }
 
 /// Whoever owns the directory may exchange an entry at any time: all is done on what was opened once.
@@ -91,7 +114,10 @@ fn copy_entry(
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy)?.write_all(&content)?;
             give(copy, &status)
         }
-        FileType::Directory if depth > 0 => copy_directory(&opened, copy, depth - 1, left),
+        FileType::Directory if depth > 0 => {
+            copy_content(&opened, copy, depth - 1, left)?;
+            give(copy, &status)
+        }
         // Neither a deeper directory nor a pipe or the like holds what is looked for.
         FileType::Directory
         | FileType::Fifo
@@ -102,10 +128,10 @@ fn copy_entry(
     }
 }
 
-/// Gives a copy the owner and mode of the original.
+/// Gives a copy the mode and owner of the original; in this order, since a mode is its owner's to change.
 fn give(copy: &Path, status: &Stat) -> io::Result<()> {
-    chown(copy, Some(status.st_uid), Some(status.st_gid))?;
-    fs::set_permissions(copy, fs::Permissions::from_mode(status.st_mode & 0o777))
+    fs::set_permissions(copy, fs::Permissions::from_mode(status.st_mode & 0o777))?;
+    chown(copy, Some(status.st_uid), Some(status.st_gid))
 }
 
 #[cfg(test)]

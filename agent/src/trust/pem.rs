@@ -20,6 +20,13 @@ pub(super) fn merge(content: &[u8], anchors: &[String]) -> Option<Vec<u8>> {
     Some(merged)
 }
 
+/// Whether each of the anchors is among the certificates of `content`.
+#[cfg(feature = "kubernetes")]
+pub(super) fn has_all(content: &[u8], anchors: &[String]) -> bool {
+    let blocks = certificates(content);
+    anchors.iter().all(|anchor| blocks.iter().any(|block| block == anchor.as_bytes()))
+}
+
 /// The certificates of `content` alone: no key, no comment, no block that has no end.
 fn certificates(content: &[u8]) -> Vec<Vec<u8>> {
     let mut certificates = Vec::new();
@@ -74,6 +81,14 @@ mod tests {
     fn an_anchor_stands_once_behind_the_others(content: &str, expected: &str) {
         let merged = merge(content.as_bytes(), &[ONE.to_owned()]).unwrap();
         assert_eq!(String::from_utf8(merged).unwrap(), expected);
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test_case(&format!("{TWO}# ours\n{ONE}"), true; "between others")]
+    #[test_case(TWO, false; "another alone")]
+    #[test_case("", false; "nothing")]
+    fn an_anchor_is_recognised(content: &str, expected: bool) {
+        assert_eq!(has_all(content.as_bytes(), &[ONE.to_owned()]), expected);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
@@ -33,15 +32,15 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(surroundings: &'a Surroundings<'a>) -> io::Result<Self> {
-        Ok(Self {
-            tree: Tree::open(surroundings.root)?,
+    pub(super) fn new(tree: Tree, surroundings: &'a Surroundings<'a>) -> Self {
+        Self {
+            tree,
             surroundings,
             stores: BTreeMap::new(),
             system_bundle: None,
             configured: BTreeMap::new(),
             is_cut_short: false,
-        })
+        }
     }
 
     pub(super) fn run(mut self) -> Found {

@@ -4,7 +4,7 @@
 //! that is not a regular file or a directory, nothing is read past a limit, and nothing is written.
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
+    fs::{CWD, FileType, FsWord, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2},
     io::Errno,
 };
 use std::{
@@ -17,6 +17,7 @@ use std::{
         unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The largest store that is read. The largest real ones have half a megabyte.
@@ -28,12 +29,47 @@ const MAX_HEAD: u64 = 256;
 /// How often a lookup is tried again that another process's rename has disturbed.
 const ATTEMPTS: usize = 64;
 
-/// The root of a system's tree: the machine's own or that of an image.
+/// Filesystems whose files are the kernel's answers, some of which are gone once they are read: procfs, sysfs, cgroupfs,
+/// cgroup2, debugfs, tracefs, securityfs, bpffs.
+const OF_KERNEL: [FsWord; 8] =
+    [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xcafe_4a11];
+
+/// The root of a system's tree: the machine's own, that of an image, or that of a container at work.
 #[derive(Debug)]
 pub(super) struct Tree {
+    /// As the kernel tells it, wherever that is mounted.
     root: PathBuf,
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
+    is_own: bool,
     entries_left: Cell<usize>,
+}
+
+/// Where this process finds what a place has: a path without links below a root that is kept open.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    root: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Source {}
+
+impl Source {
+    /// Opens it, for everything but reading and writing.
+    pub(super) fn open(&self) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&*self.root, &self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    }
+
+    /// Reads a regular file.
+    pub(super) fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
+        read_opened(&self.open()?, limit)
+    }
 }
 
 /// Where a path leads, links and all.
@@ -41,8 +77,8 @@ pub(super) struct Tree {
 pub(super) struct Place {
     /// As the tree's own programs name it.
     pub(super) path: PathBuf,
-    /// As this process names it.
-    pub(super) source: PathBuf,
+    /// As this process finds it.
+    pub(super) source: Source,
     pub(super) is_directory: bool,
 }
 
@@ -51,7 +87,16 @@ impl Tree {
         let root = fs::canonicalize(root)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat2(CWD, &root, flags, Mode::empty(), ResolveFlags::empty())?;
-        Ok(Self { root, directory, entries_left: Cell::new(MAX_ENTRIES) })
+        let is_own = root == Path::new("/");
+        Ok(Self { root, directory: Arc::new(directory), is_own, entries_left: Cell::new(MAX_ENTRIES) })
+    }
+
+    /// The tree below a directory, such as the root of another process, which no path may name here.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn at(directory: OwnedFd) -> io::Result<Self> {
+        let root = fs::read_link(own_link(&directory))?;
+        let directory = Arc::new(directory);
+        Ok(Self { root, directory, is_own: false, entries_left: Cell::new(MAX_ENTRIES) })
     }
 
     /// The regular file or directory that an absolute path of the tree leads to.
@@ -62,8 +107,9 @@ impl Tree {
         if !is_directory && kind != FileType::RegularFile {
             return None;
         }
-        let source = fs::read_link(own_link(&opened)).ok()?;
-        let path = Path::new("/").join(source.strip_prefix(&self.root).ok()?);
+        let shown = fs::read_link(own_link(&opened)).ok()?;
+        let path = Path::new("/").join(shown.strip_prefix(&self.root).ok()?);
+        let source = Source { root: Arc::clone(&self.directory), path: path.clone() };
         Some(Place { path, source, is_directory })
     }
 
@@ -96,7 +142,7 @@ impl Tree {
     /// The names in a directory, in order; none where there is no directory.
     fn names(&self, path: &Path) -> Vec<OsString> {
         let Some(place) = self.resolve(path).filter(|place| place.is_directory) else { return Vec::new() };
-        let Ok(directory) = open(&place.source) else { return Vec::new() };
+        let Ok(directory) = place.source.open() else { return Vec::new() };
         let Ok(entries) = fs::read_dir(own_link(&directory)) else { return Vec::new() };
         let mut names = Vec::new();
         for entry in entries.flatten() {
@@ -123,12 +169,12 @@ impl Tree {
 
     fn look_up(&self, path: &Path) -> io::Result<OwnedFd> {
         let mut resolve = ResolveFlags::NO_MAGICLINKS;
-        if self.root != Path::new("/") {
+        if !self.is_own {
             resolve |= ResolveFlags::IN_ROOT;
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         for _ in 1..ATTEMPTS {
-            match openat2(&self.directory, path, flags, Mode::empty(), resolve) {
+            match openat2(&*self.directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => {}
                 opened => return Ok(opened?),
             }
@@ -138,12 +184,13 @@ impl Tree {
 }
 
 /// Reads a regular file at a path that has no links.
+#[cfg(feature = "kubernetes")]
 pub(super) fn read(source: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_opened(&open(source)?, limit)
 }
 
-/// Opens what lies at a path that has no links, for everything but reading and writing.
-pub(super) fn open(source: &Path) -> io::Result<OwnedFd> {
+#[cfg(feature = "kubernetes")]
+fn open(source: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
 }
@@ -166,6 +213,9 @@ pub(super) fn read_opened(opened: &OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
 fn open_regular(opened: &OwnedFd) -> io::Result<File> {
     if FileType::from_raw_mode(fstat(opened)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is not a regular file"));
+    }
+    if OF_KERNEL.contains(&fstatfs(opened)?.f_type) {
+        return Err(io::Error::other("it is a file of the kernel's"));
     }
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().read(true).custom_flags(flags).open(own_link(opened))

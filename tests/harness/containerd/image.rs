@@ -19,10 +19,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What the shell's scripts call.
 const APPLETS: [&str; 8] = ["cat", "env", "grep", "ls", "readlink", "sh", "sleep", "touch"];
 
-/// Makes an image of this name, with this entry point, and gives it to containerd.
-pub(super) fn import(containerd: &Containerd<'_>, name: &str, entry: &[&str]) -> Result<()> {
+/// Makes an image of this name, with this entry point and what `fill` puts into its tree, and gives it to containerd.
+pub(super) fn import(
+    containerd: &Containerd<'_>,
+    name: &str,
+    entry: &[&str],
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let work = containerd.directory.join("image");
-    let archive = of_busybox(&work, &containerd.tree, name, entry)?;
+    let archive = make(&work, &busybox(&containerd.tree)?, name, entry, fill)?;
     containerd.ctr(&["images", "import", &archive.display().to_string()])?;
     Ok(fs::remove_dir_all(work)?)
 }
@@ -32,7 +37,7 @@ pub(super) fn import(containerd: &Containerd<'_>, name: &str, entry: &[&str]) ->
 /// # Errors
 /// When something is missing there, or cannot be written.
 pub fn of_busybox(work: &Path, tree: &Path, name: &str, entry: &[&str]) -> Result<PathBuf> {
-    make(work, &busybox(tree)?, name, entry)
+    make(work, &busybox(tree)?, name, entry, |_| Ok(()))
 }
 
 fn busybox(tree: &Path) -> Result<PathBuf> {
@@ -41,7 +46,13 @@ fn busybox(tree: &Path) -> Result<PathBuf> {
 }
 
 /// An archive in the layout of OCI's image specification.
-fn make(work: &Path, busybox: &Path, name: &str, entry: &[&str]) -> Result<PathBuf> {
+fn make(
+    work: &Path,
+    busybox: &Path,
+    name: &str,
+    entry: &[&str],
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let (root, blobs) = (work.join("root"), work.join("layout/blobs/sha256"));
     for directory in ["bin", "dev", "etc/ssl/certs", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(directory))?;
@@ -52,6 +63,7 @@ fn make(work: &Path, busybox: &Path, name: &str, entry: &[&str]) -> Result<PathB
         symlink("busybox", root.join("bin").join(applet))?;
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
+    fill(&root)?;
     let layer = work.join("layer.tar");
     archive(&root, &layer)?;
     let layer = fs::read(layer)?;

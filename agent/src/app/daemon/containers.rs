@@ -1,12 +1,16 @@
 //! Pods and containers: tagged and listened for before they start, and given what makes their programs trust the local
-//! CA.
+//! CA; and those that are there already, in their own mount namespaces.
+
+mod covers;
 
 use super::{super::Error, namespaces::News as Networks, places};
 use crate::{
     app::ca::TRUST,
     config::{Config, RUN_DIR},
     containers::{
-        Member, Network, Registries, Registry, cri,
+        Member, Network, Registries, Registry,
+        cover::Cover,
+        cri,
         docker::Engine,
         injection::{self, ANCHORS, Adjustment, Image, Published, Spec},
         nri::{self, Adjust, Plugin},
@@ -15,10 +19,12 @@ use crate::{
     },
     identify::{members::Members, tagging::Reconsider},
 };
+use covers::Covers;
 use std::{
-    fs, io, iter,
+    fs, iter,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     sync::{
@@ -26,6 +32,7 @@ use tokio::{
         oneshot, watch,
     },
     task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 /// Where the CRI's socket is, by runtime.
@@ -36,6 +43,12 @@ const ENGINE_SOCKETS: [&str; 2] = ["/run/docker.sock", "/run/podman/podman.sock"
 /// Copies of certificate files, for each container a directory.
 const COPIES: &str = "containers";
 
+/// How long a runtime is held back by a container whose stores take their time: its own limit is usually 2 s.
+const HELD_BACK: Duration = Duration::from_millis(1200);
+
+/// How often it is looked whether the local CA is another one.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Whoever tells of containers, and whoever is told.
 pub(super) struct Containers {
     /// What the container runtime of Kubernetes tells.
@@ -44,7 +57,7 @@ pub(super) struct Containers {
     runtime: Option<cri::Runtime>,
     /// Engines that speak Docker's protocol, each of which tells of its own containers alone.
     engines: Vec<(Engine, Arc<Registry>)>,
-    copies: PathBuf,
+    cover: Cover,
 }
 
 impl Containers {
@@ -62,14 +75,15 @@ impl Containers {
         let copies = run.join(COPIES);
         // A file of a pod's that is merged may hold a key beside its certificates. The mount shows it to the pod alone.
         places::make(&copies, 0o700)?;
-        let adjust = adjust(run.join(TRUST), copies.clone());
+        let cover = Cover { published: run.join(TRUST), copies: copies.clone(), cgroups: cgroups.to_owned() };
+        let adjust = adjust(run.join(TRUST), copies);
         let settings = &config.containers;
         let plugin = Plugin::new(settings.nri.clone(), cgroups.to_owned(), Arc::clone(&registry), adjust);
         let runtime = sockets(settings.cri.as_ref(), &CRI_SOCKETS).into_iter().next().map(cri::Runtime::new);
         let engines = sockets(settings.engine.as_ref(), &ENGINE_SOCKETS);
         let with_registry = |socket| (Engine::new(socket), Arc::new(Registry::new(rules.clone())));
         let engines = engines.into_iter().map(with_registry).collect();
-        Ok(Some(Self { registry, plugin, runtime, engines, copies }))
+        Ok(Some(Self { registry, plugin, runtime, engines, cover }))
     }
 
     /// What the container runtime of Kubernetes tells.
@@ -86,10 +100,10 @@ impl Containers {
     /// Follows them for as long as the agent runs. Whatever holds a runtime back waits until the cgroup is tagged and
     /// the network has its listeners.
     pub(super) async fn keep(self, tagger: UnboundedSender<Reconsider>, networks: UnboundedSender<Networks>) {
-        let Self { registry, plugin, runtime, engines, copies } = self;
+        let Self { registry, plugin, runtime, engines, cover } = self;
         let told = |registry: &Arc<Registry>| Told {
             registry: Arc::clone(registry),
-            copies: copies.clone(),
+            covers: Covers::new(cover.clone()),
             tagger: tagger.clone(),
             networks: networks.clone(),
         };
@@ -145,20 +159,52 @@ fn adjust(published: PathBuf, copies: PathBuf) -> Arc<Adjust> {
 
 struct Told {
     registry: Arc<Registry>,
-    copies: PathBuf,
+    covers: Covers,
     tagger: UnboundedSender<Reconsider>,
     networks: UnboundedSender<Networks>,
 }
 
 impl Told {
-    async fn follow(self, mut notices: UnboundedReceiver<Notice>) {
-        while let Some(notice) = notices.recv().await {
-            self.see_to(&notice.news).await;
-            notice.done();
+    async fn follow(mut self, mut notices: UnboundedReceiver<Notice>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                notice = notices.recv() => match notice {
+                    Some(notice) => self.heed(notice).await,
+                    None => return,
+                },
+                _ = looks.tick() => if self.covers.are_outdated() {
+                    for member in self.registry.containers() {
+                        // Nobody waits for these.
+                        drop(self.cover(&member));
+                    }
+                }
+            }
         }
     }
 
-    async fn see_to(&self, news: &News) {
+    async fn heed(&mut self, notice: Notice) {
+        self.see_to(&notice.news).await;
+        // Once nothing of the container's passes any more.
+        let covered = if let News::Container(member) = &notice.news { self.cover(member) } else { None };
+        match covered {
+            // The next one does not wait.
+            Some(covered) => drop(tokio::spawn(async move {
+                let _is_late = timeout(HELD_BACK, covered).await;
+                notice.done();
+            })),
+            None => notice.done(),
+        }
+    }
+
+    fn cover(&mut self, member: &Member) -> Option<oneshot::Receiver<()>> {
+        // One that turns out to be claimed may have read its stores by then.
+        let is_meant = !self.registry.claims_of(member).is_empty() || self.registry.awaits_of(member);
+        if is_meant { self.covers.begin(member) } else { None }
+    }
+
+    async fn see_to(&mut self, news: &News) {
         match news {
             News::Pod(pod) => {
                 let member = Member { pod: Some(Arc::clone(pod)), container: None };
@@ -175,11 +221,8 @@ impl Told {
                 }
             }
             News::ContainerGone(member) => {
-                if let Some(container) = &member.container
-                    && let Err(error) = fs::remove_dir_all(self.copies.join(&container.id))
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    tracing::warn!(container = container.id, %error, "what a container was given is left");
+                if let Some(container) = &member.container {
+                    self.covers.end(&container.id).await;
                 }
             }
         }

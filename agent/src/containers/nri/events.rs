@@ -4,10 +4,10 @@ use super::Plugin;
 use crate::containers::{
     cgroup_path,
     injection::{Adjustment, Mount, Spec},
-    member::{Container, Member, Network, Pod},
+    member::{Container, MadeWith, Member, Network, Pod},
     messages::nri::{self, Event},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// What the plugin wants to be told. Of an update it wants nothing: what identifies a container does not change.
 const WANTED: [Event; 9] = [
@@ -100,6 +100,7 @@ impl From<nri::PodSandbox> for Pod {
 
 impl From<nri::Container> for Container {
     fn from(container: nri::Container) -> Self {
+        let made_with = Spec { mounts: Vec::new(), ..spec(Some(&container)) };
         let image = IMAGES.iter().find_map(|key| container.annotations.get(*key)).cloned();
         let cgroups_path = container.linux.unwrap_or_default().cgroups_path;
         Self {
@@ -112,6 +113,7 @@ impl From<nri::Container> for Container {
             cgroup: cgroup_path::of_container(&cgroups_path),
             pid: Some(container.pid).filter(|pid| *pid != 0),
             network: Network::Unknown,
+            made_with: Some(MadeWith(Arc::new(made_with))),
         }
     }
 }

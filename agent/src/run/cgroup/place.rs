@@ -86,6 +86,7 @@ mod tests {
             root: root.into(),
             point: "/cg".into(),
             filesystem: "cgroup2".into(),
+            is_shared: false,
         };
         for (root, cgroup, expected) in [
             ("/", "/", Some("/cg")),
