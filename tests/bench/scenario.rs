@@ -85,7 +85,11 @@ impl Scenario {
             Self::ConnectFull | Self::ConnectResumed | Self::Body1Mib | Self::Body100Mib => {
                 !matches!(peer, Peer::TidegatePolicies | Peer::TidegateUnrecorded)
             }
-            Self::Idle => !matches!(peer, Peer::Direct | Peer::TidegatePolicies | Peer::TidegateUnrecorded),
+            // squid needs two descriptors for each of them, and has not as many.
+            Self::Idle => !matches!(
+                peer,
+                Peer::Direct | Peer::TidegatePolicies | Peer::TidegateUnrecorded | Peer::Squid
+            ),
             Self::PassthroughBulk | Self::PassthroughConnect => {
                 matches!(peer, Peer::Direct | Peer::Haproxy | Peer::Tidegate)
             }
