@@ -188,9 +188,12 @@ fn the_agent_has_no_more_than_it_needs() -> Result<()> {
     ensure!(
         spec["updateStrategy"]["rollingUpdate"] == serde_json::json!({ "maxSurge": 1, "maxUnavailable": 0 })
     );
-    let unit = fs::read_to_string(deploy().join("systemd/tidegate.service"))?;
-    let mut of_unit: Vec<&str> = unit
-        .lines()
+    let units = ["tidegate.service", "tidegate-cover@.service"];
+    let units = units.map(|unit| fs::read_to_string(deploy().join("systemd").join(unit)));
+    let units = units.into_iter().collect::<Result<Vec<String>, _>>()?;
+    let mut of_unit: Vec<&str> = units
+        .iter()
+        .flat_map(|unit| unit.lines())
         .filter_map(|line| line.strip_prefix("CapabilityBoundingSet="))
         .flat_map(str::split_whitespace)
         .filter_map(|name| name.strip_prefix("CAP_"))
@@ -202,8 +205,9 @@ fn the_agent_has_no_more_than_it_needs() -> Result<()> {
     // Stores that units read are copied with their owners; of what pods read, only the certificates are.
     of_unit.retain(|name| !["DAC_OVERRIDE", "FOWNER"].contains(name));
     of_unit.sort_unstable();
+    of_unit.dedup();
     added.sort_unstable();
-    ensure!(added == of_unit, "the unit has {of_unit:?}, and the container {added:?}");
+    ensure!(added == of_unit, "the units have {of_unit:?}, and the container {added:?}");
     let account = &objects["ServiceAccount tidegate"];
     ensure!(account["automountServiceAccountToken"] == serde_json::json!(false), "{account}");
     Ok(())

@@ -12,7 +12,7 @@ const PREPARE: &str = r#"
 rm -f "$tree/usr/sbin/policy-rc.d" "$tree"/etc/dpkg/dpkg.cfg.d/*
 # Nor is anything here of a tidegate that somebody tried.
 rm -rf "$tree"/etc/tidegate "$tree"/var/lib/tidegate "$tree"/var/log/tidegate
-for unit in tidegate tidegate-early tidegate-proxy@; do
+for unit in tidegate tidegate-early tidegate-proxy@ tidegate-cover@; do
     mkdir "$tree/etc/systemd/system/$unit.service.d"
     cat > "$tree/etc/systemd/system/$unit.service.d/world.conf" <<END
 [Unit]
@@ -80,6 +80,8 @@ installed() {
         "644 root:root /usr/lib/systemd/system/tidegate-early.service" \
         "644 root:root /usr/lib/systemd/system/tidegate-proxy.socket" \
         "644 root:root /usr/lib/systemd/system/tidegate-proxy@.service" \
+        "644 root:root /usr/lib/systemd/system/tidegate-cover.socket" \
+        "644 root:root /usr/lib/systemd/system/tidegate-cover@.service" \
         "644 root:root /etc/tidegate/tidegate.toml" "644 root:root /etc/tidegate/policies/example.toml" \
         "755 root:root /etc/tidegate/policies" "750 root:root /var/log/tidegate" "700 root:root /var/lib/tidegate" \
         "644 root:root /usr/share/man/man1/tidegate-audit-verify.1.gz" \
@@ -122,10 +124,10 @@ is "without a configuration" "$(state) $(systemctl show --value -p Result tidega
 is "the configuration" "$(tidegate check | grep -v warning:)" "$(printf '%s: configuration, ok\n%s: policy, ok' \
     /etc/tidegate/tidegate.toml /etc/tidegate/policies/example.toml)"
 systemd-analyze verify tidegate.service tidegate-early.service tidegate-proxy.socket tidegate-proxy@.service \
-    2> verified || fail "$(cat verified)"
+    tidegate-cover.socket tidegate-cover@.service 2> verified || fail "$(cat verified)"
 [ ! -s verified ] || fail "$(cat verified)"
 # What reads what others send may have nothing, and what has rights no more than it needs: of 100.
-for exposed in 20:tidegate-proxy@.service 41:tidegate.service; do
+for exposed in 20:tidegate-proxy@.service 25:tidegate-cover@.service 40:tidegate.service; do
     # As it comes: of a unit that is for the early boot, as the test's settings have it, some protection does not count.
     cp "/usr/lib/systemd/system/${exposed#*:}" "./as-it-comes-${exposed#*:}"
     systemd-analyze security --no-pager --offline=yes --threshold="${exposed%%:*}" \

@@ -97,6 +97,15 @@ impl Machine<'_> {
             &in_a_world(include_str!("../deploy/systemd/tidegate-proxy.socket")),
         )?;
         boot.unit("tidegate-proxy@.service", &proxy_unit())?;
+        // Whom the daemon requires, though nothing here is in a container.
+        boot.unit(
+            "tidegate-cover.socket",
+            &in_a_world(include_str!("../deploy/systemd/tidegate-cover.socket")),
+        )?;
+        boot.unit(
+            "tidegate-cover@.service",
+            &in_a_world(include_str!("../deploy/systemd/tidegate-cover@.service")),
+        )?;
         self.units.iter().try_for_each(|(name, text)| boot.unit(name, text))?;
         boot.run(LIMIT)?;
         audit::read(&directory.join("audit.jsonl"))

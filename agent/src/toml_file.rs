@@ -11,8 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A policy or configuration is a few kilobytes; the limit keeps a wrong file from filling the memory.
-const MAX_BYTES: u64 = 1024 * 1024;
+/// A policy or configuration is a few kilobytes, and one of 10,000 workloads a megabyte; the limit keeps a wrong file from
+/// filling the memory.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The text of a file, and the path that its problems are told under.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -92,22 +92,31 @@ struct Others(Vec<PathBuf>);
 impl Others {
     fn new(place: &Place, count: usize) -> Result<Self> {
         let parent = place.gate().path().join("others");
-        let mut made = Vec::new();
+        let mut made = Self(Vec::new());
         if count > 0 {
             let children = (0..count).map(|number| parent.join(number.to_string()));
             for path in std::iter::once(parent.clone()).chain(children) {
                 fs::create_dir(&path).with_context(|| format!("making the cgroup {}", path.display()))?;
-                made.push(path);
+                made.0.push(path);
             }
         }
-        Ok(Self(made))
+        Ok(made)
     }
 
-    fn remove(self) -> Result<()> {
-        for path in self.0.iter().rev() {
+    fn remove(mut self) -> Result<()> {
+        for path in std::mem::take(&mut self.0).iter().rev() {
             fs::remove_dir(path).with_context(|| format!("removing the cgroup {}", path.display()))?;
         }
         Ok(())
+    }
+}
+
+/// A turn that failed leaves none for the next one.
+impl Drop for Others {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _is_gone = fs::remove_dir(path);
+        }
     }
 }
 

@@ -81,7 +81,7 @@ podman load --quiet --input "$DIRECTORY/busybox.tar"
 "#;
 
 const CHECK: &str = r#"
-systemctl start podman.service tidegate.service
+systemctl start podman.service tidegate-cover.socket tidegate.service
 run gated --label app=bot
 run other
 until_it_says gated 403
@@ -126,7 +126,14 @@ const PODMAN: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nEnvironment=CON
     StandardError=append:DIRECTORY/podman.log\n";
 /// With the limits of the unit as it is shipped, but for those of places, which would hide the test's own.
 const DAEMON: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\n\
+    Environment=TIDEGATE_COVER_SOCKET=/run/tidegate/cover.sock\n\
     ExecStart=/usr/local/bin/tidegate daemon --config DIRECTORY/tidegate.toml\nStandardError=append:DIRECTORY/daemon.log\n";
+
+/// The units of what enters containers, as they are shipped.
+const COVER: [(&str, &str); 2] = [
+    ("tidegate-cover.socket", include_str!("../../deploy/systemd/tidegate-cover.socket")),
+    ("tidegate-cover@.service", include_str!("../../deploy/systemd/tidegate-cover@.service")),
+];
 
 /// What the shipped unit takes away.
 fn limits() -> String {
@@ -172,6 +179,10 @@ fn boot<'s>(scene: &'s Scene, check: &str) -> Result<Boot<'s>> {
     scene.world.write("storage.conf", storage)?;
     let mut boot = Boot::new(scene, PREPARE, &format!("DIRECTORY={shown:?}\n{ENTER}{CLIENTS}{check}"))?;
     boot.unit("podman.service", PODMAN)?;
+    for (name, unit) in COVER {
+        let unit = unit.replacen("[Unit]\n", "[Unit]\nDefaultDependencies=no\n", 1);
+        boot.unit(name, &unit.replace("/usr/bin/tidegate", "/usr/local/bin/tidegate"))?;
+    }
     Ok(boot)
 }
 

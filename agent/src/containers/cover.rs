@@ -2,7 +2,8 @@
 //! CA is trusted, too, are laid read-only over them in the container's own mount namespace.
 //!
 //! ```text
-//! agent ─Task→ inside: a process of its own, which can be killed whatever the container makes it wait for
+//! agent ─Task→ inside: a process of its own, which can be killed whatever the container makes it wait for, and has the
+//!                       rights that it takes, where the service manager makes it
 //!                process   the container's process, opened once
 //!                mounts    copies become mounts that belong to nobody yet, and are put into the container
 //!       ←Answer─
@@ -18,16 +19,20 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
     process::Command,
     time::timeout,
 };
+
+/// The variable that names the service manager's socket: whoever connects to it has such a process at the other end.
+const SOCKET: &str = "TIDEGATE_COVER_SOCKET";
 
 /// How long all of it may take: real images take some ten milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -138,27 +143,47 @@ impl Cover {
 
 async fn run(task: &Task) -> Result<Covered, Error> {
     let answer = async {
-        let mut child = Command::new("/proc/self/exe")
-            .arg(inside::SUBCOMMAND)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        let missing = || io::Error::other("it has no pipes");
         let task = serde_json::to_vec(task)?;
-        // Dropped when it is written, which is its end.
-        child.stdin.take().ok_or_else(missing)?.write_all(&task).await?;
-        let mut answer = Vec::new();
-        child.stdout.take().ok_or_else(missing)?.take(MAX_ANSWER).read_to_end(&mut answer).await?;
-        child.wait().await?;
+        let answer = match env::var_os(SOCKET) {
+            Some(socket) => ask_service(Path::new(&socket), &task).await?,
+            None => ask_child(&task).await?,
+        };
         if answer.is_empty() {
             return Err(io::Error::other("it ended without an answer"));
         }
         Ok(serde_json::from_slice::<Result<Covered, String>>(&answer)?)
     };
     answer.await.map_err(Error::Process)?.map_err(Error::Told)
+}
+
+/// The service manager ends it when it takes too long.
+async fn ask_service(socket: &Path, task: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket).await.map_err(|error| {
+        io::Error::other(format!("{SOCKET}: cannot connect to `{}`: {error}", socket.display()))
+    })?;
+    stream.write_all(task).await?;
+    stream.shutdown().await?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn ask_child(task: &[u8]) -> io::Result<Vec<u8>> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg(inside::SUBCOMMAND)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let missing = || io::Error::other("it has no pipes");
+    // Dropped when it is written, which is its end.
+    child.stdin.take().ok_or_else(missing)?.write_all(task).await?;
+    let mut answer = Vec::new();
+    child.stdout.take().ok_or_else(missing)?.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    child.wait().await?;
+    Ok(answer)
 }
 
 #[cfg(test)]
