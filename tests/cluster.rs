@@ -9,6 +9,7 @@ mod cluster {
     mod enforcement;
     pub(crate) mod objects;
     mod statuses;
+    mod taints;
 }
 
 use cluster::{asker, objects};

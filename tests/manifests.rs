@@ -173,6 +173,51 @@ fn chart_and_manifests_make_the_same_objects() -> Result<()> {
     Ok(())
 }
 
+/// Where the taint of new nodes is to be taken off, and nowhere else, nodes may be changed.
+#[test]
+fn the_right_to_change_nodes_comes_with_the_taint_alone() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let overlay = directory.path().join("overlay");
+    fs::create_dir(&overlay)?;
+    for name in ["base", "crds", "components"] {
+        std::os::unix::fs::symlink(deploy().join("kubernetes").join(name), directory.path().join(name))?;
+    }
+    let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: NAMESPACE\n\
+        resources: [../base]\ncomponents: [../components/node-taint]\n";
+    let made = |namespace: &str| {
+        fs::write(overlay.join("kustomization.yaml"), text.replace("NAMESPACE", namespace))?;
+        output(tool("kubectl")?.args(["kustomize", "--load-restrictor=LoadRestrictionsNone"]).arg(&overlay))
+    };
+    let (with, chart) = (made(NAMESPACE)?, helm(&["--set", "nodeTaint.enabled=true"])?);
+    validate(&with)?;
+    validate(&chart)?;
+    let (mut with, chart) = (without_hashes(&with)?, without_hashes(&chart)?);
+    ensure!(with.remove("Namespace tidegate-system").is_some());
+    ensure!(with == chart, "{with:?}\n{chart:?}");
+    let elsewhere = by_name(documents(&made("elsewhere")?)?);
+    for name in ["ClusterRoleBinding tidegate", "ClusterRoleBinding tidegate-node-taint"] {
+        ensure!(elsewhere[name]["subjects"][0]["namespace"] == "elsewhere", "{}", elsewhere[name]);
+    }
+
+    let role = with.remove("ClusterRole tidegate-node-taint").context("no role")?;
+    let rules = serde_json::json!([{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"] }]);
+    ensure!(role["rules"] == rules, "{role}");
+    ensure!(with.remove("ClusterRoleBinding tidegate-node-taint").is_some());
+    let arguments = with
+        .get_mut("DaemonSet tidegate")
+        .and_then(|set| set.pointer_mut("/spec/template/spec/containers/1/args"))
+        .and_then(Value::as_array_mut)
+        .context("no arguments")?;
+    ensure!(arguments.pop() == Some("--remove-taint".into()), "{arguments:?}");
+    let mut base = without_hashes(&kustomize("base")?)?;
+    base.remove("Namespace tidegate-system");
+    ensure!(with == base, "{with:?}\n{base:?}");
+    // Nobody would take it off.
+    ensure!(helm(&["--set", "nodeTaint.enabled=true,cluster.enabled=false"]).is_err());
+    ensure!(helm(&["--set", "nodeTaint.enabled=yes"]).is_err() && helm(&["--set", "nodeTaint.a=1"]).is_err());
+    Ok(())
+}
+
 /// What the comments of the manifest promise.
 #[test]
 fn the_agent_has_no_more_than_it_needs() -> Result<()> {

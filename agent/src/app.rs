@@ -102,6 +102,11 @@ pub enum Error {
     /// Whose pods are meant is not said.
     #[error("this node's name is not known; give --node NAME, or set NODE_NAME")]
     NoNode,
+    /// Whether the agent is ready cannot be asked.
+    #[error(
+        "a taint is taken off once the agent is ready, and that is asked at `[health] listen`, which is not set"
+    )]
+    NoHealth,
     /// How the API server is reached is not known.
     #[error(
         "it is not known how the Kubernetes API server is reached; run this in a pod with a service account's token, or give --kubeconfig"

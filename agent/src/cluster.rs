@@ -11,6 +11,7 @@
 pub mod accepted;
 pub mod condition;
 pub mod state;
+pub mod taint;
 pub mod turn;
 pub mod verdict;
 pub mod view;

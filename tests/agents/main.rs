@@ -29,7 +29,8 @@ fn main() -> Result<()> {
             let mut config = config.clone();
             config.kubernetes.directory = PathBuf::from(directory).join(&node);
             fs::create_dir_all(&config.kubernetes.directory)?;
-            let inquiry = Inquiry { config, node, kubeconfig: Some(kubeconfig.clone()) };
+            let inquiry =
+                Inquiry { config, node, kubeconfig: Some(kubeconfig.clone()), removes_taint: false };
             agents.spawn(async move { ask(&inquiry).await });
         }
         match agents.join_next().await {

@@ -37,11 +37,21 @@ pub(crate) struct Asker<'c> {
 impl<'c> Asker<'c> {
     /// With this configuration, as the service account of the manifests.
     pub(crate) fn start(cluster: &'c Cluster<'c>, config: &Path) -> Result<Self> {
-        Self::of_node(cluster, config, NODE)
+        Self::start_with(cluster, config, NODE, &[])
     }
 
     /// As [`Self::start`], of another node.
     pub(crate) fn of_node(cluster: &'c Cluster<'c>, config: &Path, node: &str) -> Result<Self> {
+        Self::start_with(cluster, config, node, &[])
+    }
+
+    /// As [`Self::of_node`], with more arguments.
+    pub(crate) fn start_with(
+        cluster: &'c Cluster<'c>,
+        config: &Path,
+        node: &str,
+        more: &[&str],
+    ) -> Result<Self> {
         let world = cluster.world();
         let kubeconfig = world.directory().join("agent.kubeconfig");
         if !kubeconfig.exists() {
@@ -58,7 +68,7 @@ impl<'c> Asker<'c> {
         let text = fs::read_to_string(config)?;
         fs::write(&own, text.replace(DIRECTORY, &directory))?;
         let program = programs::built("tidegate")?;
-        let arguments = [
+        let mut arguments = vec![
             "sh".to_owned(),
             "-c".to_owned(),
             BECOME.to_owned(),
@@ -70,6 +80,7 @@ impl<'c> Asker<'c> {
             format!("--node={node}"),
             format!("--kubeconfig={}", kubeconfig.display()),
         ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let mut command = world.command(&arguments);
         command.env("TIDEGATE_LOG", "tidegate=debug").stdin(Stdio::null());
         Ok(Self { process: Process::start(&mut command, world.directory())?, cluster })

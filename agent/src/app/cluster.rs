@@ -3,6 +3,7 @@
 
 mod news;
 mod report;
+mod taint;
 
 use super::Error;
 use crate::{
@@ -55,6 +56,8 @@ pub struct Inquiry {
     pub node: String,
     /// How the API server is reached, where that is not known from the pod that this runs in.
     pub kubeconfig: Option<PathBuf>,
+    /// Whether the taint of nodes that are new is taken off this one once its agent is ready.
+    pub removes_taint: bool,
 }
 
 /// Goes on until it is told to end.
@@ -90,6 +93,7 @@ pub async fn ask(inquiry: &Inquiry) -> Result<(), Error> {
     let _is_set = CryptoProvider::install_default(aws_lc_rs::default_provider());
     let client = client(inquiry).await?;
     let mut news = news::follow(&client, &inquiry.node);
+    let mut faults = taint::follow(&client, inquiry)?;
     let mut told = Told::new(inquiry);
     let mut reports = Reports::new(client, inquiry.node.clone());
     let mut beat = interval(BEAT);
@@ -99,6 +103,7 @@ pub async fn ask(inquiry: &Inquiry) -> Result<(), Error> {
                 Some(news) => told.hear(news),
                 None => return Err(Error::ServerLost),
             },
+            Some(fault) = faults.next() => told.note_taint(fault),
             () = at(told.due) => told.write()?,
             () = at(reports.due()) => reports.send(&told.view, &told.names).await,
             _ = beat.tick() => told.beat(),
@@ -143,6 +148,8 @@ struct Told {
     complete: BTreeSet<Of>,
     /// Those that told last why they tell nothing, and when.
     unreached: Vec<(Of, String, Instant)>,
+    /// Why the node's taint cannot be taken off.
+    taint: Option<String>,
     /// When the file is to be written.
     due: Option<Instant>,
     written: Option<State>,
@@ -161,6 +168,7 @@ impl Told {
             file,
             complete: BTreeSet::new(),
             unreached: Vec::new(),
+            taint: None,
             due: None,
             written: None,
         };
@@ -216,12 +224,17 @@ impl Told {
         self.due.get_or_insert_with(|| Instant::now() + REST);
     }
 
+    fn note_taint(&mut self, fault: Option<String>) {
+        self.taint = fault;
+        self.due.get_or_insert_with(|| Instant::now() + REST);
+    }
+
     /// Writes the file where it would say something else. Before all was heard, what an earlier process has told stays, but
     /// for why nothing new comes.
     fn write(&mut self) -> Result<(), Error> {
         self.due = None;
         let unreached = self.unreached.first().map(|(of, why, _)| format!("{}: {why}", of.word()));
-        let state = if self.is_complete() {
+        let mut state = if self.is_complete() {
             self.view.state(&self.names, unreached)
         } else {
             match State::read(&self.file) {
@@ -232,6 +245,7 @@ impl Told {
                 Err(_) => return Ok(()),
             }
         };
+        state.taint.clone_from(&self.taint);
         if self.written.as_ref() == Some(&state) {
             return Ok(());
         }

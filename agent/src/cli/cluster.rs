@@ -17,6 +17,10 @@ pub struct ClusterArgs {
     /// How to reach the API server, where this runs in no pod
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Take the taint `tidegate.dev/agent-not-ready` off this node once the agent beside this, which is asked at `[health]
+    /// listen`, is ready
+    #[arg(long)]
+    pub remove_taint: bool,
 }
 
 /// Goes on until it is told to end.
@@ -29,7 +33,8 @@ pub fn run(args: &ClusterArgs) -> Result<u8, Error> {
     let config = file::load(&args.config)?;
     let node = args.node.clone().or_else(|| std::env::var("NODE_NAME").ok());
     let node = node.filter(|node| !node.is_empty()).ok_or(Error::Daemon(app::Error::NoNode))?;
-    let inquiry = Inquiry { config, node, kubeconfig: args.kubeconfig.clone() };
+    let (kubeconfig, removes_taint) = (args.kubeconfig.clone(), args.remove_taint);
+    let inquiry = Inquiry { config, node, kubeconfig, removes_taint };
     app::cluster::run(&inquiry).map_err(Error::Daemon)?;
     Ok(0)
 }

@@ -35,6 +35,9 @@ pub struct State {
     pub(crate) version: u32,
     /// Why the API server tells nothing at present, if so.
     pub unreached: Option<String>,
+    /// Why the node keeps the taint of nodes that are new, if it should not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint: Option<String>,
     /// The ScopePolicies that there are.
     pub policies: Vec<Object>,
     /// The ScopeBindings that there are.
@@ -106,6 +109,7 @@ impl Default for State {
         Self {
             version: VERSION,
             unreached: None,
+            taint: None,
             policies: Vec::new(),
             bindings: Vec::new(),
             pods: Vec::new(),

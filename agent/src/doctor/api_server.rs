@@ -40,6 +40,11 @@ fn judge(
         Ok((_, touched)) if touched.elapsed().is_ok_and(|age| age > SILENT) => {
             "`tidegate cluster` has told nothing any more".to_owned()
         }
+        Ok((State { taint: Some(why), .. }, _)) => {
+            let seen = format!("the taint of new nodes cannot be taken off this one: {why}");
+            let advice = "see `Nodes that are new` in docs/kubernetes.md; pods that do not tolerate it stay away meanwhile";
+            return Check::warning(NAME, seen, advice.to_owned());
+        }
         Ok((State { policies, bindings, pods, .. }, _)) => {
             let (policies, bindings, pods) = (policies.len(), bindings.len(), pods.len());
             let seen = format!(
@@ -77,10 +82,15 @@ mod tests {
         Ok((state, SystemTime::now()))
     }
 
+    fn tainted() -> Result<(State, SystemTime), Error> {
+        Ok((State { taint: Some("forbidden".to_owned()), ..State::default() }, SystemTime::now()))
+    }
+
     #[test_case(fresh(None), missing(), Fine, "0 ScopePolicies"; "told")]
     #[test_case(missing(), missing(), Failed, "pods are held"; "nothing was ever known")]
     #[test_case(missing(), fresh(None), Warning, "there is no /f; what was known last counts"; "after a start")]
     #[test_case(fresh(Some("refused")), fresh(None), Warning, "refused; what"; "out of reach")]
+    #[test_case(tainted(), fresh(None), Warning, "off this one: forbidden"; "the node keeps its taint")]
     #[test_case(Err(Error::Writable(0o666)), fresh(None), Warning, "writable by group or others"; "not to be believed")]
     #[test_case(Ok((State::default(), SystemTime::UNIX_EPOCH)), fresh(None), Warning, "nothing any more"; "silent")]
     fn what_is_known_is_judged(

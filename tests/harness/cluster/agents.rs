@@ -33,16 +33,33 @@ impl<'s> Agents<'s> {
     /// # Errors
     /// When something was not made or does not come up.
     pub fn start(scene: &'s Scene) -> Result<Self> {
+        let agents = Self::before(scene, "")?;
+        agents.deploy(&[])?;
+        Ok(agents)
+    }
+
+    /// Before there are agents, on a node that is registered with these taints.
+    ///
+    /// # Errors
+    /// As [`Agents::start`].
+    pub fn before(scene: &'s Scene, taints: &str) -> Result<Self> {
         let directory = scene.directory();
         let ca_file = format!("--ca-file={}", scene.standin.ca_file().display());
         let (archive, _) = image::make(directory, &[ca_file])?;
         let mut cluster = Cluster::start(&scene.world)?;
         cluster.manage()?;
-        let node = Node::join(&cluster, scene, &[&archive])?;
-        let agents = Self { node, cluster, scene };
-        agents.cluster.apply(&manifests::render(&directory.join("manifests"), Place::Cluster, "")?)?;
-        agents.wait_until_rolled_out().with_context(|| agents.told())?;
-        Ok(agents)
+        let node = Node::join(&cluster, scene, &[&archive], taints)?;
+        Ok(Self { node, cluster, scene })
+    }
+
+    /// Applies the manifests with these components, and waits until the agents are at work.
+    ///
+    /// # Errors
+    /// As [`Agents::start`].
+    pub fn deploy(&self, components: &[&str]) -> Result<()> {
+        let directory = self.scene.directory().join("manifests");
+        self.cluster.apply(&manifests::render_with(&directory, Place::Cluster, "", components)?)?;
+        self.wait_until_rolled_out().with_context(|| self.told())
     }
 
     /// Waits until every agent is of the newest template, and ready.
@@ -128,6 +145,30 @@ impl<'s> Agents<'s> {
     /// # Errors
     /// When it does not come to run.
     pub fn run_pod(&self, name: &str, labels: &[(&str, &str)], script: &str) -> Result<()> {
+        self.make_pod(name, labels, script, &json!([{ "operator": "Exists" }]))?;
+        self.wait_for_pod(name)
+    }
+
+    /// Waits until a pod is ready.
+    ///
+    /// # Errors
+    /// When it does not come to be.
+    pub fn wait_for_pod(&self, name: &str) -> Result<()> {
+        let wait = ["wait", "--for=condition=Ready", "--timeout=120s", "pod", name];
+        self.cluster.tell(&wait).with_context(|| self.told()).map(drop)
+    }
+
+    /// As [`Agents::run_pod`], of a pod that need not come to run, and tolerates these taints.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn make_pod(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        script: &str,
+        tolerations: &serde_json::Value,
+    ) -> Result<()> {
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let programs = ["/usr", "/lib", "/lib64"];
@@ -139,7 +180,7 @@ impl<'s> Agents<'s> {
             "spec": {
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 0,
-                "tolerations": [{ "operator": "Exists" }],
+                "tolerations": tolerations,
                 "hostAliases": [{ "ip": "192.0.2.10", "hostnames": ["api.digitalocean.com"] }],
                 "containers": [{
                     "name": "main", "image": "localhost/busybox:1", "imagePullPolicy": "Never",
@@ -150,9 +191,7 @@ impl<'s> Agents<'s> {
                 "volumes": programs.map(volume),
             },
         });
-        self.cluster.apply(&pod.to_string())?;
-        let wait = ["wait", "--for=condition=Ready", "--timeout=120s", "pod", name];
-        self.cluster.tell(&wait).with_context(|| self.told()).map(drop)
+        self.cluster.apply(&pod.to_string()).map(drop)
     }
 
     /// What a command in a pod says.

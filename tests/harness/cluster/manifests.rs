@@ -69,10 +69,20 @@ pub enum Place {
 /// # Errors
 /// When something cannot be read or written, or was not made.
 pub fn render(directory: &Path, place: Place, config: &str) -> Result<String> {
+    render_with(directory, place, config, &[])
+}
+
+/// As [`render`], with these of `deploy/kubernetes/components`.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_with(directory: &Path, place: Place, config: &str, components: &[&str]) -> Result<String> {
     let all: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "deploy", "kubernetes"].iter().collect();
     let (copy, overlay) = (directory.join("base"), directory.join("overlay"));
     copy_tree(&all.join("base"), &copy)?;
     copy_tree(&all.join("crds"), &directory.join("crds"))?;
+    copy_tree(&all.join("components"), &directory.join("components"))?;
+    let components: Vec<String> = components.iter().map(|name| format!("../components/{name}")).collect();
     fs::create_dir(&overlay)?;
     let mut text = fs::read_to_string(copy.join("tidegate.toml"))? + CONFIG + config;
     let (mut changes, mut others, containers) = (CHANGES.to_owned(), "", 0..2);
@@ -101,7 +111,7 @@ pub fn render(directory: &Path, place: Place, config: &str) -> Result<String> {
     let (name, tag) = image::NAME.rsplit_once(':').context("a tag")?;
     let text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {NAMESPACE}\n\
-         resources: [../base]\nimages: [{{name: tidegate, newName: {name}, newTag: {tag}}}]\n\
+         resources: [../base]\ncomponents: {components:?}\nimages: [{{name: tidegate, newName: {name}, newTag: {tag}}}]\n\
          configMapGenerator: [{{name: tidegate-config, behavior: replace, files: [tidegate.toml]}}]\n\
          patches: [{{path: daemonset.yaml, target: {{kind: DaemonSet, name: tidegate}}}}{others}]\n"
     );

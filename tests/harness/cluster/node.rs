@@ -75,7 +75,7 @@ DefaultDependencies=no
 Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
 ExecStart=/opt/kubernetes/bin/kubelet --config=DIRECTORY/kubelet.yaml --kubeconfig=DIRECTORY/cluster/kubeconfig \
     --container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock \
-    --hostname-override=node --node-ip=ADDRESS --v=0
+    --hostname-override=node --node-ip=ADDRESS --register-with-taints=TAINTS --v=0
 StandardOutput=append:DIRECTORY/kubelet.log
 StandardError=append:DIRECTORY/kubelet.log
 ";
@@ -116,11 +116,12 @@ pub struct Node<'w> {
 }
 
 impl<'w> Node<'w> {
-    /// A node of this cluster, of the same world, with the images `localhost/busybox:1` and those of these archives.
+    /// A node of this cluster, of the same world, with the images `localhost/busybox:1` and those of these archives. It is
+    /// registered with these taints, as the kubelet's option has them.
     ///
     /// # Errors
     /// When something was not made, or it does not come up.
-    pub fn join(cluster: &Cluster<'_>, scene: &'w Scene, images: &[&Path]) -> Result<Self> {
+    pub fn join(cluster: &Cluster<'_>, scene: &'w Scene, images: &[&Path], taints: &str) -> Result<Self> {
         let directory = scene.directory();
         let shown = directory.to_str().context("the directory's name")?;
         let tree = programs::containerd()?;
@@ -148,7 +149,11 @@ impl<'w> Node<'w> {
         scene.world.write("kubelet.yaml", KUBELET_CONFIG)?;
         let mut boot = Boot::new(scene, PREPARE, &format!("DIRECTORY={shown:?}\n{CHECK}"))?;
         boot.unit("containerd.service", CONTAINERD)?;
-        boot.unit("kubelet.service", &KUBELET.replace("ADDRESS", ADDRESS))?;
+        let mut kubelet = KUBELET.replace("ADDRESS", ADDRESS).replace("TAINTS", taints);
+        if taints.is_empty() {
+            kubelet = kubelet.replace("--register-with-taints= ", "");
+        }
+        boot.unit("kubelet.service", &kubelet)?;
         let mut node = Self { booted: boot.begin()?, scene };
         node.wait(cluster).with_context(|| node.logs())?;
         Ok(node)

@@ -99,7 +99,7 @@ fn events(of: Of, api: Api<DynamicObject>, config: watcher::Config) -> Streamed 
 }
 
 /// The error with its causes, each once.
-fn told(error: &watcher::Error) -> String {
+pub(super) fn told(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let causes = std::iter::successors(error.source(), |error: &&dyn StdError| (*error).source());
     for cause in causes.map(ToString::to_string) {
@@ -144,7 +144,7 @@ pub(super) fn pod(object: &DynamicObject) -> state::Pod {
 
 /// How long to rest after the next failure: not all agents at once, nor soon again and again.
 #[derive(Debug)]
-struct Resting(Duration);
+pub(super) struct Resting(Duration);
 
 impl Default for Resting {
     fn default() -> Self {
@@ -158,11 +158,16 @@ impl Iterator for Resting {
     fn next(&mut self) -> Option<Duration> {
         let rest = self.0;
         self.0 = (rest * 2).min(REST.1);
-        let mut random = [0; 2];
-        // Without random numbers they rest alike.
-        let _is_random = aws_lc_rs::rand::fill(&mut random);
-        Some(rest / 2 + (rest / 2).mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)))
+        Some(spread(rest))
     }
+}
+
+/// Between the half and the whole of it.
+pub(super) fn spread(rest: Duration) -> Duration {
+    let mut random = [0; 2];
+    // Without random numbers they rest alike.
+    let _is_random = aws_lc_rs::rand::fill(&mut random);
+    rest / 2 + (rest / 2).mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
 }
 
 impl Backoff for Resting {

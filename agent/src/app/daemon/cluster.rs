@@ -66,6 +66,8 @@ pub(super) struct Cluster {
     remembered: Option<Accepted>,
     seen: Option<State>,
     unreached: Option<(Instant, String)>,
+    /// Why the node keeps its taint.
+    taint: Option<String>,
     pub(super) shown: Shown,
 }
 
@@ -117,6 +119,7 @@ impl Cluster {
             remembered: None,
             seen: None,
             unreached: None,
+            taint: None,
             shown: Shown::default(),
         };
         for path in [cluster.kept.clone(), cluster.directory.join(FILE_NAME)] {
@@ -218,8 +221,9 @@ impl Cluster {
         }
     }
 
-    /// Notes since when the API server tells nothing.
+    /// Notes since when the API server tells nothing, and what else is wrong there.
     fn note(&mut self, state: &State, touched: SystemTime) {
+        self.taint.clone_from(&state.taint);
         // A time that is still to come proves nothing.
         let silent = touched.elapsed().map_or(true, |age| age > PATIENCE);
         let why = match &state.unreached {
@@ -321,6 +325,7 @@ impl Cluster {
         let shown = Kubernetes {
             known: known.is_some(),
             unreached: problem.or_else(|| self.unreached.as_ref().map(|(_, why)| why.clone())),
+            taint: self.taint.clone(),
             pods: known.map_or(0, |known| known.pods.len()),
             policies: known.map(|known| known.policies.iter().map(object).collect()).unwrap_or_default(),
             bindings: known.map(|known| known.bindings.iter().map(object).collect()).unwrap_or_default(),

@@ -55,7 +55,7 @@ fn what_a_process_was_started_with_is_read() {
     assert_eq!(environment.get(OsStr::new("JAVA_HOME")).unwrap(), "/opt/a=b");
     assert_eq!(environment.len(), 2);
     assert_eq!(process.command().unwrap(), ["/bin/sleep", "1000"]);
-    assert_eq!(process.working_directory(), std::env::current_dir().ok());
+    assert_eq!(process.working_directory(), env::current_dir().ok());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(matches!(process.environment(), Err(process::Error::Gone(_))), "and no other takes its place");

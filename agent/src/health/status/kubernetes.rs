@@ -12,6 +12,8 @@ pub struct Kubernetes {
     pub known: bool,
     /// Why nothing new comes at present; null where it does.
     pub unreached: Option<String>,
+    /// Why the node keeps the taint `tidegate.dev/agent-not-ready`; null where nothing is wrong with that.
+    pub taint: Option<String>,
     /// How many pods of the node it has told of.
     pub pods: usize,
     /// The ScopePolicies.
@@ -45,6 +47,9 @@ impl Kubernetes {
         }
         if let Some(why) = &self.unreached {
             writeln!(out, "  not up to date: {}", escape_control(why))?;
+        }
+        if let Some(why) = &self.taint {
+            writeln!(out, "  the taint of new nodes cannot be taken off this one: {}", escape_control(why))?;
         }
         let kinds = [("ScopePolicy", &self.policies), ("ScopeBinding", &self.bindings)];
         for (kind, object) in
@@ -90,6 +95,7 @@ mod tests {
         let told = Kubernetes {
             known: true,
             unreached: Some("the API server\x1b is gone".into()),
+            taint: Some("forbidden\x1b".into()),
             pods: 2,
             policies: vec![object("a", true, None), object("b", true, Some("spec.allow: no"))],
             bindings: vec![object("c", false, Some("there is a workload `c`"))],
@@ -100,6 +106,7 @@ mod tests {
             "",
             "Kubernetes: 2 pods, 2 ScopePolicies, 1 ScopeBindings",
             "  not up to date: the API server\\u{1b} is gone",
+            "  the taint of new nodes cannot be taken off this one: forbidden\\u{1b}",
             "  ScopePolicy a: in force",
             "  ScopePolicy b: in force as it was in order last: spec.allow: no",
             "  ScopeBinding c: refused: there is a workload `c`",

@@ -113,6 +113,25 @@ async fn what_was_told_counts_and_is_kept_for_the_next_start() {
     assert!(shown[0].in_force && shown[0].problem.is_some(), "{shown:?}");
 }
 
+/// Or the taint, which stays until the agent is ready, would keep it from becoming so.
+#[tokio::test]
+async fn a_node_that_keeps_its_taint_is_shown_and_makes_nobody_unwell() {
+    let place = Place::new();
+    let mut cluster = place.cluster();
+    let shown = |cluster: &Cluster| cluster.shown.lock().unwrap().taint.clone();
+    for told in [None, Some("forbidden".to_owned()), None] {
+        place.write(|state| {
+            good(state);
+            if let Some(why) = &told {
+                state["taint"] = why.as_str().into();
+            }
+        });
+        assert_eq!(take(&mut cluster, &place, true).await.0, None);
+        assert_eq!((shown(&cluster), place.problem()), (told, None));
+        assert_eq!(State::read(&place.kept()).unwrap().0.taint, None, "the next start finds out by itself");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_put_in_force_changes_nothing() {
     let place = Place::new();
