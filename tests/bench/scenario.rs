@@ -100,7 +100,12 @@ impl Scenario {
         match self {
             Self::Http2 => Carried::Http2,
             Self::PassthroughBulk | Self::PassthroughConnect => Carried::Bytes,
-            _ => Carried::Http1,
+            Self::Http1
+            | Self::ConnectFull
+            | Self::ConnectResumed
+            | Self::Body1Mib
+            | Self::Body100Mib
+            | Self::Idle => Carried::Http1,
         }
     }
 

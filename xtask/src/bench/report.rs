@@ -41,7 +41,7 @@ is started for its turn and ended after it; what is shown is the median of the r
 
 CPU time is user and system time of all processes of the proxy. Added latency is that of requests at a tenth of the proxy's own peak rate, less
 that of the same rate without a proxy. A share of its core well below 1 says that the load or the upstream was the limit: then the rate says little
-of the proxy, and the CPU time still does.
+of the proxy, and the CPU time still does. [profile.md](profile.md) says why goals are missed, [decide.md](decide.md) what a decision costs.
 ";
 
 /// What is told on the terminal.
