@@ -87,6 +87,10 @@ run other
 until_it_says gated 403
 until_it_says other 404
 until_it_trusts gated
+# Nobody else is served, root or not.
+said=$(python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect("/run/tidegate/cover.sock"); print(s.makefile().read())')
+case "$said" in *"tidegate.service"*) ;; *) echo "the cover served another: $said"; exit 1 ;; esac
 ! podman exec other grep -q tidegate/containers /proc/self/mountinfo || { echo "other has our mounts"; exit 1; }
 podman rm --force --time 0 gated other
 for attempt in $(seq 100); do

@@ -7,7 +7,11 @@ use super::{
     process::{self, Process},
 };
 use crate::trust::{self, Found, Kind, Surroundings};
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+use rustix::{
+    io::Errno,
+    net::sockopt::socket_peercred,
+    process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal},
+};
 use std::{
     collections::BTreeMap,
     error::Error as StdError,
@@ -21,6 +25,9 @@ use std::{
 
 /// The hidden subcommand that runs [`main`]; standard input tells what to do.
 pub const SUBCOMMAND: &str = "__cover";
+
+/// The unit that may ask.
+const ASKER: &str = "tidegate.service";
 
 /// More stores than any image has.
 const MAX_STORES: usize = 128;
@@ -52,7 +59,26 @@ fn prepare() -> Result<Task, String> {
     let kept = set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .and_then(|()| set_parent_process_death_signal(Some(Signal::KILL)));
     kept.map_err(|errno| format!("cannot keep to itself: {errno}"))?;
+    check_asker()?;
     serde_json::from_reader(io::stdin()).map_err(|error| format!("does not understand its task: {error}"))
+}
+
+/// Who could have a container trust what it likes would need no more: by the service manager's socket nobody else may ask,
+/// root or not. A pipe is the agent's own.
+fn check_asker() -> Result<(), String> {
+    let asker = match socket_peercred(io::stdin()) {
+        Ok(asker) => asker.pid.as_raw_nonzero(),
+        Err(Errno::NOTSOCK) => return Ok(()),
+        Err(errno) => return Err(format!("cannot tell who asks: {errno}")),
+    };
+    let groups = fs::read_to_string(format!("/proc/{asker}/cgroup"))
+        .map_err(|error| format!("cannot tell who asks (process {asker}): {error}"))?;
+    let cgroup = groups.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
+    if cgroup.and_then(Path::file_name) == Some(OsStr::new(ASKER)) {
+        Ok(())
+    } else {
+        Err(format!("does this for `{ASKER}` alone, and not for process {asker}"))
+    }
 }
 
 fn cover(task: &Task) -> Result<Covered, Error> {
