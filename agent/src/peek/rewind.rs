@@ -47,7 +47,7 @@ impl<S> Rewind<S> {
 
 impl<S: AsyncRead + Unpin> Rewind<S> {
     /// Reads once from the stream, behind what is buffered. 0 is the stream's end. Cancel-safe.
-    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         self.buffered.reserve(READ_LEN);
         self.stream.read_buf(&mut self.buffered).await
     }

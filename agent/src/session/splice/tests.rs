@@ -96,3 +96,37 @@ async fn half_a_late_client_hello_never_leaves() {
     assert_eq!(received, b"");
     assert!(matches!(end, End::Cut(Reason::HelloMalformed)), "{end:?}");
 }
+
+/// A socket, and its peer.
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+#[tokio::test]
+async fn what_the_kernel_passes_on_is_counted_too() {
+    let ((mut client, inner), (mut upstream, mut server)) = (sockets().await, sockets().await);
+    let mut inner = Rewind::new(inner);
+    client.write_all(b"early").await.unwrap();
+    inner.fill().await.unwrap();
+    let splice = tokio::spawn(async move { splice(inner, &mut upstream, Inspection::None).await });
+    const THERE: usize = 24 << 20;
+    const BACK: usize = 16 << 20;
+    let serving = tokio::spawn(async move {
+        let mut received = vec![0; "early".len() + THERE];
+        server.read_exact(&mut received).await.unwrap();
+        server.write_all(&vec![7; BACK]).await.unwrap();
+        received
+    });
+    client.write_all(&vec![9; THERE]).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut back = Vec::new();
+    client.read_to_end(&mut back).await.unwrap();
+    let received = serving.await.unwrap();
+    assert!(received.starts_with(b"early\x09") && received.ends_with(b"\x09"));
+    assert!(back.len() == BACK && back.iter().all(|byte| *byte == 7));
+    let Spliced { bytes_in, bytes_out, end } = splice.await.unwrap();
+    assert!(matches!(end, End::Done), "{end:?}");
+    assert_eq!((bytes_in, bytes_out), ((THERE + 5) as u64, BACK as u64));
+}
