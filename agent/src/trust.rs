@@ -21,7 +21,7 @@ use self::{
     tree::{MAX_FILE, Source, Tree},
     variables::Variable,
 };
-use crate::terminate::certificate;
+use crate::{health::told, terminate::certificate};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 #[cfg(feature = "kubernetes")]
 use std::os::fd::OwnedFd;
@@ -112,6 +112,18 @@ pub enum Kind {
     HashedDirectory,
     /// Java's kind of file.
     Keystore,
+}
+
+impl Kind {
+    /// It in a word.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::HashedDirectory => "directory",
+            Self::Keystore => "keystore",
+        }
+    }
 }
 
 /// A place in which programs look for the certificates that they trust.
@@ -294,6 +306,11 @@ fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
         file.set_permissions(fs::Permissions::from_mode(0o644))
     })
     .map_err(failed("write", path))
+}
+
+/// What is said of a store that could not be copied.
+pub(crate) fn uncovered(error: &dyn std::error::Error) -> String {
+    format!("{}; programs that use it will refuse tidegate's certificates", told(error))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -8,7 +8,7 @@ mod plan;
 
 pub use plan::{Stores, plan};
 
-use crate::trust::{self, Found, Kind, Store, Surroundings, variables::Value};
+use crate::trust::{self, Found, Surroundings, variables::Value};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -121,7 +121,7 @@ pub fn prepare(
     stores.warnings.extend(found.warnings);
     for (number, store) in found.stores.iter().enumerate() {
         let is_system = found.system_bundle.as_ref().is_some_and(|system| system.path == store.path);
-        let copy = copies.join(format!("{}-{number}", kind_name(store)));
+        let copy = copies.join(format!("{}-{number}", store.kind.word()));
         match store.merge_into(&anchors, &copy) {
             Ok(warning) => {
                 stores.warnings.extend(warning);
@@ -130,7 +130,7 @@ pub fn prepare(
                 }
                 stores.copies.push((store.path.clone(), copy));
             }
-            Err(error) => stores.warnings.push(plan::uncovered(&error)),
+            Err(error) => stores.warnings.push(trust::uncovered(&error)),
         }
     }
     stores.variables = found.variables;
@@ -138,14 +138,6 @@ pub fn prepare(
         fs::remove_dir_all(&sketch).map_err(|source| Error::Directory { path: sketch.clone(), source })?;
     }
     Ok(plan(spec, stores))
-}
-
-fn kind_name(store: &Store) -> &'static str {
-    match store.kind {
-        Kind::Bundle => "bundle",
-        Kind::HashedDirectory => "directory",
-        Kind::Keystore => "keystore",
-    }
 }
 
 fn find(spec: &Spec, root: &Path) -> Result<Found, trust::Error> {

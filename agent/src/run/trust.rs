@@ -7,7 +7,7 @@ use crate::{
     control::Admission,
     run::namespace,
     trust::{
-        self, Found, Kind, Store, Surroundings,
+        self, Found, Kind, Store, Surroundings, uncovered,
         variables::{Named, Value, Variable},
     },
 };
@@ -221,10 +221,4 @@ fn theirs(
     let places: Vec<_> = named.iter().map(place).collect();
     let values: Vec<_> = places.iter().map(|(path, _)| path.as_os_str()).collect();
     places.iter().any(|(_, is_copy)| *is_copy).then(|| values.join(OsStr::new(":")))
-}
-
-fn uncovered(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    format!("{}; programs that use it will refuse tidegate's certificates", causes.join(": "))
 }

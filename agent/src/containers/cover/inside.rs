@@ -6,7 +6,11 @@ use super::{
     mounts::{self, Inside},
     process::{self, Process},
 };
-use crate::trust::{self, Found, Kind, Surroundings};
+use crate::{
+    config::CgroupPattern,
+    health::told,
+    trust::{self, Found, Surroundings, uncovered},
+};
 use rustix::{
     io::Errno,
     net::sockopt::socket_peercred,
@@ -14,7 +18,6 @@ use rustix::{
 };
 use std::{
     collections::BTreeMap,
-    error::Error as StdError,
     ffi::{OsStr, OsString},
     fs,
     io::{self, Write as _},
@@ -31,8 +34,8 @@ const ASKER: &str = "tidegate.service";
 
 /// More stores than any image has.
 const MAX_STORES: usize = 128;
-/// How much all copies for a container may take, which are kept in memory.
-const MAX_COPIES: u64 = 32 << 20;
+/// How much all copies for a container may take, which are kept in the machine's memory: real images have some two.
+const MAX_COPIES: u64 = 16 << 20;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +76,21 @@ fn check_asker() -> Result<(), String> {
     };
     let groups = fs::read_to_string(format!("/proc/{asker}/cgroup"))
         .map_err(|error| format!("cannot tell who asks (process {asker}): {error}"))?;
-    let cgroup = groups.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
-    if cgroup.and_then(Path::file_name) == Some(OsStr::new(ASKER)) {
+    if is_asker(&groups) {
         Ok(())
     } else {
         Err(format!("does this for `{ASKER}` alone, and not for process {asker}"))
     }
+}
+
+/// Whether these are the cgroups of the unit, which below a unit of another's have any name that it likes.
+fn is_asker(groups: &str) -> bool {
+    let Some(cgroup) = groups.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new) else {
+        return false;
+    };
+    let is_named = cgroup.file_name() == Some(OsStr::new(ASKER));
+    let is_in_slices = |unit: CgroupPattern| unit.outermost(cgroup) == Some(cgroup.components().count() - 1);
+    is_named && CgroupPattern::unit(ASKER).is_ok_and(is_in_slices)
 }
 
 fn cover(task: &Task) -> Result<Covered, Error> {
@@ -96,15 +108,20 @@ fn cover(task: &Task) -> Result<Covered, Error> {
         if store.trusts(&anchors) {
             continue;
         }
-        if copies.len() == MAX_STORES || left == 0 {
+        if copies.len() == MAX_STORES {
             covered.warnings.push("it has more stores than are covered".into());
             break;
         }
-        let copy = task.copies.join(format!("{}-{number}", name(store.kind)));
+        let copy = task.copies.join(format!("{}-{number}", store.kind.word()));
         match store.merge_into(&anchors, &copy) {
+            Ok(_) if !fits(&copy, &mut left) => {
+                let path = store.path.display();
+                covered.warnings.push(format!(
+                    "`{path}` is not covered: all copies would take more than {MAX_COPIES} bytes"
+                ));
+            }
             Ok(warning) => {
                 covered.warnings.extend(warning);
-                left = left.saturating_sub(size(&copy));
                 copies.push((store.path.clone(), copy));
             }
             Err(error) => covered.warnings.push(uncovered(&error)),
@@ -146,12 +163,16 @@ fn find(task: &Task, process: &Process, root: OwnedFd) -> Result<Found, Error> {
     Ok(trust::find_in(root, &surroundings)?)
 }
 
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bundle => "bundle",
-        Kind::HashedDirectory => "directory",
-        Kind::Keystore => "keystore",
+/// Takes what the copy takes off what is left; one for which that is too little is taken away.
+fn fits(copy: &Path, left: &mut u64) -> bool {
+    let rest = left.checked_sub(size(copy));
+    if let Some(rest) = rest {
+        *left = rest;
+    } else {
+        // What stays for all that goes with the container.
+        let _is_gone = fs::remove_file(copy).or_else(|_| fs::remove_dir_all(copy));
     }
+    rest.is_some()
 }
 
 /// What a copy takes; what cannot be told counts as all there is.
@@ -162,11 +183,36 @@ fn size(copy: &Path) -> u64 {
     inside.fold(status.blocks().saturating_mul(512), u64::saturating_add)
 }
 
-fn uncovered(error: &dyn StdError) -> String {
-    format!("{}; programs that use it will refuse tidegate's certificates", told(error))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
 
-fn told(error: &dyn StdError) -> String {
-    let causes = std::iter::successors(Some(error), |error: &&dyn StdError| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    #[test_case("0::/system.slice/tidegate.service\n", true; "the daemon")]
+    #[test_case("12:pids:/x\n0::/tidegate.service\n", true; "in no slice, with a hierarchy of version 1")]
+    #[test_case("0::/system.slice/other.service/tidegate.service\n", false; "made by another")]
+    #[test_case("0::/user.slice/user-0.slice/user@0.service/app.slice/tidegate.service\n", false; "a user's")]
+    #[test_case("0::/system.slice/tidegate.service/below\n", false; "below it")]
+    #[test_case("0::/../tidegate.service\n", false; "elsewhere in the tree")]
+    #[test_case("0::/system.slice/tidegate-early.service\n", false; "another unit")]
+    #[test_case("0::/\n", false; "the root")]
+    #[test_case("", false; "nothing")]
+    fn the_daemons_unit_alone_may_ask(groups: &str, expected: bool) {
+        assert_eq!(is_asker(groups), expected);
+    }
+
+    #[test]
+    fn a_copy_that_takes_too_much_is_taken_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (small, large, directory) =
+            (scratch.path().join("small"), scratch.path().join("large"), scratch.path().join("directory"));
+        fs::write(&small, [1; 4096]).unwrap();
+        fs::write(&large, vec![1; 64 << 10]).unwrap();
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("one"), vec![1; 64 << 10]).unwrap();
+        let mut left = 32 << 10;
+        assert_eq!([&small, &large, &directory].map(|copy| fits(copy, &mut left)), [true, false, false]);
+        assert!((16 << 10..32 << 10).contains(&left), "{left}");
+        assert_eq!([&small, &large, &directory].map(|copy| copy.exists()), [true, false, false]);
+    }
 }

@@ -112,10 +112,3 @@ fn left_alone(name: &str, given: &Path) -> String {
         given.display()
     )
 }
-
-/// A store that could not be copied.
-pub(super) fn uncovered(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    format!("{}; programs that use it will refuse tidegate's certificates", causes.join(": "))
-}
