@@ -10,7 +10,7 @@ pub mod pods;
 mod run_by;
 pub mod selection;
 
-pub use cgroup_pattern::CgroupPattern;
+pub use cgroup_pattern::{CgroupPattern, CgroupPatternSet};
 pub use forward_proxy::{ForwardProxies, ForwardProxy};
 pub use otlp::Otlp;
 pub use pods::{ContainerPattern, PodPattern};

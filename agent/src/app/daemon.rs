@@ -140,7 +140,7 @@ async fn hold(charge: Charge, turn: Turn, asked: Asked) -> Result<(), Error> {
     }
     #[cfg(not(feature = "kubernetes"))]
     let members: Option<Arc<dyn Members>> = None;
-    let workloads = Workloads::matched(matching.list.clone(), Arc::clone(&cgroups), members.clone());
+    let workloads = Workloads::matched(Arc::clone(&matching.list), Arc::clone(&cgroups), members.clone());
     let workloads = Arc::new(workloads);
     #[cfg(feature = "kubernetes")]
     if let (Some(cluster), Some(containers)) = (&cluster, &containers) {
@@ -326,7 +326,8 @@ async fn capture(
     matching.follow_programs(&mut capture.sticky, is_sticky)?;
     let kernel = Kernel { subjects: capture.subjects, sticky: is_sticky.then_some(capture.sticky) };
     let own = canary.cgroup().to_owned();
-    let meant = Meant { patterns: matching.patterns(), members: members.clone(), own };
+    let patterns = Arc::clone(matching.list.patterns());
+    let meant = Meant { patterns, members: members.clone(), own };
     let (reconsider, asked) = mpsc::unbounded_channel();
     let tagger = Tagger::start(Arc::clone(cgroups), meant, kernel, tagged, asked)?;
     let told_of = ToldOf { tagger: reconsider, networks: told.clone() };

@@ -1,5 +1,8 @@
 //! Which cgroups a glob means: `*` and `?` within a name, `**` for any number of names.
 
+mod set;
+
+pub use set::{CgroupPatternSet, Meaning};
 use std::{
     fmt,
     path::{Component, Path},
@@ -168,16 +171,9 @@ impl CgroupPattern {
         for (index, part) in
             self.parts.iter().enumerate().filter(|(index, _)| states.get(*index) == Some(&true))
         {
-            match part {
-                Part::AnyNumber => self.enter(&mut next, index),
-                Part::Slices if name.ends_with(".slice") => self.enter(&mut next, index),
-                Part::Name(glob) if fits(glob, name) => self.enter(&mut next, index + 1),
-                Part::Literal(own) if own == name => self.enter(&mut next, index + 1),
-                // systemd puts `_` before what would be a file of the kernel's.
-                Part::Unit(glob) if fits(glob, name.strip_prefix('_').unwrap_or(name)) => {
-                    self.enter(&mut next, index + 1);
-                }
-                Part::Slices | Part::Name(_) | Part::Literal(_) | Part::Unit(_) => {}
+            if part.takes(name) {
+                let is_repeated = matches!(part, Part::AnyNumber | Part::Slices);
+                self.enter(&mut next, if is_repeated { index } else { index + 1 });
             }
         }
         next
@@ -194,6 +190,24 @@ impl CgroupPattern {
             index += 1;
         }
     }
+}
+
+impl Part {
+    /// Whether it means this name.
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::AnyNumber => true,
+            Self::Name(glob) => fits(glob, name),
+            Self::Literal(own) => own == name,
+            Self::Slices => name.ends_with(".slice"),
+            Self::Unit(glob) => fits(glob, unescaped(name)),
+        }
+    }
+}
+
+/// A unit's name. systemd puts `_` before what would be a file of the kernel's.
+fn unescaped(name: &str) -> &str {
+    name.strip_prefix('_').unwrap_or(name)
 }
 
 impl fmt::Display for CgroupPattern {

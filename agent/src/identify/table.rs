@@ -64,9 +64,11 @@ impl Table {
 
     /// Whether a `match` table fits. Where a fact is missing that would narrow it, it does.
     pub(super) fn fits(&self, facts: &Facts<'_>) -> Option<Fit> {
-        if !self.program.as_ref().is_none_or(|program| program.may_have_run(facts.flow)) {
-            return None;
-        }
+        let fit = self.fits_by_place_and_user(facts)?;
+        self.program.as_ref().is_none_or(|program| program.may_have_run(facts.flow)).then_some(fit)
+    }
+
+    fn fits_by_place_and_user(&self, facts: &Facts<'_>) -> Option<Fit> {
         let is_user = || self.users.as_ref().is_none_or(|users| contains(users, facts.flow.uid));
         if let Some(pattern) = &self.member {
             let cgroup = facts.members?.meant(facts.origin.as_deref()?, pattern, false)?;

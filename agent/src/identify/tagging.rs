@@ -16,7 +16,7 @@ use crate::{
         maps::{Sticky, Subjects},
         standing::{self, Mismatch},
     },
-    config::CgroupPattern,
+    config::CgroupPatternSet,
 };
 use news::{Changed, News};
 use std::{
@@ -60,7 +60,7 @@ pub struct Kernel {
 /// Looks after the cgroups below one directory.
 pub struct Tagger {
     cgroups: Arc<Cgroups>,
-    patterns: Vec<CgroupPattern>,
+    patterns: Arc<CgroupPatternSet>,
     members: Option<Arc<dyn Members>>,
     own: PathBuf,
     kernel: Kernel,
@@ -84,7 +84,7 @@ pub struct Reconsider {
 /// What is a subject.
 pub struct Meant {
     /// The cgroups that these mean.
-    pub patterns: Vec<CgroupPattern>,
+    pub patterns: Arc<CgroupPatternSet>,
     /// Those of the pods and containers that this knows to be claimed.
     pub members: Option<Arc<dyn Members>>,
     /// One of the agent's own.
@@ -263,7 +263,7 @@ impl Tagger {
 
     fn standing(&self, path: &Path) -> Standing {
         let name = self.cgroups.name(path);
-        if path == self.own || self.patterns.iter().any(|pattern| pattern.outermost(&name).is_some()) {
+        if path == self.own || self.patterns.means(&name) {
             return Standing::Subject;
         }
         let is_above = match self.members.as_ref().map(|members| members.standing(&name)) {
@@ -272,11 +272,7 @@ impl Tagger {
             Some(members::Standing::Above) => true,
             Some(members::Standing::Free | members::Standing::Elsewhere) | None => false,
         };
-        if is_above || self.patterns.iter().any(|pattern| pattern.may_mean_below(&name)) {
-            Standing::Parent
-        } else {
-            Standing::Nobody
-        }
+        if is_above || self.patterns.may_mean_below(&name) { Standing::Parent } else { Standing::Nobody }
     }
 
     fn tag(&mut self, path: &Path, id: u64) -> Result<(), capture::Error> {

@@ -3,13 +3,16 @@
 //! A cgroup decides by the outermost one that a table names: below it no other cgroup counts. A user counts beside that.
 //! Where several workloads fit, every policy must allow.
 
+mod list;
+
 use super::{
     Principal, Subject, Whose, Workload,
     cgroups::Cgroups,
     members::{Members, Standing},
     process,
-    table::{Facts, Fit, Table},
+    table::{Facts, Table},
 };
+pub use list::{List, Place};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -37,26 +40,27 @@ const MOST_LOOKS: u32 = 16;
 pub struct Workloads {
     cgroups: Arc<Cgroups>,
     members: Option<Arc<dyn Members>>,
-    list: List,
+    known: Known,
 }
 
 #[derive(Debug)]
-enum List {
+enum Known {
     /// Everything that is captured is this one's.
     Only(Arc<[Workload]>),
     /// The configuration's, and those that come and go.
-    Matched(Vec<Matched>, RwLock<Arc<[Matched]>>),
+    Matched(Arc<List>, RwLock<Arc<List>>),
 }
 
 impl Workloads {
     /// One workload, in a cgroup of which the kernel side captures everything, and nothing else.
     pub fn only(workload: Workload, cgroups: Arc<Cgroups>) -> Self {
-        Self { cgroups, members: None, list: List::Only([workload].into()) }
+        Self { cgroups, members: None, known: Known::Only([workload].into()) }
     }
 
     /// Several, to be told from each other and from nobody's; `members` are asked where tables mean pods or containers.
-    pub fn matched(list: Vec<Matched>, cgroups: Arc<Cgroups>, members: Option<Arc<dyn Members>>) -> Self {
-        Self { cgroups, members, list: List::Matched(list, RwLock::new(Arc::new([]))) }
+    pub fn matched(list: Arc<List>, cgroups: Arc<Cgroups>, members: Option<Arc<dyn Members>>) -> Self {
+        let further = RwLock::new(Arc::new(List::new(Vec::new())));
+        Self { cgroups, members, known: Known::Matched(list, further) }
     }
 
     /// The cgroups that they are looked for in.
@@ -66,24 +70,24 @@ impl Workloads {
 
     /// From now on there are these beside those of the configuration.
     pub fn set_further(&self, further: Vec<Matched>) {
-        if let List::Matched(_, known) = &self.list {
-            *known.write().unwrap_or_else(PoisonError::into_inner) = further.into();
+        if let Known::Matched(_, known) = &self.known {
+            *known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(List::new(further));
         }
     }
 
-    /// Those that are told apart, as they are now.
-    pub fn matched_now(&self) -> Vec<Matched> {
-        match &self.list {
-            List::Only(_) => Vec::new(),
-            List::Matched(list, further) => list.iter().chain(&*read(further)).cloned().collect(),
+    /// Those that are told apart, as they are now: the configuration's, and the others.
+    pub fn matched_now(&self) -> Vec<Arc<List>> {
+        match &self.known {
+            Known::Only(_) => Vec::new(),
+            Known::Matched(list, further) => vec![Arc::clone(list), read(further)],
         }
     }
 
     /// The one that everything is of, where there is only one.
     pub fn sole(&self) -> Option<&Workload> {
-        match &self.list {
-            List::Only(list) => list.first(),
-            List::Matched(..) => None,
+        match &self.known {
+            Known::Only(list) => list.first(),
+            Known::Matched(..) => None,
         }
     }
 
@@ -111,9 +115,9 @@ impl Workloads {
         let members = self.members.as_deref();
         let container = members.zip(named.as_deref()).and_then(|(members, named)| members.facts(named));
         let subject = Subject { container, ..process::facts(flow, named.as_deref()) };
-        let (list, further) = match &self.list {
-            List::Only(list) => return Whose::Workloads(Principal::new(Arc::clone(list), subject)),
-            List::Matched(list, further) => (list, read(further)),
+        let (list, further) = match &self.known {
+            Known::Only(list) => return Whose::Workloads(Principal::new(Arc::clone(list), subject)),
+            Known::Matched(list, further) => (list, read(further)),
         };
         let origin_id = flow.origin.cgroup_id;
         let origin = if origin_id == flow.cgroup_id {
@@ -132,7 +136,8 @@ impl Workloads {
         }
         let in_container = cgroup.is_some_and(|path| is_container(self.cgroups.mount(), &path));
         let facts = Facts { flow, origin, cgroup: named, in_container, members };
-        let fitting = fitting(list, &further, &facts);
+        // Those beside the configuration count beside it: they lift nothing of what it says, and it nothing of theirs.
+        let fitting = [list.outermost(&facts), further.outermost(&facts)].concat();
         if fitting.is_empty() {
             // Nobody has told yet what it is.
             let owner = members.zip(facts.cgroup.as_deref());
@@ -145,37 +150,8 @@ impl Workloads {
     }
 }
 
-fn read(further: &RwLock<Arc<[Matched]>>) -> Arc<[Matched]> {
+fn read(further: &RwLock<Arc<List>>) -> Arc<List> {
     Arc::clone(&further.read().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// The workloads that fit, in the order of the configuration. Those beside it count beside it: they lift nothing of what
-/// the configuration says, and it lifts nothing of theirs.
-fn fitting(list: &[Matched], further: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
-    let mut fitting = outermost(list, facts);
-    fitting.extend(outermost(further, facts));
-    fitting
-}
-
-fn outermost(list: &[Matched], facts: &Facts<'_>) -> Vec<Workload> {
-    let mut found: Vec<(&Workload, Vec<Fit>)> = Vec::new();
-    for matched in list {
-        let fits: Vec<Fit> = matched.matches.iter().filter_map(|table| table.fits(facts)).collect();
-        if !fits.is_empty() && !matched.except.iter().any(|table| table.excepts(facts)) {
-            found.push((&matched.workload, fits));
-        }
-    }
-    let depths = found.iter().flat_map(|(_, fits)| fits).filter_map(|fit| match fit {
-        Fit::Cgroup(depth) => Some(*depth),
-        Fit::User => None,
-    });
-    let outermost = depths.min();
-    let counts = |fit: &Fit| match fit {
-        Fit::Cgroup(depth) => Some(*depth) == outermost,
-        Fit::User => true,
-    };
-    found.retain(|(_, fits)| fits.iter().any(counts));
-    found.into_iter().map(|(workload, _)| workload.clone()).collect()
 }
 
 /// What the names of containers' cgroups begin with, by the runtimes that make them.

@@ -6,16 +6,22 @@ use super::{
     namespaces::Served,
 };
 use crate::{
-    config::CgroupPattern,
     control::{self, Admission, peer::Peer},
     health::{
         Health,
         status::{Counters, Kubernetes, Listener, Program, Status, Workload},
     },
-    identify::{Workloads, cgroups::Cgroups, members::Members, table::Table, workloads::Matched},
+    identify::{
+        Workloads,
+        cgroups::Cgroups,
+        members::Members,
+        table::Table,
+        workloads::{List, Matched, Place},
+    },
     session::protected::ProtectedAddresses,
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
@@ -99,10 +105,8 @@ impl Told {
         let cgroup = Path::new(&peer.cgroup);
         let is_service = self.service.as_deref() == Some(cgroup);
         let workloads = self.workloads.matched_now();
-        let tables = || workloads.iter().flat_map(|matched| &matched.matches);
-        let by_cgroup = tables()
-            .filter_map(|table| table.cgroup.as_ref())
-            .any(|pattern| pattern.outermost(cgroup).is_some());
+        let by_cgroup = workloads.iter().any(|list| list.patterns().means(cgroup));
+        let tables = || workloads.iter().flat_map(|list| list.all()).flat_map(|matched| &matched.matches);
         let by_user = tables()
             .filter(|table| !table.is_of_cgroups())
             .filter_map(|table| table.users.as_ref())
@@ -134,7 +138,7 @@ impl Told {
             pins: Some(self.pins.clone()),
             programs: self.programs.clone(),
             listeners: self.listeners(),
-            workloads: self.workloads.matched_now().iter().map(|matched| self.workload(matched)).collect(),
+            workloads: self.workloads.matched_now().iter().flat_map(|list| self.of(list)).collect(),
             kubernetes: self
                 .kubernetes
                 .as_ref()
@@ -152,7 +156,7 @@ impl Told {
     }
 
     /// Whether a workload of everybody's leaves this one out by no exception.
-    fn is_anybody(&self, peer: &Peer, workloads: &[Matched]) -> bool {
+    fn is_anybody(&self, peer: &Peer, workloads: &[Arc<List>]) -> bool {
         let excepted = |table: &Table| {
             let cgroup = Path::new(&peer.cgroup);
             let is_there = table.cgroup.as_ref().is_none_or(|pattern| pattern.outermost(cgroup).is_some());
@@ -160,7 +164,8 @@ impl Told {
                 table.users.as_ref().is_none_or(|users| users.iter().any(|range| range.contains(&peer.uid)));
             is_there && is_user && (table.member.is_none() || self.is_member(table, cgroup))
         };
-        let mut everybodys = workloads.iter().filter(|one| one.matches.iter().any(|table| table.any));
+        let all = workloads.iter().flat_map(|list| list.all());
+        let mut everybodys = all.filter(|one| one.matches.iter().any(|table| table.any));
         everybodys.any(|matched| !matched.except.iter().any(excepted))
     }
 
@@ -169,32 +174,44 @@ impl Told {
         asked.is_some_and(|(members, pattern)| members.meant(cgroup, pattern, true).is_some())
     }
 
-    fn workload(&self, matched: &Matched) -> Workload {
-        let patterns = || matched.matches.iter().filter_map(|table| table.cgroup.as_ref());
-        let names = self.cgroups.here().into_iter().map(|path| self.cgroups.name(&path));
-        let means = |pattern: &CgroupPattern, path: &PathBuf| {
-            pattern.outermost(path) == Some(path.components().count() - 1)
-        };
+    fn of(&self, list: &List) -> Vec<Workload> {
+        let here: Vec<PathBuf> = self.cgroups.here().iter().map(|path| self.cgroups.name(path)).collect();
+        let mut named: BTreeMap<Place, Vec<&PathBuf>> = BTreeMap::new();
+        for cgroup in &here {
+            list.naming(cgroup).for_each(|place| named.entry(place).or_default().push(cgroup));
+        }
+        let all = list.all().iter().enumerate();
+        all.map(|(workload, matched)| {
+            let places = (0..matched.matches.len()).map(|table| Place { workload, table });
+            let named: Vec<_> =
+                places.map(|place| named.get(&place).map_or(&[][..], Vec::as_slice)).collect();
+            self.workload(matched, &named, &here)
+        })
+        .collect()
+    }
+
+    /// `named` are the cgroups that each of its tables names.
+    fn workload(&self, matched: &Matched, named: &[&[&PathBuf]], here: &[PathBuf]) -> Workload {
         let alone = matched.matches.iter().filter(|table| !table.is_of_cgroups());
         let ranges = alone.filter_map(|table| table.users.as_ref()).flatten();
-        let tables = || matched.matches.iter().filter_map(|table| table.member.as_ref());
-        let is_members = |path: &PathBuf| {
+        let tables: Vec<_> = matched.matches.iter().filter_map(|table| table.member.as_ref()).collect();
+        let is_members = |path: &&PathBuf| {
             let meant = |pattern| self.members.as_ref()?.meant(path, pattern, false);
-            tables().any(|pattern| meant(pattern).as_ref() == Some(path))
+            tables.iter().any(|pattern| meant(pattern).as_ref() == Some(*path))
         };
-        let mut cgroups: Vec<PathBuf> =
-            names.filter(|path| patterns().any(|pattern| means(pattern, path)) || is_members(path)).collect();
-        cgroups.sort();
-        let is_unmatched = |pattern: &&CgroupPattern| !cgroups.iter().any(|path| means(pattern, path));
-        let unmatched = patterns().filter(is_unmatched).map(ToString::to_string).collect();
+        let of_members = if tables.is_empty() { &[] } else { here };
+        let named_by_any = named.iter().copied().flatten().copied();
+        let cgroups: BTreeSet<&PathBuf> = named_by_any.chain(of_members.iter().filter(is_members)).collect();
+        let unmatched = matched.matches.iter().zip(named).filter(|(_, named)| named.is_empty());
+        let unmatched = unmatched.filter_map(|(table, _)| table.cgroup.as_ref()).map(ToString::to_string);
         Workload {
             name: matched.workload.name.to_string(),
             policy: matched.workload.policy.to_string(),
-            cgroups,
+            cgroups: cgroups.into_iter().cloned().collect(),
             // Of subordinate ids there are thousands; the first of each range tells enough.
             users: ranges.map(|range| *range.start()).collect(),
             everybody: matched.matches.iter().any(|table| table.any),
-            unmatched,
+            unmatched: unmatched.collect(),
         }
     }
 }

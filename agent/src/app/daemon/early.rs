@@ -52,7 +52,7 @@ pub fn attach(config: &Config) -> Result<(), Error> {
     // a subject for the kernel.
     let (tagged, _news) = mpsc::unbounded_channel();
     let (_reconsider, asked) = mpsc::unbounded_channel();
-    let (patterns, own) = (matching.patterns(), root.join(canary::CGROUP));
+    let (patterns, own) = (Arc::clone(matching.list.patterns()), root.join(canary::CGROUP));
     let meant = Meant { patterns, members: members_of(config), own };
     Tagger::start(cgroups, meant, kernel, tagged, asked)?;
     Ok(())

@@ -12,7 +12,7 @@ use crate::{
         cgroups::Cgroups,
         members::MemberPattern,
         table::{Program, Table},
-        workloads::Matched,
+        workloads::{List, Matched},
     },
     run::subordinate,
 };
@@ -21,6 +21,7 @@ use std::{
     ops::RangeInclusive,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tidegate_ebpf_common::{Executable, NO_UID};
 
@@ -30,14 +31,14 @@ const MAX_PROGRAMS: usize = 32;
 /// How the workloads are matched.
 #[derive(Debug)]
 pub(super) struct Matching {
-    pub(super) list: Vec<Matched>,
+    pub(super) list: Arc<List>,
     programs: Vec<PathBuf>,
 }
 
 impl Matching {
     /// Those of the configuration that have `match` or `run_by`.
     pub(super) fn of(config: &Config, cgroups: &Cgroups, commands: &Commands) -> Result<Self, Error> {
-        let mut matching = Self { list: Vec::new(), programs: Vec::new() };
+        let (mut list, mut programs) = (Vec::new(), Programs::default());
         for workload in &config.workloads {
             let commands = commands.pattern(&workload.name);
             if workload.matches.is_empty() && commands.is_none() {
@@ -47,72 +48,28 @@ impl Matching {
             check_reach(&workload.name, &workload.matches, cgroups)?;
             warn_of_gaps(&workload.name, &workload.matches, cgroups);
             let (mut matches, except) =
-                (matching.tables(&workload.matches)?, matching.tables(&workload.except)?);
+                (programs.tables(&workload.matches)?, programs.tables(&workload.except)?);
             matches.extend(commands.map(|cgroup| Table { cgroup: Some(cgroup), ..Table::default() }));
             let workload =
                 Workload { name: workload.name.as_str().into(), policy: workload.policy.as_str().into() };
-            matching.list.push(Matched { workload, matches, except });
+            list.push(Matched { workload, matches, except });
         }
-        if matching.list.is_empty() && !config.kubernetes.watch {
+        if list.is_empty() && !config.kubernetes.watch {
             Err(Error::NoWorkloads)
         } else {
-            Ok(matching)
+            Ok(Self { list: Arc::new(List::new(list)), programs: programs.0 })
         }
-    }
-
-    fn tables(&mut self, matches: &[Match]) -> Result<Vec<Table>, Error> {
-        matches.iter().map(|one| self.table(one)).collect()
-    }
-
-    fn table(&mut self, one: &Match) -> Result<Table, Error> {
-        let user = one.user.as_deref().map(subordinate::ids_of).transpose()?;
-        let group = one.group.as_deref().map(subordinate::ids_of_group).transpose()?;
-        if let (Some(name), Some([])) = (&one.group, group.as_deref()) {
-            tracing::warn!(group = name, "has no members; who becomes one is matched after a reload");
-        }
-        let users = match (user, group) {
-            (Some(user), Some(group)) => Some(subordinate::both(&user, &group)),
-            (user, group) => user.or(group),
-        };
-        let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
-        let (pod, container) = (one.pod.clone(), one.container.clone());
-        let is_member = pod.is_some() || container.is_some();
-        let member = is_member.then_some(MemberPattern { pod, container, selection: None });
-        Ok(Table { cgroup: one.cgroup.clone(), member, users, program, any: one.any })
-    }
-
-    fn bit(&mut self, path: &PathBuf) -> u32 {
-        let known = self.programs.iter().position(|other| other == path);
-        let number = known.unwrap_or_else(|| {
-            if self.programs.len() < MAX_PROGRAMS {
-                self.programs.push(path.clone());
-            }
-            self.programs.len() - 1
-        });
-        let is_numbered = self.programs.get(number) == Some(path);
-        u32::try_from(number)
-            .ok()
-            .filter(|_| is_numbered)
-            .and_then(|number| 1_u32.checked_shl(number))
-            .unwrap_or(0)
-    }
-
-    /// The cgroups that are subjects.
-    pub(super) fn patterns(&self) -> Vec<CgroupPattern> {
-        let tables = self.list.iter().flat_map(|matched| &matched.matches);
-        tables.filter_map(|table| table.cgroup.clone()).collect()
     }
 
     /// Whether the cgroup is neither a subject nor one below which a subject can be.
     pub(super) fn is_nobodys(&self, cgroup: &Path) -> bool {
-        let means =
-            |pattern: &CgroupPattern| pattern.outermost(cgroup).is_some() || pattern.may_mean_below(cgroup);
-        !self.patterns().iter().any(means)
+        let patterns = self.list.patterns();
+        !patterns.means(cgroup) && !patterns.may_mean_below(cgroup)
     }
 
     /// The users that are subjects by themselves.
     pub(super) fn users(&self) -> Vec<RangeInclusive<u32>> {
-        let tables = self.list.iter().flat_map(|matched| &matched.matches);
+        let tables = self.list.all().iter().flat_map(|matched| &matched.matches);
         let alone = tables.filter(|table| !table.is_of_cgroups());
         let everybody = || vec![0..=NO_UID - 1];
         let users = alone.filter_map(|table| if table.any { Some(everybody()) } else { table.users.clone() });
@@ -142,6 +99,49 @@ impl Matching {
             }
         }
         sticky.follow_executables(&files)
+    }
+}
+
+/// The programs that tables name, each once.
+#[derive(Default)]
+struct Programs(Vec<PathBuf>);
+
+impl Programs {
+    fn tables(&mut self, matches: &[Match]) -> Result<Vec<Table>, Error> {
+        matches.iter().map(|one| self.table(one)).collect()
+    }
+
+    fn table(&mut self, one: &Match) -> Result<Table, Error> {
+        let user = one.user.as_deref().map(subordinate::ids_of).transpose()?;
+        let group = one.group.as_deref().map(subordinate::ids_of_group).transpose()?;
+        if let (Some(name), Some([])) = (&one.group, group.as_deref()) {
+            tracing::warn!(group = name, "has no members; who becomes one is matched after a reload");
+        }
+        let users = match (user, group) {
+            (Some(user), Some(group)) => Some(subordinate::both(&user, &group)),
+            (user, group) => user.or(group),
+        };
+        let program = one.exe.as_ref().map(|path| Program { path: path.clone(), bit: self.bit(path) });
+        let (pod, container) = (one.pod.clone(), one.container.clone());
+        let is_member = pod.is_some() || container.is_some();
+        let member = is_member.then_some(MemberPattern { pod, container, selection: None });
+        Ok(Table { cgroup: one.cgroup.clone(), member, users, program, any: one.any })
+    }
+
+    fn bit(&mut self, path: &PathBuf) -> u32 {
+        let known = self.0.iter().position(|other| other == path);
+        let number = known.unwrap_or_else(|| {
+            if self.0.len() < MAX_PROGRAMS {
+                self.0.push(path.clone());
+            }
+            self.0.len() - 1
+        });
+        let is_numbered = self.0.get(number) == Some(path);
+        u32::try_from(number)
+            .ok()
+            .filter(|_| is_numbered)
+            .and_then(|number| 1_u32.checked_shl(number))
+            .unwrap_or(0)
     }
 }
 

@@ -24,6 +24,14 @@ fn user(uids: RangeInclusive<u32>) -> Table {
     Table { users: Some(vec![uids]), ..Table::default() }
 }
 
+fn pods() -> Table {
+    Table { member: Some(MemberPattern::default()), ..Table::default() }
+}
+
+fn pods_of(name: &str) -> Arc<List> {
+    Arc::new(List::new(vec![matched(name, vec![pods()], vec![])]))
+}
+
 fn matched(name: &str, matches: Vec<Table>, except: Vec<Table>) -> Matched {
     let workload = Workload { name: name.into(), policy: format!("{name}-policy").into() };
     Matched { workload, matches, except }
@@ -47,7 +55,7 @@ impl Tree {
 
     fn workloads(&self, list: Vec<Matched>) -> Workloads {
         let mount = self.0.path().to_owned();
-        Workloads::matched(list, Arc::new(Cgroups::new(mount.clone(), mount)), None)
+        Workloads::matched(Arc::new(List::new(list)), Arc::new(Cgroups::new(mount.clone(), mount)), None)
     }
 }
 
@@ -110,6 +118,38 @@ fn several_that_fit_are_all_named_in_the_order_of_the_configuration() {
     assert_eq!(told(workloads.identify(&flow(id, id, 1001, NO_UID))), "ci+a");
     assert_eq!(told(workloads.identify(&flow(tree.id("ci"), 0, 1000, 1000))), "alice");
     assert_eq!(told(workloads.identify(&flow(tree.id("ci"), 0, 100_007, 100_007))), "alice");
+}
+
+#[test_case("jobs/7/below", 5, "seven+all+five"; "by every table")]
+#[test_case("jobs/70", 5, "all+five"; "by a glob and a user")]
+#[test_case("elsewhere/7", 5, "seven+five"; "by the second table and a user")]
+#[test_case("elsewhere/70", 9, "nobody"; "by none")]
+fn each_of_many_tables_is_found(path: &str, uid: u32, expected: &str) {
+    let tree = Tree::new(&[path]);
+    let others = |range: RangeInclusive<u32>| {
+        range.map(|number| matched(&number.to_string(), vec![cgroup(&format!("/others/{number}"))], vec![]))
+    };
+    let seven = matched("seven", vec![cgroup("/jobs/7"), cgroup("/elsewhere/7")], vec![]);
+    let all = matched("all", vec![cgroup("/none"), cgroup("/jobs/*")], vec![]);
+    let five = matched("five", vec![cgroup("/none"), user(5..=5), user(5..=6)], vec![]);
+    let workloads = others(1..=20).chain([seven]).chain(others(21..=40)).chain([all, five]);
+    let workloads = tree.workloads(workloads.collect());
+    let id = tree.id(path);
+    assert_eq!(told(workloads.identify(&flow(id, id, uid, uid))), expected);
+}
+
+#[test]
+fn a_table_names_a_cgroup_and_those_below_it_are_not_named() {
+    let list = List::new(vec![
+        matched("user", vec![user(1..=1), cgroup("/ci/a")], vec![]),
+        matched("all", vec![cgroup("/ci/*"), cgroup("/**")], vec![]),
+    ]);
+    let naming = |path: &str| {
+        list.naming(Path::new(path)).map(|place| (place.workload, place.table)).collect::<Vec<_>>()
+    };
+    assert_eq!(naming("/ci/a"), [(0, 1), (1, 0)]);
+    assert_eq!(naming("/ci"), [(1, 1)]);
+    assert_eq!(naming("/ci/a/below"), []);
 }
 
 #[test_case(&[1000], 1000, "ci"; "the user there")]
@@ -237,14 +277,9 @@ impl Members for Saying {
 #[test_case(Standing::Elsewhere, false, "nobody"; "no pod")]
 fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, awaits: bool, expected: &str) {
     let tree = Tree::new(&["kubepods/pod1"]);
-    let pods = Table { member: Some(MemberPattern::default()), ..Table::default() };
     let mount = tree.0.path().to_owned();
     let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
-    let workloads = Workloads::matched(
-        vec![matched("pods", vec![pods], vec![])],
-        cgroups,
-        Some(Arc::new(Saying(standing, awaits))),
-    );
+    let workloads = Workloads::matched(pods_of("pods"), cgroups, Some(Arc::new(Saying(standing, awaits))));
     let id = tree.id("kubepods/pod1");
     assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
 }
@@ -252,17 +287,16 @@ fn what_is_not_told_of_yet_is_not_nobodys(standing: Standing, awaits: bool, expe
 #[test]
 fn workloads_come_and_go_beside_those_of_the_configuration() {
     let tree = Tree::new(&["kubepods/pod1", "a"]);
-    let pods = || Table { member: Some(MemberPattern::default()), ..Table::default() };
     let mount = tree.0.path().to_owned();
     let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
     let members = Some(Arc::new(Saying(Standing::Claimed, false)) as Arc<dyn Members>);
-    let workloads = Workloads::matched(vec![matched("own", vec![pods()], vec![])], cgroups, members);
+    let workloads = Workloads::matched(pods_of("own"), cgroups, members);
     let id = tree.id("kubepods/pod1");
     let identified = || told(workloads.identify(&flow(id, id, 0, NO_UID)));
     assert_eq!(identified(), "own");
     workloads.set_further(vec![matched("further", vec![pods()], vec![])]);
     assert_eq!(identified(), "own+further");
-    assert_eq!(workloads.matched_now().len(), 2);
+    assert_eq!(workloads.matched_now().iter().map(|list| list.all().len()).sum::<usize>(), 2);
     workloads.set_further(Vec::new());
     assert_eq!(identified(), "own");
 }
@@ -302,11 +336,10 @@ impl Members for Turning {
 #[test_case(u64::MAX, "unknown"; "always")]
 fn who_is_told_apart_in_another_way_meanwhile_is_looked_at_again(turns: u64, expected: &str) {
     let tree = Tree::new(&["kubepods/pod1"]);
-    let pods = Table { member: Some(MemberPattern::default()), ..Table::default() };
     let mount = tree.0.path().to_owned();
     let cgroups = Arc::new(Cgroups::new(mount.clone(), mount));
     let members = Some(Arc::new(Turning { turns, ..Turning::default() }) as Arc<dyn Members>);
-    let workloads = Workloads::matched(vec![matched("pods", vec![pods], vec![])], cgroups, members);
+    let workloads = Workloads::matched(pods_of("pods"), cgroups, members);
     let id = tree.id("kubepods/pod1");
     assert_eq!(told(workloads.identify(&flow(id, id, 0, NO_UID))), expected);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::toml_file::Source;
+use crate::{identify::workloads::List, toml_file::Source};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -37,7 +37,7 @@ impl Place {
         let cgroups = Arc::new(crate::identify::cgroups::Cgroups::new(root.clone(), root));
         Concerned {
             offers,
-            workloads: Arc::new(Workloads::matched(Vec::new(), cgroups, None)),
+            workloads: Arc::new(Workloads::matched(Arc::new(List::new(Vec::new())), cgroups, None)),
             registry: Arc::new(Registry::new(Rules::default())),
             health: Arc::clone(&self.health),
             servant: None,
@@ -76,7 +76,7 @@ async fn take(cluster: &mut Cluster, place: &Place, takes: bool) -> (Option<Stri
     cluster.note(&state, touched);
     let problem = cluster.take(state, &concerned).await;
     cluster.report(problem.clone(), &place.health);
-    let workloads = concerned.workloads.matched_now().len();
+    let workloads = concerned.workloads.matched_now().iter().map(|list| list.all().len()).sum::<usize>();
     assert_eq!(workloads, if problem.is_none() && is_new { cluster.bound().len() } else { 0 });
     drop(concerned);
     (problem, answering.await.unwrap())

@@ -6,7 +6,7 @@ use crate::{
         Namespace,
         namespace::{Identity, identity_of},
     },
-    config::CgroupPattern,
+    config::CgroupPatternSet,
     identify::{
         cgroups::Cgroups,
         members::{Members, Standing},
@@ -23,7 +23,7 @@ use std::{
 
 /// What tells a subject, as far as the directory of a process in `/proc` does.
 pub(super) struct Subjects {
-    patterns: Vec<CgroupPattern>,
+    patterns: Arc<CgroupPatternSet>,
     users: Vec<RangeInclusive<u32>>,
     members: Option<Arc<dyn Members>>,
     /// Outside of it nobody is a subject.
@@ -43,7 +43,7 @@ pub(super) struct Seen {
 
 impl Subjects {
     pub(super) fn of(matching: &Matching, cgroups: &Cgroups, members: Option<Arc<dyn Members>>) -> Self {
-        let (patterns, users) = (matching.patterns(), matching.users());
+        let (patterns, users) = (Arc::clone(matching.list.patterns()), matching.users());
         Self { patterns, users, members, root: cgroups.name(cgroups.top()) }
     }
 
@@ -58,10 +58,7 @@ impl Subjects {
         };
         let is_member =
             || self.members.as_ref().is_some_and(|members| members.standing(cgroup) == Standing::Claimed);
-        cgroup.starts_with(&self.root)
-            && (self.patterns.iter().any(|pattern| pattern.outermost(cgroup).is_some())
-                || is_member()
-                || is_user())
+        cgroup.starts_with(&self.root) && (self.patterns.means(cgroup) || is_member() || is_user())
     }
 }
 
