@@ -147,7 +147,13 @@ fn without_nri_what_an_image_brings_is_covered_soon_after_its_start_and_its_neig
     let running = daemon.start()?;
     let again = node.containerd.run_pod(&Pod { name: "again", ..GATED })?;
     let third = start(&node, &again, IMAGE, "")?;
-    wait_until("the next one to be covered", LIMIT, || Ok(node.said(&third, &look_by(CERTIFI))? == "200"))?;
+    let covered =
+        wait_until(
+            "the next one to be covered",
+            LIMIT,
+            || Ok(node.said(&third, &look_by(CERTIFI))? == "200"),
+        );
+    covered.with_context(|| running.process.stderr().unwrap_or_default())?;
     ensure!(mounts_of(&node, &early)?.matches(CERTIFI).count() == 1, "{}", running.process.stderr()?);
     for pod in [&early_pod, &other_pod, &late_pod, &again] {
         node.containerd.remove_pod(pod)?;

@@ -216,6 +216,9 @@ impl Told {
             }
             News::PodStopped(pod) | News::PodGone(pod) => self.leave(&pod.network).await,
             News::ContainerStopped(member) => {
+                if let Some(container) = &member.container {
+                    self.covers.rest(&container.id);
+                }
                 if member.pod.is_none() {
                     self.leave(member.network()).await;
                 }

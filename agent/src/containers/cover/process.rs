@@ -32,6 +32,8 @@ pub(super) enum Error {
     Another(u32),
     #[error("the process {0} lives in the machine's own mounts")]
     OfMachine(u32),
+    #[error("the process {0} still has the machine's root")]
+    Early(u32),
     #[error("cannot read `/proc/{pid}/{name}`")]
     Read { pid: u32, name: &'static str, source: io::Error },
 }
@@ -60,7 +62,8 @@ impl Process {
         }
     }
 
-    /// Its root, to look up paths from, and its mount namespace, which is neither this process's own nor the machine's.
+    /// Its root, to look up paths from, and its mount namespace, neither of which is this process's own or the machine's: a
+    /// runtime's first step into a container is a mount namespace in which all of the machine's files are still there.
     pub(super) fn surroundings(&self) -> Result<(OwnedFd, OwnedFd), Error> {
         let failed = |name| move |errno| self.failed(name, errno);
         let open = |name: &'static str, flags| {
@@ -75,6 +78,11 @@ impl Process {
             ["/proc/self/ns/mnt", "/proc/1/ns/mnt"].map(|path| rustix::fs::stat(path).map(identity));
         if of_machine.iter().flatten().any(|other| *other == theirs) {
             return Err(Error::OfMachine(self.pid));
+        }
+        let theirs = fstat(&root).map(identity).map_err(failed("root"))?;
+        let of_machine = ["/", "/proc/1/root"].map(|path| rustix::fs::stat(path).map(identity));
+        if of_machine.iter().flatten().any(|other| *other == theirs) {
+            return Err(Error::Early(self.pid));
         }
         Ok((root, namespace))
     }

@@ -38,6 +38,31 @@ fn a_process_is_taken_only_in_its_containers_cgroup_and_elsewhere_than_on_the_ma
     assert!(matches!(Process::open(1 << 23, Path::new("/")), Err(process::Error::Gone(_))));
 }
 
+/// Root only.
+#[test]
+fn a_process_that_a_runtime_has_not_put_into_its_own_root_yet_is_not_entered() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (told, steps) = mpsc::channel();
+    let (go_on, awaited) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let root = scratch.path();
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            told.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+            awaited.recv().unwrap();
+            rustix::process::chroot(root).unwrap();
+            told.send(0).unwrap();
+            let _dropped = awaited.recv();
+        });
+        let process = Process::open(steps.recv().unwrap().cast_unsigned(), &own_cgroup()).unwrap();
+        assert!(matches!(process.surroundings(), Err(process::Error::Early(_))));
+        go_on.send(()).unwrap();
+        steps.recv().unwrap();
+        assert!(process.surroundings().is_ok());
+        drop(go_on);
+    });
+}
+
 #[test]
 fn what_a_process_was_started_with_is_read() {
     let mut child = std::process::Command::new("/bin/sleep")

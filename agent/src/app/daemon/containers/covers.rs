@@ -1,7 +1,7 @@
 //! What lies over the stores of containers that are there already, one after the other and each once.
 
 use crate::containers::{
-    Member,
+    Container, Member,
     cover::{Cover, Covered, Error},
     injection::ANCHORS,
 };
@@ -9,22 +9,28 @@ use std::{
     collections::HashMap,
     error::Error as StdError,
     fs, io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// How many containers are seen to at once.
 const AT_ONCE: usize = 8;
 /// How long one that is gone is waited for, whose process may hang in a file system of its.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a container is left alone behind a first failure, which may be that the runtime is still making it; behind each
+/// further one it is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// No attempt takes more than one part in so many of the time: what hangs must not hold up the others.
+const SHARE: u32 = 10;
+/// Failures are told of when they have gone on for so long.
+const PASSING: Duration = Duration::from_secs(1);
 
 /// The containers that were seen to, or are being.
 pub(super) struct Covers {
@@ -38,10 +44,10 @@ pub(super) struct Covers {
 struct Seen {
     /// Its process: a container that is started again has another, and its mounts are new.
     pid: u32,
-    /// Whether it is to be done again at the next news.
-    is_due: Arc<AtomicBool>,
+    /// Whether it is to be done again.
+    is_due: bool,
     /// Dropped to end it.
-    is_wanted: oneshot::Sender<()>,
+    is_wanted: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
@@ -60,44 +66,46 @@ impl Covers {
             self.anchors = anchors;
         }
         if is_new && !is_first {
-            self.seen.values().for_each(|seen| seen.is_due.store(true, Ordering::Relaxed));
+            self.seen.values_mut().for_each(|seen| seen.is_due = true);
         }
         is_new && !is_first
     }
 
-    /// Begins with a container, unless that has been done. The receiver ends with it.
+    /// Begins with a container, unless that has been done. The receiver ends with the first attempt.
     pub(super) fn begin(&mut self, member: &Member) -> Option<oneshot::Receiver<()>> {
         let container = Arc::clone(member.container.as_ref()?);
         let pid = self.cover.process_of(&container)?;
         if let Some(seen) = self.seen.get(&container.id)
             && seen.pid == pid
-            && !seen.is_due.load(Ordering::Relaxed)
+            && !seen.is_due
         {
             return None;
         }
-        let (is_wanted, mut unwanted) = oneshot::channel();
+        let (is_wanted, unwanted) = oneshot::channel::<()>();
         let (done, waiting) = oneshot::channel();
-        let is_due = Arc::new(AtomicBool::new(false));
-        let (cover, permits) = (self.cover.clone(), Arc::clone(&self.permits));
-        let (failed, name, id) = (Arc::clone(&is_due), shown(member), container.id.clone());
+        let id = container.id.clone();
+        let attempts = Attempts {
+            cover: self.cover.clone(),
+            permits: Arc::clone(&self.permits),
+            name: shown(member),
+            container,
+            pid,
+        };
         let task = tokio::spawn(async move {
-            // Dropped at the end, however that comes.
-            let _done = done;
-            let attempt = async {
-                let _permit = permits.acquire().await;
-                let begun = Instant::now();
-                (cover.cover(&container, pid).await, begun.elapsed())
-            };
             tokio::select! {
-                (covered, took) = attempt => {
-                    failed.store(covered.is_err(), Ordering::Relaxed);
-                    tell(&name, covered, took);
-                }
-                _ = &mut unwanted => {}
+                () = attempts.last(done) => {}
+                _ = unwanted => {}
             }
         });
-        self.seen.insert(id, Seen { pid, is_due, is_wanted, task });
+        self.seen.insert(id, Seen { pid, is_due: false, is_wanted: Some(is_wanted), task });
         Some(waiting)
+    }
+
+    /// A container has stopped: what has not been done by now is not.
+    pub(super) fn rest(&mut self, id: &str) {
+        if let Some(seen) = self.seen.get_mut(id) {
+            seen.is_wanted = None;
+        }
     }
 
     /// A container is gone, and what it was given goes.
@@ -115,6 +123,42 @@ impl Covers {
     }
 }
 
+/// One container, as often as it takes.
+struct Attempts {
+    cover: Cover,
+    permits: Arc<Semaphore>,
+    name: String,
+    container: Arc<Container>,
+    pid: u32,
+}
+
+impl Attempts {
+    /// Ends with the one that succeeds; the first one's end drops `first`.
+    async fn last(self, first: oneshot::Sender<()>) {
+        let (mut first, mut is_told) = (Some(first), false);
+        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            let permit = self.permits.acquire().await;
+            let begun = Instant::now();
+            // A runtime's own may have been the first in the cgroup.
+            let pid = self.cover.process_of(&self.container).unwrap_or(self.pid);
+            let covered = self.cover.cover(&self.container, pid).await;
+            let took = begun.elapsed();
+            drop((permit, first.take()));
+            match covered {
+                Ok(covered) => return tell(&self.name, covered, took),
+                Err(error) => {
+                    let is_new = !is_told && started.elapsed() >= PASSING;
+                    tell_of_failure(&self.name, &error, is_new);
+                    is_told |= is_new;
+                }
+            }
+            sleep(pause.max(took * SHARE)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
 fn shown(member: &Member) -> String {
     let name = member.container.as_ref().map(|container| container.name.as_str()).unwrap_or_default();
     match &member.pod {
@@ -123,39 +167,31 @@ fn shown(member: &Member) -> String {
     }
 }
 
-fn tell(container: &str, covered: Result<Covered, Error>, took: Duration) {
-    match covered {
-        Ok(Covered { stores, warnings }) => {
-            for warning in warnings {
-                tracing::warn!(container, "{warning}");
-            }
-            let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            let count = stores.len();
-            if count == 0 {
-                tracing::debug!(
-                    container,
-                    took_ms,
-                    "the stores that it reads trust the local CA, or it has none"
-                );
-            } else {
-                tracing::info!(
-                    container,
-                    stores = count,
-                    took_ms,
-                    "the local CA is in the stores that it reads"
-                );
-            }
-            for store in stores {
-                tracing::debug!(container, store = %store.display(), "a copy with the local CA lies over it");
-            }
-        }
-        Err(error) => {
-            let error: &dyn StdError = &error;
-            tracing::warn!(
-                container,
-                error,
-                "the local CA was not put into its stores: programs that go by them will refuse tidegate's certificates"
-            );
-        }
+fn tell(container: &str, Covered { stores, warnings }: Covered, took: Duration) {
+    for warning in warnings {
+        tracing::warn!(container, "{warning}");
+    }
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let count = stores.len();
+    if count == 0 {
+        tracing::debug!(container, took_ms, "the stores that it reads trust the local CA, or it has none");
+    } else {
+        tracing::info!(container, stores = count, took_ms, "the local CA is in the stores that it reads");
+    }
+    for store in stores {
+        tracing::debug!(container, store = %store.display(), "a copy with the local CA lies over it");
+    }
+}
+
+fn tell_of_failure(container: &str, error: &Error, is_new: bool) {
+    let error: &dyn StdError = error;
+    if is_new {
+        tracing::warn!(
+            container,
+            error,
+            "the local CA is not in its stores yet: programs that go by them will refuse tidegate's certificates"
+        );
+    } else {
+        tracing::debug!(container, error, "the local CA is not in its stores yet");
     }
 }
