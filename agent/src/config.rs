@@ -70,7 +70,7 @@ pub struct Workload {
 
 /// One table of `match` or `except`: all of its keys must fit. `cgroup`, `pod`, `container`, `user`,
 /// `group` or `any` is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Match {
     /// In or below these cgroups.
     pub cgroup: Option<CgroupPattern>,

@@ -9,13 +9,13 @@ use std::{
 };
 
 /// A glob over paths below the cgroup2 mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CgroupPattern {
     text: String,
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part {
     /// Any number of names, also none.
     AnyNumber,

@@ -19,7 +19,7 @@ pub enum Meant {
 }
 
 /// The pods that `pod = { … }` means: all of its keys must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodPattern {
     /// In these namespaces.
@@ -33,7 +33,7 @@ pub struct PodPattern {
 }
 
 /// The containers that `container = { … }` means: all of its keys must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContainerPattern {
     /// With these names.

@@ -2,11 +2,11 @@
 
 use super::{Reader, Words};
 use crate::config::{
-    RunBy, Workload,
+    Match, RunBy, Workload,
     matching::{self, MatchTable},
 };
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -60,15 +60,19 @@ impl Reader<'_> {
 
     /// What two workloads both match for sure would be governed by both policies, which nobody can have meant.
     fn distinct(&mut self, tables: &[WorkloadTable], workloads: &[Workload]) {
+        let mut known: HashMap<&Match, usize> = HashMap::new();
         for (index, (table, workload)) in tables.iter().zip(workloads).enumerate() {
-            let mut earlier = workloads.iter().take(index);
-            let same = |other: &&Workload| other.matches.iter().any(|one| workload.matches.contains(one));
-            if let (Some(other), Some(list)) = (earlier.find(same), &table.matches) {
+            let earlier = workload.matches.iter().filter_map(|one| known.get(one)).min();
+            let other = earlier.and_then(|number| workloads.get(*number));
+            if let (Some(other), Some(list)) = (other, &table.matches) {
                 let message = format!(
                     "`{}` and `{}` match the same; one of them must be told apart by another key",
                     other.name, workload.name
                 );
                 self.findings.add(list.span(), message);
+            }
+            for one in &workload.matches {
+                known.entry(one).or_insert(index);
             }
         }
     }
