@@ -7,9 +7,15 @@ use crate::{
     place::{Answer, Place},
     scenario::{Sizes, Turn},
     tell,
+    usage::{TICK, Usage},
 };
-use anyhow::{Context as _, Result};
-use std::{fs, path::PathBuf, time::Instant};
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 use tidegate::run::limits::OpenFiles;
 use tidegate_tests::netns::addresses::API_NAME;
 
@@ -21,6 +27,11 @@ const CURVES: [(&str, Curve, &[usize]); 4] = [
     ("connections", Curve::Connections, &[1, 100, 1_000, 10_000, 19_800]),
     ("audit-mib", Curve::AuditMib, &[1, 10, 100, 1_000]),
 ];
+
+/// Nothing was done in it by whoever has settled.
+const IDLE: Duration = Duration::from_millis(300);
+/// Nobody takes longer to.
+const SETTLES: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
 enum Curve {
@@ -64,6 +75,8 @@ impl Curve {
         let mut running = Running::agent(place, &setup)?;
         running.wait_for_answer(place, false)?;
         let starts = begun.elapsed();
+        settle(place)?;
+        let settles = begun.elapsed().saturating_sub(IDLE);
         let turn = Turn { running: &running, peer: Peer::Tidegate, place, sizes };
         let measured = self.measured(&turn, count);
         let stopped = running.stop(place);
@@ -71,6 +84,7 @@ impl Curve {
         let mut metrics = measured?;
         stopped?;
         metrics.insert("start_ms", starts.as_secs_f64() * 1e3);
+        metrics.insert("settled_ms", settles.as_secs_f64() * 1e3);
         Ok(metrics)
     }
 
@@ -83,6 +97,21 @@ impl Curve {
         let metrics = turn.requests_for(load, turn.sizes.time())?;
         drop(idle);
         Ok(metrics)
+    }
+}
+
+/// Waits until what tidegate does at its start beside serving is done, which would count as the requests' cost.
+fn settle(place: &Place) -> Result<()> {
+    let limit = Instant::now() + SETTLES;
+    let mut before = Usage::of(place.proxy())?.cpu;
+    loop {
+        thread::sleep(IDLE);
+        let now = Usage::of(place.proxy())?.cpu;
+        if now.saturating_sub(before) <= TICK {
+            return Ok(());
+        }
+        ensure!(Instant::now() < limit, "tidegate is still busy with its start after {SETTLES:?}");
+        before = now;
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use tidegate_tests::cgroup::Cgroup;
 
 /// The kernel counts processor time in these for user space.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Of all processes of a peer.
 #[derive(Clone, Copy, Default)]

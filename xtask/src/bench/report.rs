@@ -9,7 +9,7 @@ use super::{
 use std::fmt::Write as _;
 
 /// A metric, and its column's heading.
-const COLUMNS: [(&str, &str); 9] = [
+const COLUMNS: [(&str, &str); 10] = [
     ("requests_per_second", "requests/s"),
     ("cpu_us_per_request", "CPU µs a request"),
     ("core_share", "share of its core"),
@@ -19,6 +19,7 @@ const COLUMNS: [(&str, &str); 9] = [
     ("kib_per_connection", "KiB a connection"),
     ("us_per_connect", "µs a connect"),
     ("start_ms", "start, ms"),
+    ("settled_ms", "settled, ms"),
 ];
 /// What the ratios are to.
 const REFERENCE: &str = "haproxy";
@@ -41,7 +42,8 @@ is started for its turn and ended after it; what is shown is the median of the r
 
 CPU time is user and system time of all processes of the proxy. Added latency is that of requests at a tenth of the proxy's own peak rate, less
 that of the same rate without a proxy. A share of its core well below 1 says that the load or the upstream was the limit: then the rate says little
-of the proxy, and the CPU time still does. [profile.md](profile.md) says why goals are missed, [decide.md](decide.md) what a decision costs.
+of the proxy, and the CPU time still does. tidegate's start takes until the first answer, and it has settled when nothing of its start is left
+to do; then the curves are measured. [profile.md](profile.md) says why goals are missed, [decide.md](decide.md) what a decision costs.
 ";
 
 /// What is told on the terminal.
