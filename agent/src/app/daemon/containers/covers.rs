@@ -195,3 +195,49 @@ fn tell_of_failure(container: &str, error: &Error, is_new: bool) {
         tracing::debug!(container, error, "the local CA is not in its stores yet");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Fails at first, since nothing is published; the directory of the container's copies shows an attempt behind that.
+    #[tokio::test]
+    async fn what_fails_is_tried_again_until_the_container_stops() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (published, copies) = (scratch.path().join("trust"), scratch.path().join("copies"));
+        let cover =
+            Cover { published: published.clone(), copies: copies.clone(), cgroups: "/nowhere".into() };
+        let mut covers = Covers::new(cover);
+        let of = |id: &str| {
+            let container = Container {
+                id: id.into(),
+                pid: Some(1 << 23),
+                cgroup: Some("/c".into()),
+                ..Container::default()
+            };
+            Member { pod: None, container: Some(Arc::new(container)) }
+        };
+        let first = ["a", "b"].map(|id| covers.begin(&of(id)).unwrap());
+        for first in first {
+            assert!(first.await.is_err(), "nobody is held back by what failed");
+        }
+        assert!(covers.begin(&of("a")).is_none(), "it goes on by itself");
+        covers.rest("b");
+        let rested = covers.seen.remove("b").unwrap().task;
+        timeout(Duration::from_secs(10), rested).await.unwrap().unwrap();
+
+        fs::create_dir(&published).unwrap();
+        fs::write(published.join(ANCHORS), "").unwrap();
+        timeout(Duration::from_secs(30), appears(&copies.join("a"))).await.unwrap();
+        assert!(!copies.join("b").exists(), "it has stopped");
+        covers.end("a").await;
+        assert!(!copies.join("a").exists());
+    }
+
+    async fn appears(path: &Path) {
+        while !path.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
