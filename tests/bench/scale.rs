@@ -28,7 +28,7 @@ const CURVES: [(&str, Curve, &[usize]); 4] = [
     ("audit-mib", Curve::AuditMib, &[1, 10, 100, 1_000]),
 ];
 
-/// Nothing was done in it by whoever has settled.
+/// Whoever takes no processor time for so long has settled.
 const IDLE: Duration = Duration::from_millis(300);
 /// Nobody takes longer to.
 const SETTLES: Duration = Duration::from_secs(60);
@@ -75,8 +75,7 @@ impl Curve {
         let mut running = Running::agent(place, &setup)?;
         running.wait_for_answer(place, false)?;
         let starts = begun.elapsed();
-        settle(place)?;
-        let settles = begun.elapsed().saturating_sub(IDLE);
+        let settles = settle(place)?.duration_since(begun);
         let turn = Turn { running: &running, peer: Peer::Tidegate, place, sizes };
         let measured = self.measured(&turn, count);
         let stopped = running.stop(place);
@@ -100,19 +99,20 @@ impl Curve {
     }
 }
 
-/// Waits until what tidegate does at its start beside serving is done, which would count as the requests' cost.
-fn settle(place: &Place) -> Result<()> {
-    let limit = Instant::now() + SETTLES;
-    let mut before = Usage::of(place.proxy())?.cpu;
-    loop {
-        thread::sleep(IDLE);
+/// Waits until what tidegate does at its start beside serving is done, which would count as the requests' cost, and tells
+/// when that was.
+fn settle(place: &Place) -> Result<Instant> {
+    let begun = Instant::now();
+    let (mut settled, mut before) = (begun, Usage::of(place.proxy())?.cpu);
+    while settled.elapsed() < IDLE {
+        ensure!(begun.elapsed() < SETTLES, "tidegate is still busy with its start after {SETTLES:?}");
+        thread::sleep(TICK);
         let now = Usage::of(place.proxy())?.cpu;
-        if now.saturating_sub(before) <= TICK {
-            return Ok(());
+        if now > before {
+            (settled, before) = (Instant::now(), now);
         }
-        ensure!(Instant::now() < limit, "tidegate is still busy with its start after {SETTLES:?}");
-        before = now;
     }
+    Ok(settled)
 }
 
 /// The cgroups of other workloads.

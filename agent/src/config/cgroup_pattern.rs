@@ -172,8 +172,7 @@ impl CgroupPattern {
             self.parts.iter().enumerate().filter(|(index, _)| states.get(*index) == Some(&true))
         {
             if part.takes(name) {
-                let is_repeated = matches!(part, Part::AnyNumber | Part::Slices);
-                self.enter(&mut next, if is_repeated { index } else { index + 1 });
+                self.enter(&mut next, if part.repeats() { index } else { index + 1 });
             }
         }
         next
@@ -184,7 +183,7 @@ impl CgroupPattern {
             if let Some(state) = states.get_mut(index) {
                 *state = true;
             }
-            if !matches!(self.parts.get(index), Some(Part::AnyNumber | Part::Slices)) {
+            if !self.parts.get(index).is_some_and(Part::repeats) {
                 return;
             }
             index += 1;
@@ -193,6 +192,11 @@ impl CgroupPattern {
 }
 
 impl Part {
+    /// Whether it means any number of names.
+    fn repeats(&self) -> bool {
+        matches!(self, Self::AnyNumber | Self::Slices)
+    }
+
     /// Whether it means this name.
     fn takes(&self, name: &str) -> bool {
         match self {

@@ -54,6 +54,8 @@ struct Task {
     anchors: String,
     /// With what the container's first program is made. A process that has not become that program yet does not show it.
     made_with: Option<Spec>,
+    /// Whether that is to be waited for.
+    is_new: bool,
 }
 
 /// What came of it.
@@ -114,11 +116,12 @@ impl Cover {
         })
     }
 
-    /// Covers the stores that programs of the container read. Dropping the future ends it.
+    /// Covers the stores that programs of the container read, by a process of its. One that `is_new` may still be the
+    /// runtime's, which is an error. Dropping the future ends it.
     ///
     /// # Errors
     /// When nothing was done, and why.
-    pub async fn cover(&self, container: &Container, pid: u32) -> Result<Covered, Error> {
+    pub async fn cover(&self, container: &Container, pid: u32, is_new: bool) -> Result<Covered, Error> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| Error::File { action, path, source }
@@ -132,7 +135,7 @@ impl Cover {
         let copies = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&own);
         let copies = copies.map_err(failed("make a directory in", &own))?;
         let made_with = container.made_with.as_ref().map(|made_with| Spec::clone(&made_with.0));
-        let task = Task { pid, cgroup, copies: copies.path().to_owned(), anchors, made_with };
+        let task = Task { pid, cgroup, copies: copies.path().to_owned(), anchors, made_with, is_new };
         let covered = timeout(LIMIT, run(&task)).await.map_err(|_| Error::Late)??;
         if !covered.stores.is_empty() {
             let _is_kept = copies.keep();

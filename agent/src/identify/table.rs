@@ -62,23 +62,21 @@ impl Table {
         self.cgroup.is_some() || self.member.is_some()
     }
 
-    /// Whether a `match` table fits. Where a fact is missing that would narrow it, it does.
-    pub(super) fn fits(&self, facts: &Facts<'_>) -> Option<Fit> {
-        let fit = self.fits_by_place_and_user(facts)?;
+    /// Whether a `match` table fits, whose pattern means the origin, or one above it, so many names below the mount. Where a
+    /// fact is missing that would narrow it, it does.
+    pub(super) fn fits(&self, facts: &Facts<'_>, depth: Option<usize>) -> Option<Fit> {
+        let fit = self.fits_by_place_and_user(facts, depth)?;
         self.program.as_ref().is_none_or(|program| program.may_have_run(facts.flow)).then_some(fit)
     }
 
-    fn fits_by_place_and_user(&self, facts: &Facts<'_>) -> Option<Fit> {
+    fn fits_by_place_and_user(&self, facts: &Facts<'_>, depth: Option<usize>) -> Option<Fit> {
         let is_user = || self.users.as_ref().is_none_or(|users| contains(users, facts.flow.uid));
         if let Some(pattern) = &self.member {
             let cgroup = facts.members?.meant(facts.origin.as_deref()?, pattern, false)?;
             return is_user().then(|| Fit::Cgroup(cgroup.components().count().saturating_sub(1)));
         }
         match (&self.cgroup, &self.users) {
-            (Some(pattern), _) => {
-                let depth = pattern.outermost(facts.origin.as_deref()?)?;
-                is_user().then_some(Fit::Cgroup(depth))
-            }
+            (Some(_), _) => is_user().then_some(Fit::Cgroup(depth?)),
             (None, Some(users)) => {
                 let uid = facts.flow.origin.uid;
                 (uid != NO_UID && contains(users, uid) && !facts.in_container).then_some(Fit::User)

@@ -58,6 +58,8 @@ const SIGN_EVERY: u64 = 1_000;
 pub struct Sink {
     path: PathBuf,
     output: Mutex<Output>,
+    /// Whether that is a stream, before which nothing waits.
+    is_stream: bool,
     redactor: Redactor,
     place: Arc<dyn Place>,
     others: Others,
@@ -200,6 +202,7 @@ impl Sink {
         };
         Ok(Self {
             path,
+            is_stream: matches!(output, Output::Stream(_)),
             output: Mutex::new(output),
             redactor,
             place,

@@ -201,7 +201,13 @@ impl Told {
     fn cover(&mut self, member: &Member) -> Option<oneshot::Receiver<()>> {
         // One that turns out to be claimed may have read its stores by then.
         let is_meant = !self.registry.claims_of(member).is_empty() || self.registry.awaits_of(member);
-        if is_meant { self.covers.begin(member) } else { None }
+        if is_meant {
+            return self.covers.begin(member);
+        }
+        if let Some(container) = &member.container {
+            self.covers.rest(&container.id);
+        }
+        None
     }
 
     async fn see_to(&mut self, news: &News) {

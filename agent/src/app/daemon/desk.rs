@@ -138,7 +138,7 @@ impl Told {
             pins: Some(self.pins.clone()),
             programs: self.programs.clone(),
             listeners: self.listeners(),
-            workloads: self.workloads.matched_now().iter().flat_map(|list| self.of(list)).collect(),
+            workloads: self.statuses(),
             kubernetes: self
                 .kubernetes
                 .as_ref()
@@ -174,20 +174,24 @@ impl Told {
         asked.is_some_and(|(members, pattern)| members.meant(cgroup, pattern, true).is_some())
     }
 
-    fn of(&self, list: &List) -> Vec<Workload> {
+    fn statuses(&self) -> Vec<Workload> {
         let here: Vec<PathBuf> = self.cgroups.here().iter().map(|path| self.cgroups.name(path)).collect();
-        let mut named: BTreeMap<Place, Vec<&PathBuf>> = BTreeMap::new();
-        for cgroup in &here {
-            list.naming(cgroup).for_each(|place| named.entry(place).or_default().push(cgroup));
+        self.workloads.matched_now().iter().flat_map(|list| self.statuses_of(list, &here)).collect()
+    }
+
+    fn statuses_of(&self, list: &List, here: &[PathBuf]) -> Vec<Workload> {
+        let mut by_table: BTreeMap<Place, Vec<&PathBuf>> = BTreeMap::new();
+        for cgroup in here {
+            list.naming(cgroup).for_each(|place| by_table.entry(place).or_default().push(cgroup));
         }
-        let all = list.all().iter().enumerate();
-        all.map(|(workload, matched)| {
+        let numbered = list.all().iter().enumerate();
+        let status = |(workload, matched): (usize, &Matched)| {
             let places = (0..matched.matches.len()).map(|table| Place { workload, table });
             let named: Vec<_> =
-                places.map(|place| named.get(&place).map_or(&[][..], Vec::as_slice)).collect();
-            self.workload(matched, &named, &here)
-        })
-        .collect()
+                places.map(|place| by_table.get(&place).map_or(&[][..], Vec::as_slice)).collect();
+            self.workload(matched, &named, here)
+        };
+        numbered.map(status).collect()
     }
 
     /// `named` are the cgroups that each of its tables names.

@@ -1,10 +1,13 @@
 //! Many globs over cgroups, asked at once.
 //!
 //! They are one automaton: those that begin alike share their beginning, and a name without `*` and `?` is looked up
-//! instead of compared. What a path costs does not grow with the patterns that name other cgroups.
+//! instead of compared. What a path costs grows with the globs that its names are compared with, and not with the fixed names.
 
 use super::{CgroupPattern, Part, names, unescaped};
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 /// Patterns by their numbers: the first that was given is 0.
 #[derive(Clone, Debug)]
@@ -20,9 +23,9 @@ struct Node {
     repeats: Option<Part>,
     fixed: HashMap<String, usize>,
     units: HashMap<String, usize>,
-    globs: Vec<(Part, usize)>,
-    /// Where `**` and slices lead, which may also be none.
-    skipped: Vec<usize>,
+    globs: HashMap<Part, usize>,
+    /// `**` and slices, which may also be none.
+    skipped: HashMap<Part, usize>,
     /// The patterns that are complete here.
     complete: Vec<usize>,
 }
@@ -57,12 +60,17 @@ impl CgroupPatternSet {
     /// Those that mean the cgroup, or one above it, in their order.
     pub fn meaning(&self, path: &Path) -> Vec<Meaning> {
         let mut found = Vec::new();
+        // What leads there again names a cgroup further inside.
+        let mut seen = HashSet::new();
         for (index, states) in self.walk(path).enumerate() {
-            let complete = self.at(&states).flat_map(|node| &node.complete);
-            found.extend(complete.map(|&pattern| Meaning { pattern, depth: index + 1 }));
+            for state in states {
+                let complete = self.nodes.get(state).map_or(&[][..], |node| &node.complete);
+                if !complete.is_empty() && seen.insert(state) {
+                    found.extend(complete.iter().map(|&pattern| Meaning { pattern, depth: index + 1 }));
+                }
+            }
         }
         found.sort_unstable();
-        found.dedup_by_key(|meaning| meaning.pattern);
         found
     }
 
@@ -75,30 +83,18 @@ impl CgroupPatternSet {
     /// Where the part leads from there.
     fn edge(&mut self, from: usize, part: &Part) -> usize {
         let new = self.nodes.len();
-        let repeats = matches!(part, Part::AnyNumber | Part::Slices).then(|| part.clone());
-        let known = self.nodes.get(from).and_then(|node| match part.lookup() {
-            Lookup::Fixed(name) => node.fixed.get(name).copied(),
-            Lookup::Unit(name) => node.units.get(name).copied(),
-            Lookup::Repeated => node
-                .skipped
-                .iter()
-                .copied()
-                .find(|to| self.nodes.get(*to).map(|node| &node.repeats) == Some(&repeats)),
-            Lookup::Glob => node.globs.iter().find(|(glob, _)| glob == part).map(|(_, to)| *to),
-        });
-        if let Some(to) = known {
-            return to;
+        let Some(node) = self.nodes.get_mut(from) else { return new };
+        let to = match part {
+            Part::Literal(name) => *node.fixed.entry(name.clone()).or_insert(new),
+            Part::Name(name) if is_fixed(name) => *node.fixed.entry(name.clone()).or_insert(new),
+            Part::Unit(name) if is_fixed(name) => *node.units.entry(name.clone()).or_insert(new),
+            Part::Name(_) | Part::Unit(_) => *node.globs.entry(part.clone()).or_insert(new),
+            Part::AnyNumber | Part::Slices => *node.skipped.entry(part.clone()).or_insert(new),
+        };
+        if to == new {
+            self.nodes.push(Node { repeats: part.repeats().then(|| part.clone()), ..Node::default() });
         }
-        if let Some(node) = self.nodes.get_mut(from) {
-            match part.lookup() {
-                Lookup::Fixed(name) => drop(node.fixed.insert(name.to_owned(), new)),
-                Lookup::Unit(name) => drop(node.units.insert(name.to_owned(), new)),
-                Lookup::Repeated => node.skipped.push(new),
-                Lookup::Glob => node.globs.push((part.clone(), new)),
-            }
-        }
-        self.nodes.push(Node { repeats, ..Node::default() });
-        new
+        to
     }
 
     /// The states behind each name of the path.
@@ -135,7 +131,7 @@ impl CgroupPatternSet {
     fn entered(&self, mut states: Vec<usize>) -> Vec<usize> {
         let mut index = 0;
         while let Some(node) = states.get(index).and_then(|state| self.nodes.get(*state)) {
-            states.extend(&node.skipped);
+            states.extend(node.skipped.values());
             index += 1;
         }
         // Two `**` in a row lead to the second of them in two ways.
@@ -152,25 +148,8 @@ impl Node {
     }
 }
 
-/// How a part is found behind a beginning.
-enum Lookup<'a> {
-    Fixed(&'a str),
-    Unit(&'a str),
-    Repeated,
-    Glob,
-}
-
-impl Part {
-    fn lookup(&self) -> Lookup<'_> {
-        let is_fixed = |glob: &str| !glob.contains(['*', '?']);
-        match self {
-            Self::AnyNumber | Self::Slices => Lookup::Repeated,
-            Self::Literal(name) => Lookup::Fixed(name),
-            Self::Name(glob) if is_fixed(glob) => Lookup::Fixed(glob),
-            Self::Unit(glob) if is_fixed(glob) => Lookup::Unit(glob),
-            Self::Name(_) | Self::Unit(_) => Lookup::Glob,
-        }
-    }
+fn is_fixed(glob: &str) -> bool {
+    !glob.contains(['*', '?'])
 }
 
 #[cfg(test)]

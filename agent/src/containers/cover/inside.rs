@@ -97,6 +97,9 @@ fn cover(task: &Task) -> Result<Covered, Error> {
     let anchors = trust::anchors_of_pem(&task.anchors)?;
     let process = Process::open(task.pid, &task.cgroup)?;
     let (root, namespace) = process.surroundings()?;
+    if task.is_new && task.made_with.is_none() {
+        process.check_program()?;
+    }
     let private = process.private_mounts()?;
     let again =
         root.try_clone().map_err(|source| process::Error::Read { pid: task.pid, name: "root", source })?;

@@ -95,6 +95,6 @@ impl Inside {
 }
 
 /// The id of the mount that something that is open lies on.
-fn mount_of(opened: &OwnedFd) -> rustix::io::Result<u64> {
+pub(super) fn mount_of(opened: &OwnedFd) -> rustix::io::Result<u64> {
     statx(opened, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|status| status.stx_mnt_id)
 }

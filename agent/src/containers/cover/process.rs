@@ -1,7 +1,8 @@
 //! A process of a container's, by what procfs shows of it. All of it comes through one descriptor, which never comes to
 //! mean another process.
 
-use crate::run::mountinfo;
+use super::mounts;
+use crate::run::mountinfo::{self, Mount};
 use rustix::{
     fs::{CWD, Mode, OFlags, fstat, openat, readlinkat},
     io::Errno,
@@ -32,7 +33,7 @@ pub(super) enum Error {
     Another(u32),
     #[error("the process {0} lives in the machine's own mounts")]
     OfMachine(u32),
-    #[error("the process {0} still has the machine's root")]
+    #[error("the process {0} is still the runtime's")]
     Early(u32),
     #[error("cannot read `/proc/{pid}/{name}`")]
     Read { pid: u32, name: &'static str, source: io::Error },
@@ -87,15 +88,25 @@ impl Process {
         Ok((root, namespace))
     }
 
+    /// Fails where its program lies on none of the mounts that it sees, as a runtime's does until it becomes the container's:
+    /// its variables and arguments are the runtime's.
+    pub(super) fn check_program(&self) -> Result<(), Error> {
+        let program = openat(&self.directory, "exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let program = program.map_err(|errno| self.failed("exe", errno))?;
+        let mount = mounts::mount_of(&program).map_err(|errno| self.failed("exe", errno))?;
+        let is_own = self.mounts()?.iter().any(|other| other.id == mount);
+        is_own.then_some(()).ok_or(Error::Early(self.pid))
+    }
+
     /// The mounts that it sees of which what is mounted on them appears nowhere else.
     pub(super) fn private_mounts(&self) -> Result<BTreeSet<u64>, Error> {
+        let private = self.mounts()?.into_iter().filter(|mount| !mount.is_shared);
+        Ok(private.map(|mount| mount.id).collect())
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, Error> {
         let table = self.read("mountinfo", MAX_TABLE)?;
-        let mounts = mountinfo::parse(&table).map_err(|source| Error::Read {
-            pid: self.pid,
-            name: "mountinfo",
-            source,
-        })?;
-        Ok(mounts.into_iter().filter(|mount| !mount.is_shared).map(|mount| mount.id).collect())
+        mountinfo::parse(&table).map_err(|source| Error::Read { pid: self.pid, name: "mountinfo", source })
     }
 
     /// Its variables, of two of the same name the last.

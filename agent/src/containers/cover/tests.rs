@@ -59,6 +59,7 @@ fn a_process_that_a_runtime_has_not_put_into_its_own_root_yet_is_not_entered() {
         go_on.send(()).unwrap();
         steps.recv().unwrap();
         assert!(process.surroundings().is_ok());
+        assert!(matches!(process.check_program(), Err(process::Error::Early(_))), "it came from outside");
         drop(go_on);
     });
 }
@@ -80,6 +81,7 @@ fn what_a_process_was_started_with_is_read() {
     assert_eq!(environment.get(OsStr::new("JAVA_HOME")).unwrap(), "/opt/a=b");
     assert_eq!(environment.len(), 2);
     assert_eq!(process.command().unwrap(), ["/bin/sleep", "1000"]);
+    assert!(process.check_program().is_ok());
     assert_eq!(process.working_directory(), env::current_dir().ok());
     child.kill().unwrap();
     child.wait().unwrap();

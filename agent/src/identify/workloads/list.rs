@@ -2,7 +2,7 @@
 
 use super::Matched;
 use crate::{
-    config::CgroupPatternSet,
+    config::cgroup_pattern::{CgroupPatternSet, Meaning},
     identify::{
         Workload,
         table::{Facts, Fit},
@@ -18,8 +18,8 @@ pub struct List {
     patterns: Arc<CgroupPatternSet>,
     /// Where the table of each of these patterns is.
     tables: Vec<Place>,
-    /// The workloads with a table that names no cgroup.
-    others: Vec<usize>,
+    /// The tables that name no cgroup.
+    others: Vec<Place>,
 }
 
 /// Where a `match` table is.
@@ -42,8 +42,7 @@ impl List {
         let patterns = CgroupPatternSet::new(named.iter().filter_map(|(_, table)| table.cgroup.as_ref()));
         let patterns = Arc::new(patterns);
         let tables = named.iter().map(|(place, _)| *place).collect();
-        let mut others: Vec<usize> = others.iter().map(|(place, _)| place.workload).collect();
-        others.dedup();
+        let others = others.iter().map(|(place, _)| *place).collect();
         Self { all, patterns, tables, others }
     }
 
@@ -69,8 +68,15 @@ impl List {
     /// The workloads that fit, and of those that do by cgroups the ones with the outermost.
     pub(super) fn outermost(&self, facts: &Facts<'_>) -> Vec<Workload> {
         let mut found: Vec<(&Workload, Vec<Fit>)> = Vec::new();
-        for matched in self.candidates(facts.origin.as_deref()) {
-            let fits: Vec<Fit> = matched.matches.iter().filter_map(|table| table.fits(facts)).collect();
+        let tables = self.tables_for(facts.origin.as_deref());
+        for tables in tables.chunk_by(|(one, _), (other, _)| one.workload == other.workload) {
+            let Some(matched) = tables.first().and_then(|(place, _)| self.all.get(place.workload)) else {
+                continue;
+            };
+            let fit = |(place, depth): &(Place, Option<usize>)| {
+                matched.matches.get(place.table)?.fits(facts, *depth)
+            };
+            let fits: Vec<Fit> = tables.iter().filter_map(fit).collect();
             if !fits.is_empty() && !matched.except.iter().any(|table| table.excepts(facts)) {
                 found.push((&matched.workload, fits));
             }
@@ -88,14 +94,14 @@ impl List {
         found.into_iter().map(|(workload, _)| workload.clone()).collect()
     }
 
-    /// Those that a connection of this cgroup may be of: all others have tables for other cgroups alone.
-    fn candidates(&self, origin: Option<&Path>) -> impl Iterator<Item = &Matched> {
+    /// The tables that may fit a connection of this cgroup, in their order, and how many names lead to the one that each
+    /// names: all others name other cgroups.
+    fn tables_for(&self, origin: Option<&Path>) -> Vec<(Place, Option<usize>)> {
         let meanings = origin.map(|origin| self.patterns.meaning(origin)).unwrap_or_default();
-        let named = meanings.iter().filter_map(|meaning| self.tables.get(meaning.pattern));
-        let mut numbers: Vec<usize> =
-            named.map(|place| place.workload).chain(self.others.iter().copied()).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().filter_map(|number| self.all.get(number))
+        let place = |meaning: &Meaning| Some((*self.tables.get(meaning.pattern)?, Some(meaning.depth)));
+        let others = self.others.iter().map(|place| (*place, None));
+        let mut tables: Vec<_> = meanings.iter().filter_map(place).chain(others).collect();
+        tables.sort_unstable();
+        tables
     }
 }

@@ -21,7 +21,8 @@ impl Sink {
     /// anything that [`Self::write`] appends, and at once where much waits already. A loss is logged and counted.
     pub fn write_soon(self: &Arc<Self>, record: &AuditRecord, begun: Begun) {
         let mut begun = Some(begun);
-        let held = if self.others.are_none() { self.hold(record, &mut begun) } else { None };
+        let held =
+            if self.others.are_none() && !self.is_stream { self.hold(record, &mut begun) } else { None };
         let due = held.unwrap_or_else(|| {
             if let Err(error) = self.write(record) {
                 self.lament(&error, 1);
@@ -42,7 +43,7 @@ impl Sink {
         }
     }
 
-    /// None where nothing waits: not before a stream, nor where the record has no line.
+    /// None where nothing waits, since it is a stream or the record has no line.
     fn hold(&self, record: &AuditRecord, begun: &mut Option<Begun>) -> Option<Due> {
         LINE.with_borrow_mut(|line| {
             line.clear();

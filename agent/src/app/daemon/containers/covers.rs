@@ -1,4 +1,4 @@
-//! What lies over the stores of containers that are there already, one after the other and each once.
+//! What lies over the stores of containers that are there already: some at once, each until it is done.
 
 use crate::containers::{
     Container, Member,
@@ -9,7 +9,11 @@ use std::{
     collections::HashMap,
     error::Error as StdError,
     fs, io,
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -18,8 +22,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How many containers are seen to at once.
+/// How many containers are seen to at once, and of those that failed before.
 const AT_ONCE: usize = 8;
+const AGAIN_AT_ONCE: usize = 2;
 /// How long one that is gone is waited for, whose process may hang in a file system of its.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -27,33 +32,53 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// further one it is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// No attempt takes more than one part in so many of the time: what hangs must not hold up the others.
-const SHARE: u32 = 10;
+/// How long the runtime is given to make it.
+const MAKING: Duration = Duration::from_secs(10);
 /// Failures are told of when they have gone on for so long.
 const PASSING: Duration = Duration::from_secs(1);
 
 /// The containers that were seen to, or are being.
 pub(super) struct Covers {
     cover: Cover,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     seen: HashMap<String, Seen>,
     /// The local CA's certificates, when they were looked at last.
     anchors: Option<String>,
 }
 
+/// What fails again and again does not hold up others.
+#[derive(Clone)]
+struct Permits {
+    first: Arc<Semaphore>,
+    again: Arc<Semaphore>,
+}
+
 struct Seen {
+    container: Arc<Container>,
     /// Its process: a container that is started again has another, and its mounts are new.
     pid: u32,
-    /// Whether it is to be done again.
+    is_covered: Arc<AtomicBool>,
+    /// Whether it is to be done again for all that.
     is_due: bool,
     /// Dropped to end it.
     is_wanted: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
+impl Seen {
+    /// Whether nothing is to be begun: it is covered, or somebody who knows all this is at it.
+    fn suffices(&self, container: &Container, pid: u32) -> bool {
+        let is_under_way =
+            self.is_wanted.is_some() && !self.task.is_finished() && *self.container == *container;
+        !self.is_due && self.pid == pid && (is_under_way || self.is_covered.load(Ordering::Relaxed))
+    }
+}
+
 impl Covers {
     pub(super) fn new(cover: Cover) -> Self {
-        Self { cover, permits: Arc::new(Semaphore::new(AT_ONCE)), seen: HashMap::new(), anchors: None }
+        let of = |count| Arc::new(Semaphore::new(count));
+        let permits = Permits { first: of(AT_ONCE), again: of(AGAIN_AT_ONCE) };
+        Self { cover, permits, seen: HashMap::new(), anchors: None }
     }
 
     /// Whether the local CA was rotated since it was last asked: then whoever was seen to is due again, also by what the
@@ -75,21 +100,18 @@ impl Covers {
     pub(super) fn begin(&mut self, member: &Member) -> Option<oneshot::Receiver<()>> {
         let container = Arc::clone(member.container.as_ref()?);
         let pid = self.cover.process_of(&container)?;
-        if let Some(seen) = self.seen.get(&container.id)
-            && seen.pid == pid
-            && !seen.is_due
-        {
+        if self.seen.get(&container.id).is_some_and(|seen| seen.suffices(&container, pid)) {
             return None;
         }
         let (is_wanted, unwanted) = oneshot::channel::<()>();
         let (done, waiting) = oneshot::channel();
-        let id = container.id.clone();
+        let is_covered = Arc::new(AtomicBool::new(false));
         let attempts = Attempts {
             cover: self.cover.clone(),
-            permits: Arc::clone(&self.permits),
+            permits: self.permits.clone(),
             name: shown(member),
-            container,
-            pid,
+            container: Arc::clone(&container),
+            is_covered: Arc::clone(&is_covered),
         };
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -97,11 +119,13 @@ impl Covers {
                 _ = unwanted => {}
             }
         });
-        self.seen.insert(id, Seen { pid, is_due: false, is_wanted: Some(is_wanted), task });
+        let id = container.id.clone();
+        let seen = Seen { container, pid, is_covered, is_due: false, is_wanted: Some(is_wanted), task };
+        self.seen.insert(id, seen);
         Some(waiting)
     }
 
-    /// A container has stopped: what has not been done by now is not.
+    /// A container has stopped, or is none of a workload's: what has not been done by now is not, unless it is begun again.
     pub(super) fn rest(&mut self, id: &str) {
         if let Some(seen) = self.seen.get_mut(id) {
             seen.is_wanted = None;
@@ -126,37 +150,57 @@ impl Covers {
 /// One container, as often as it takes.
 struct Attempts {
     cover: Cover,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     name: String,
     container: Arc<Container>,
-    pid: u32,
+    is_covered: Arc<AtomicBool>,
 }
 
 impl Attempts {
-    /// Ends with the one that succeeds; the first one's end drops `first`.
+    /// Ends with the one that succeeds, or when no further one would; the first one's end drops `first`.
     async fn last(self, first: oneshot::Sender<()>) {
         let (mut first, mut is_told) = (Some(first), false);
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            let permit = self.permits.acquire().await;
+            let permits = if first.is_some() { &self.permits.first } else { &self.permits.again };
+            let permit = permits.acquire().await;
             let begun = Instant::now();
-            // A runtime's own may have been the first in the cgroup.
-            let pid = self.cover.process_of(&self.container).unwrap_or(self.pid);
-            let covered = self.cover.cover(&self.container, pid).await;
-            let took = begun.elapsed();
-            drop((permit, first.take()));
-            match covered {
-                Ok(covered) => return tell(&self.name, covered, took),
-                Err(error) => {
-                    let is_new = !is_told && started.elapsed() >= PASSING;
-                    tell_of_failure(&self.name, &error, is_new);
-                    is_told |= is_new;
+            let is_new = started.elapsed() < MAKING;
+            let pid = self.cover.process_of(&self.container);
+            let covered = match pid {
+                Some(pid) => self.cover.cover(&self.container, pid, is_new).await,
+                None => Err(Error::NoProcess),
+            };
+            drop(permit);
+            drop(first.take());
+            let error = match covered {
+                Ok(covered) => {
+                    self.is_covered.store(true, Ordering::Relaxed);
+                    return tell(&self.name, covered, begun.elapsed());
                 }
+                Err(error) => error,
+            };
+            // Where the first process is not known, there may be none yet.
+            let is_known = self.container.pid.is_some();
+            if (is_known || !is_new) && !pid.is_some_and(is_there) {
+                return tracing::debug!(container = self.name, "nothing runs in it any more");
             }
-            sleep(pause.max(took * SHARE)).await;
+            // What keeps its readers waiting would do so each time.
+            let is_last = matches!(error, Error::Late);
+            let is_lasting = is_last || started.elapsed() >= PASSING;
+            tell_of_failure(&self.name, &error, is_lasting && !is_told);
+            if is_last {
+                return;
+            }
+            is_told |= is_lasting;
+            sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+fn is_there(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn shown(member: &Member) -> String {
@@ -199,7 +243,6 @@ fn tell_of_failure(container: &str, error: &Error, is_new: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     /// Fails at first, since nothing is published; the directory of the container's copies shows an attempt behind that.
     #[tokio::test]
@@ -209,28 +252,35 @@ mod tests {
         let cover =
             Cover { published: published.clone(), copies: copies.clone(), cgroups: "/nowhere".into() };
         let mut covers = Covers::new(cover);
-        let of = |id: &str| {
-            let container = Container {
-                id: id.into(),
-                pid: Some(1 << 23),
-                cgroup: Some("/c".into()),
-                ..Container::default()
-            };
+        let of = |id: &str, name: &str| {
+            let (id, name, cgroup) = (id.into(), name.into(), Some("/c".into()));
+            let container =
+                Container { id, name, pid: Some(std::process::id()), cgroup, ..Container::default() };
             Member { pod: None, container: Some(Arc::new(container)) }
         };
-        let first = ["a", "b"].map(|id| covers.begin(&of(id)).unwrap());
+        let first = ["a", "b"].map(|id| covers.begin(&of(id, "")).unwrap());
         for first in first {
             assert!(first.await.is_err(), "nobody is held back by what failed");
         }
-        assert!(covers.begin(&of("a")).is_none(), "it goes on by itself");
+        assert!(covers.begin(&of("a", "")).is_none(), "it goes on by itself");
+        assert!(covers.begin(&of("a", "named")).is_some(), "more is known of it");
         covers.rest("b");
-        let rested = covers.seen.remove("b").unwrap().task;
+        let rested = &mut covers.seen.get_mut("b").unwrap().task;
         timeout(Duration::from_secs(10), rested).await.unwrap().unwrap();
 
+        assert!(!covers.are_outdated(), "there is no CA yet");
         fs::create_dir(&published).unwrap();
         fs::write(published.join(ANCHORS), "").unwrap();
         timeout(Duration::from_secs(30), appears(&copies.join("a"))).await.unwrap();
         assert!(!copies.join("b").exists(), "it has stopped");
+        assert!(covers.begin(&of("b", "")).is_some(), "it goes on for all that");
+        timeout(Duration::from_secs(30), appears(&copies.join("b"))).await.unwrap();
+        covers.rest("b");
+
+        assert!(!covers.are_outdated(), "it is the first");
+        fs::write(published.join(ANCHORS), "rotated").unwrap();
+        assert!(covers.are_outdated());
+        assert!(covers.begin(&of("a", "named")).is_some(), "it goes by the new one");
         covers.end("a").await;
         assert!(!copies.join("a").exists());
     }
