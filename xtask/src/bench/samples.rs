@@ -63,6 +63,12 @@ impl Samples {
         names.filter(|name| seen.insert(*name)).collect()
     }
 
+    /// How many turns each peer had in a scenario.
+    pub(super) fn rounds(&self, scenario: &str) -> u32 {
+        let turns = self.0.iter().filter(|sample| sample.scenario == scenario);
+        turns.map(|sample| sample.round + 1).max().unwrap_or_default()
+    }
+
     /// Those with a turn in a scenario, in the order of their turns.
     pub(super) fn peers(&self, scenario: &str) -> Vec<&str> {
         let mut seen = BTreeSet::new();
