@@ -92,6 +92,8 @@ fn without_it_the_gate_is_shut_until_the_next_daemon() -> Result<()> {
     let ci = scene.world.cgroup().child("ci")?;
     let mut running = daemon.start()?;
     assert_eq!(Answer::of(&daemon.run(&ci, &look())?)?.status, 200);
+    // A read's record is written right behind its answer.
+    wait_until("its record", LIMIT, || Ok(told(&daemon.records()?).iter().any(|(name, ..)| *name == "ci")))?;
     let pid = proxy_of(&running)?;
     kill_process(process(pid)?, Signal::KILL)?;
     wait_until("the daemon's end", LIMIT, || Ok(running.process.ended()?.is_some()))?;

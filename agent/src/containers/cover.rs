@@ -19,7 +19,7 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    env, fs, io,
+    env, fmt, fs, io,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -91,7 +91,33 @@ pub enum Error {
     Late,
     /// It says why.
     #[error("{0}")]
-    Told(String),
+    Told(Failure),
+}
+
+impl Error {
+    /// Whether it may be that the runtime is still making the container.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NoProcess => true,
+            Self::Told(failure) => failure.is_passing,
+            Self::File { .. } | Self::Process(_) | Self::Late => false,
+        }
+    }
+}
+
+/// What the process that does it says of a failure.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Failure {
+    /// Why, with its causes.
+    message: String,
+    /// Whether it may be that the runtime is still making the container.
+    is_passing: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 /// What covers stores.
@@ -154,7 +180,7 @@ async fn run(task: &Task) -> Result<Covered, Error> {
         if answer.is_empty() {
             return Err(io::Error::other("it ended without an answer"));
         }
-        Ok(serde_json::from_slice::<Result<Covered, String>>(&answer)?)
+        Ok(serde_json::from_slice::<Result<Covered, Failure>>(&answer)?)
     };
     answer.await.map_err(Error::Process)?.map_err(Error::Told)
 }

@@ -2,7 +2,7 @@
 //! namespace with them, and ends.
 
 use super::{
-    Covered, Task,
+    Covered, Failure, Task,
     mounts::{self, Inside},
     process::{self, Process},
 };
@@ -50,11 +50,19 @@ enum Error {
 
 /// Does what standard input says, and tells on standard output what came of it.
 pub fn main() -> ExitCode {
-    let answer = prepare().and_then(|task| cover(&task).map_err(|error| told(&error)));
+    let unprepared = |message| Failure { message, is_passing: false };
+    let answer = prepare().map_err(unprepared).and_then(|task| cover(&task).map_err(Failure::from));
     let written = serde_json::to_vec(&answer)
         .map_err(io::Error::from)
         .and_then(|answer| io::stdout().write_all(&answer));
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let is_passing = matches!(&error, Error::Process(error) if error.is_passing());
+        Self { message: told(&error), is_passing }
+    }
 }
 
 fn prepare() -> Result<Task, String> {

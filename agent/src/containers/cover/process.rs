@@ -39,6 +39,13 @@ pub(super) enum Error {
     Read { pid: u32, name: &'static str, source: io::Error },
 }
 
+impl Error {
+    /// Whether it may be one of the runtime's, before the container's own is there.
+    pub(super) fn is_passing(&self) -> bool {
+        !matches!(self, Self::Read { .. })
+    }
+}
+
 /// The process.
 pub(super) struct Process {
     pid: u32,

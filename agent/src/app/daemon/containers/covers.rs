@@ -34,7 +34,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long the runtime is given to make it.
 const MAKING: Duration = Duration::from_secs(10);
-/// Failures are told of when they have gone on for so long.
+/// What may be the runtime's doing is told of when it has gone on for so long.
 const PASSING: Duration = Duration::from_secs(1);
 
 /// The containers that were seen to, or are being.
@@ -187,7 +187,7 @@ impl Attempts {
             }
             // What keeps its readers waiting would do so each time.
             let is_last = matches!(error, Error::Late);
-            let is_lasting = is_last || started.elapsed() >= PASSING;
+            let is_lasting = !error.is_passing() || started.elapsed() >= PASSING;
             tell_of_failure(&self.name, &error, is_lasting && !is_told);
             if is_last {
                 return;
