@@ -276,6 +276,7 @@ mod tests {
         assert!(covers.begin(&of("b", "")).is_some(), "it goes on for all that");
         timeout(Duration::from_secs(30), appears(&copies.join("b"))).await.unwrap();
         covers.rest("b");
+        assert!(covers.begin(&of("b", "")).is_some(), "nobody waits for what is ending");
 
         assert!(!covers.are_outdated(), "it is the first");
         fs::write(published.join(ANCHORS), "rotated").unwrap();
